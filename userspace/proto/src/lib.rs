@@ -1,0 +1,5 @@
+//! Sans-IO protocol sessions and the classification of what they carry.
+
+pub mod postgres;
+pub mod session;
+pub mod sql;

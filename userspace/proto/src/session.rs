@@ -1,0 +1,110 @@
+//! The one shape of every protocol session: bytes and time in, events and bytes out.
+//!
+//! A session owns no socket, clock or task. Its driver (`proxy::serve`) feeds it what it read,
+//! records and decides what it emits, and writes what it transmits once the records are durable.
+
+use std::sync::Arc;
+
+use types::addr::Side;
+use types::clock::Timestamp;
+use types::event::Event;
+use types::id::CommandId;
+use types::redact::Redactor;
+
+/// A protocol session between an agent (downstream) and its target (upstream).
+///
+/// After every call the driver drains [`Session::poll_event`] until `None`, answering each
+/// `Event::Command` with [`Session::handle_decision`]; a session stops taking the agent's messages
+/// apart at a command until it is decided, so no byte of an undecided command reaches
+/// [`Session::transmit`] of `Upstream`.
+pub trait Session: Send {
+    /// Takes bytes read from `side`. All are taken; the driver stops reading a side while
+    /// [`Session::wants_input`] is false, which bounds what is held.
+    fn handle_input(&mut self, side: Side, input: &[u8], now: Timestamp);
+
+    /// Takes the end of `side`'s byte stream.
+    fn handle_eof(&mut self, side: Side, now: Timestamp);
+
+    /// Answers the command emitted last and not yet decided.
+    fn handle_decision(&mut self, command: CommandId, verdict: Verdict);
+
+    /// Gives the session its masks; before this every value is masked whole.
+    fn set_redactor(&mut self, redactor: Box<dyn Redactor>);
+
+    /// Answers `Event::ProbeWanted`: run this catalog query on the agent's connection while it is
+    /// idle, and hide it from the agent. `Event::Probed` brings the rows.
+    fn probe(&mut self, sql: &str);
+
+    /// Answers `Event::ProbeWanted`: nothing is needed, go on.
+    fn skip_probe(&mut self);
+
+    /// The next thing the session has to say.
+    fn poll_event(&mut self) -> Option<Event>;
+
+    /// What waits to be written to `side`. The driver writes from it and reports how much with
+    /// [`Transmit::consume`].
+    fn transmit(&mut self, side: Side) -> &mut Transmit;
+
+    /// Whether `side` should be read.
+    fn wants_input(&self, side: Side) -> bool;
+
+    /// Once true, the driver flushes both sides, closes them and drops the session.
+    fn is_ended(&self) -> bool;
+}
+
+/// What is to become of a command.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes upstream.
+    Allow,
+    /// It is refused, and the agent is told so by the protocol.
+    Deny(Refusal),
+}
+
+/// What the agent is told of a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The policy's id.
+    pub policy: Arc<str>,
+    /// Its message, in words.
+    pub message: Arc<str>,
+}
+
+/// Bytes waiting for one side; one allocation, reused.
+#[derive(Debug, Default)]
+pub struct Transmit {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Transmit {
+    /// What is left to write.
+    pub fn pending(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// Notes that the first `count` pending bytes were written.
+    pub fn consume(&mut self, count: usize) {
+        self.start = self.start.saturating_add(count).min(self.bytes.len());
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+        }
+    }
+
+    /// The buffer to append to.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// How much is left to write, in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether nothing is left to write.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

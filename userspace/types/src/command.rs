@@ -1,0 +1,299 @@
+//! What is asked of a target: one command, with what its analysis found.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bitflags::bitflags;
+
+use crate::id::CommandId;
+
+/// One thing an agent asks a target to do; each is decided and recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// Its place in the session.
+    pub id: CommandId,
+    /// What kind of request it is.
+    pub kind: CommandKind,
+    /// The statement and what its analysis found; shared by every execution of it.
+    pub statement: Arc<Statement>,
+    /// Bound parameters, in order; empty where there are none.
+    pub parameters: Vec<Parameter>,
+    /// Commands of one wire message share a batch: if one is denied, none runs.
+    pub batch: u32,
+}
+
+/// A command's kind; its name is the archive's `kind` column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CommandKind {
+    /// A session opens on a database.
+    Connect,
+    /// A SQL statement.
+    Query,
+    /// A function called by OID (PostgreSQL `FunctionCall`).
+    FunctionCall,
+    /// Another session's command is to be cancelled.
+    Cancel,
+}
+
+impl CommandKind {
+    /// The archive's name for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "db.connect",
+            Self::Query => "db.query",
+            Self::FunctionCall => "db.function",
+            Self::Cancel => "db.cancel",
+        }
+    }
+}
+
+/// A statement and what its analysis found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// The exact text; bytes that are not UTF-8 are replaced, and [`Risk::UNPARSED`] is set.
+    pub text: Arc<str>,
+    /// The text with literals stripped (`$1`, …); free of values by construction. Where the text
+    /// did not parse this is a fixed word, never the text.
+    pub normalized: Arc<str>,
+    /// Statistical fingerprint; groups alike statements, never identifies one.
+    pub fingerprint: i64,
+    /// The leading verb, upper case: `SELECT`, `CREATE TABLE`, `COPY`, …; `UNKNOWN` if unparsed.
+    pub verb: &'static str,
+    /// What it does to what; never empty.
+    pub accesses: Vec<Access>,
+    /// Functions called, as written, lower case, each once.
+    pub functions: Vec<Arc<str>>,
+    /// What makes it dangerous.
+    pub risks: Risk,
+    /// Which base columns flow into each output column; `None` where the number of output columns
+    /// is not known from the text (`*`), or there is no result.
+    pub outputs: Option<Vec<Output>>,
+    /// For `COPY … TO STDOUT`/`FROM STDIN`: what is copied.
+    pub copy: Option<Copy>,
+}
+
+impl Statement {
+    /// The strongest class among its accesses.
+    pub fn class(&self) -> Class {
+        self.accesses.iter().map(|a| a.action.class()).max().unwrap_or(Class::Unknown)
+    }
+
+    /// Whether its record must be durable before it goes upstream (ack mode `wal`).
+    pub fn needs_wal(&self) -> bool {
+        self.class() >= Class::Write || self.risks.intersects(Risk::EFFECTS)
+    }
+}
+
+/// One action on one object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Access {
+    /// What is done.
+    pub action: Action,
+    /// To which table, view, sequence or other relation; `None` for the database as a whole.
+    pub table: Option<TableName>,
+}
+
+/// A relation's name as the statement gives it, folded as the server folds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName {
+    /// The schema, where the statement (or the analysis) knows it.
+    pub schema: Option<Arc<str>>,
+    /// The relation.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// What is done to an object; Cedar's action ids are these names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// Open a session.
+    Connect,
+    /// Session and transaction control without an effect on data: BEGIN, SET, SHOW, …
+    Session,
+    /// Read rows.
+    Select,
+    /// Add rows.
+    Insert,
+    /// Change rows.
+    Update,
+    /// Remove rows, TRUNCATE included.
+    Delete,
+    /// Run code: CALL, DO, FunctionCall.
+    Call,
+    /// Define, alter or drop objects.
+    Ddl,
+    /// Grant, revoke, roles, SET ROLE.
+    Privilege,
+    /// Run the server itself: VACUUM, ALTER SYSTEM, COPY with programs or files, replication.
+    Admin,
+    /// Cancel another session's command.
+    Cancel,
+    /// Not known: did not parse, or a form the analysis does not know.
+    Unknown,
+}
+
+impl Action {
+    /// Cedar's action id and the archive's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Session => "session",
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Call => "call",
+            Self::Ddl => "ddl",
+            Self::Privilege => "privilege",
+            Self::Admin => "admin",
+            Self::Cancel => "cancel",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Its class.
+    pub fn class(self) -> Class {
+        match self {
+            Self::Connect | Self::Session | Self::Cancel => Class::Session,
+            Self::Select => Class::Read,
+            Self::Insert | Self::Update | Self::Delete | Self::Call => Class::Write,
+            Self::Ddl | Self::Privilege | Self::Admin => Class::Admin,
+            Self::Unknown => Class::Unknown,
+        }
+    }
+}
+
+/// Classes of action, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// No effect on data.
+    Session,
+    /// Reads.
+    Read,
+    /// Changes data.
+    Write,
+    /// Changes definitions, privileges or the server.
+    Admin,
+    /// Not known; treated as the worst.
+    Unknown,
+}
+
+bitflags! {
+    /// What makes a statement dangerous.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Risk: u32 {
+        /// UPDATE or DELETE without WHERE.
+        const NO_WHERE = 1;
+        /// Defines, alters or drops objects.
+        const DDL = 1 << 1;
+        /// COPY TO/FROM PROGRAM or a server file.
+        const COPY_PROGRAM = 1 << 2;
+        /// GRANT, REVOKE, roles, SET ROLE, SET SESSION AUTHORIZATION.
+        const PRIVILEGE = 1 << 3;
+        /// Calls a function that reads files, runs programs or reaches other hosts.
+        const UNSAFE_FUNCTION = 1 << 4;
+        /// Code that cannot be analysed: DO, dynamic SQL, unknown procedural language.
+        const OPAQUE = 1 << 5;
+        /// Did not parse.
+        const UNPARSED = 1 << 6;
+        /// One of several statements in one string.
+        const MULTI = 1 << 7;
+        /// Reads the planner's statistics or other catalogs that hold column values.
+        const STATISTICS = 1 << 8;
+        /// A function with side effects in a SELECT (nextval, set_config, pg_terminate_backend, …).
+        const SIDE_EFFECT = 1 << 9;
+        /// Changes the session so that later text means something else
+        /// (`client_encoding`, `standard_conforming_strings`, `search_path`, …).
+        const REINTERPRETS = 1 << 10;
+
+        /// Risks that make a read as effective as a write.
+        const EFFECTS = Self::DDL.bits() | Self::COPY_PROGRAM.bits() | Self::PRIVILEGE.bits()
+            | Self::UNSAFE_FUNCTION.bits() | Self::OPAQUE.bits() | Self::UNPARSED.bits()
+            | Self::SIDE_EFFECT.bits();
+    }
+}
+
+/// Where an output column's values come from, as far as the text tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// From these base columns and nothing else; empty for constants and counts.
+    Columns(Vec<ColumnName>),
+    /// Not known.
+    Opaque,
+}
+
+/// A base column.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ColumnName {
+    /// Its relation.
+    pub table: TableName,
+    /// Its name; `*` for the whole row.
+    pub column: Arc<str>,
+}
+
+/// What a COPY moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// The relation, or `None` for `COPY (query)`.
+    pub table: Option<TableName>,
+    /// The column list, where one is given.
+    pub columns: Option<Vec<Arc<str>>>,
+    /// How rows are written.
+    pub format: CopyFormat,
+    /// A first line of column names (text and CSV).
+    pub header: bool,
+    /// The delimiter (text: tab; CSV: comma, where not given).
+    pub delimiter: u8,
+    /// The null marker, where given.
+    pub null: Option<Arc<str>>,
+}
+
+/// COPY's formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// PostgreSQL's text format.
+    Text,
+    /// CSV.
+    Csv,
+    /// PostgreSQL's binary format.
+    Binary,
+}
+
+/// A bound parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// The type's OID, 0 where the agent left it to the server.
+    pub type_oid: u32,
+    /// Its value.
+    pub value: ParameterValue,
+}
+
+/// A parameter's value as far as it is understood.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ParameterValue {
+    /// SQL NULL.
+    Null,
+    /// Text, or a binary value of a common type decoded to the server's text form. Cut at
+    /// [`crate::limits::PARAMETER_BYTES_MAX`]; `bytes` is the whole length on the wire.
+    Text {
+        /// The (cut) text.
+        text: String,
+        /// Whole length on the wire.
+        bytes: u32,
+    },
+    /// A binary value of a type not decoded, cut likewise.
+    Binary {
+        /// The (cut) bytes.
+        head: Vec<u8>,
+        /// Whole length on the wire.
+        bytes: u32,
+    },
+}

@@ -1,0 +1,82 @@
+//! What a protocol session tells its driver.
+
+use crate::command::Command;
+use crate::id::CommandId;
+use crate::redact::MaskCount;
+
+/// Something a session has to say; each is recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The agent asks for something: decide it, record it, then tell the session.
+    Command(Command),
+    /// A command ended.
+    Outcome(Outcome),
+    /// The session can go no further by its protocol; it says why, and nothing of the content.
+    Violation(Violation),
+    /// The session wants rows of the target's catalog; answered by `Event::Probed` later.
+    /// The driver answers with the session's `probe` or `skip_probe`.
+    ProbeWanted,
+    /// The rows the driver asked for with `probe`, each a list of text values; `None` if it failed.
+    Probed(Option<Vec<Vec<Option<String>>>>),
+    /// A definition may have changed: what is known of the catalog is stale.
+    CatalogChanged,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which command.
+    pub command: CommandId,
+    /// How.
+    pub status: Status,
+    /// The server's SQLSTATE where it erred, or ours where it was refused.
+    pub error_code: Option<[u8; 5]>,
+    /// Rows returned or affected, where the protocol says.
+    pub rows: Option<u64>,
+    /// Bytes of the request on the wire.
+    pub bytes_in: u64,
+    /// Bytes of the response that went to the agent.
+    pub bytes_out: u64,
+    /// What was masked.
+    pub masked: Vec<MaskCount>,
+    /// The head of the response as the agent saw it, as text lines, at most
+    /// [`crate::limits::RESPONSE_SAMPLE_BYTES_MAX`].
+    pub sample: Vec<u8>,
+}
+
+/// How a command ended, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It succeeded.
+    Ok,
+    /// The server answered with an error.
+    Error,
+    /// Policy refused it.
+    Denied,
+    /// It stood in one message with a refused one, or behind an error, and did not run.
+    Skipped,
+    /// The connection ended before the server's answer.
+    Interrupted,
+}
+
+impl Status {
+    /// The archive's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Denied => "denied",
+            Self::Skipped => "skipped",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Why a session ended itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Who broke the protocol.
+    pub side: crate::addr::Side,
+    /// What was wrong, in fixed words.
+    pub what: &'static str,
+}

@@ -1,0 +1,14 @@
+//! The vocabulary that every other crate speaks: plain data, no I/O, no clock, nothing spawned.
+
+pub mod accepted;
+pub mod addr;
+pub mod clock;
+pub mod command;
+pub mod control;
+pub mod decision;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod principal;
+pub mod redact;
+pub mod secret;

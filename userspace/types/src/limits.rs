@@ -1,0 +1,62 @@
+//! Every bound in one place, each with its arithmetic.
+
+/// Sessions at once: 10,000 agents' connections; each costs about [`SESSION_BYTES_MAX`] only while
+/// it moves data, so idle ones together stay near 10,000 × 16 KiB = 160 MiB.
+pub const SESSIONS_MAX: usize = 10_000;
+
+/// What one session may hold: 2 × [`TRANSMIT_BYTES_HIGH`] + [`MESSAGE_BYTES_MAX`] + 1 × sample and statements.
+pub const SESSION_BYTES_MAX: usize = 2 * TRANSMIT_BYTES_HIGH + MESSAGE_BYTES_MAX + 256 * 1024;
+
+/// One read from a socket: large enough that a bulk result costs one system call per 64 KiB.
+pub const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes waiting to be written on one side above which the other side is not read: two reads.
+pub const TRANSMIT_BYTES_HIGH: usize = 2 * READ_BYTES;
+
+/// The largest message that is held whole: Parse, Query, Bind (a statement policy must see whole).
+/// 16 MiB takes the 10 MB statement that bulk loaders send; larger ones are refused.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A startup packet: PostgreSQL's own MAX_STARTUP_PACKET_LENGTH.
+pub const STARTUP_BYTES_MAX: usize = 10_000;
+
+/// A row that is held whole to be masked; of a larger one the values are masked in pieces.
+pub const ROW_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest text any recognizer can match: an IBAN of 34 characters with blanks, an e-mail
+/// address of 254 (RFC 5321 §4.5.3.1).
+pub const RECOGNIZER_SPAN_MAX: usize = 256;
+
+/// The response sample of one command.
+pub const RESPONSE_SAMPLE_BYTES_MAX: usize = 4 * 1024;
+
+/// One bound parameter's value in the record.
+pub const PARAMETER_BYTES_MAX: usize = 1024;
+
+/// Bound parameters recorded of one command; the protocol itself allows 65,535.
+pub const PARAMETERS_MAX: usize = 256;
+
+/// A statement's text in the record: 64 KiB; the digest covers the whole.
+pub const STATEMENT_TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Commands of one session sent and not yet answered (pipelining): 4,096 × about 200 B = 800 KiB.
+pub const COMMANDS_IN_FLIGHT_MAX: usize = 4_096;
+
+/// Prepared statements and portals one session may hold: 8,192 × about 300 B = 2.4 MiB.
+pub const PREPARED_MAX: usize = 8_192;
+
+/// Analysed statements kept per node: 16,384 × about 2 KiB = 32 MiB. Texts over 16 KiB are not kept.
+pub const STATEMENT_CACHE_ENTRIES: usize = 16_384;
+
+/// The longest text kept in the statement cache.
+pub const STATEMENT_CACHE_TEXT_MAX: usize = 16 * 1024;
+
+/// Frames waiting for the journal's committer: 16 MiB, a quarter of a segment; beyond it appending
+/// blocks the command, never loses it.
+pub const JOURNAL_PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Rows of one catalog probe: every column of a database with 2,000 tagged tables of 50 columns.
+pub const PROBE_ROWS_MAX: usize = 100_000;
+
+/// Bytes of one catalog probe: 100,000 rows of about 80 B.
+pub const PROBE_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -1,0 +1,96 @@
+//! Who acts: the kernel-proven process, the enrolled agent, the person behind it.
+
+use std::sync::Arc;
+
+use crate::id::{AgentName, CgroupId};
+
+/// A process for all time on one boot: a pid alone is reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProcessKey {
+    /// Thread group id, in the initial pid namespace.
+    pub tgid: u32,
+    /// The group leader's start, nanoseconds since boot (`task_struct.start_boottime`).
+    pub start_ns: u64,
+}
+
+/// An inode as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// `super_block.s_dev`, the kernel's encoding: major << 20 | minor.
+    pub dev: u32,
+    /// Inode number.
+    pub ino: u64,
+}
+
+/// The process that called `connect()`, as the kernel recorded it at that moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its identity.
+    pub key: ProcessKey,
+    /// Its parent's identity at that moment.
+    pub parent: Option<ProcessKey>,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// The cgroup it was in.
+    pub cgroup: CgroupId,
+    /// Its executable, where the kernel could read it.
+    pub exe: Option<Inode>,
+    /// The executable's path; best effort from user space, absent where the process had gone.
+    pub exe_path: Option<Arc<str>>,
+    /// SHA-256 of the executable; best effort as above.
+    pub exe_sha256: Option<[u8; 32]>,
+    /// The task's name: up to 15 characters that the process itself chooses; never an identity.
+    pub comm: Arc<str>,
+}
+
+/// The person an agent acts for (RFC 8693 `sub`), from a verified token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// A name to read.
+    pub user: Arc<str>,
+    /// The issuer.
+    pub idp: Arc<str>,
+    /// The issuer's stable key for the person.
+    pub sub: Arc<str>,
+}
+
+/// How well the agent is held (KERNEL.md §0.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Assurance {
+    /// Redirected by cgroup hooks only: what stands today.
+    A0,
+    /// Cgroup hooks, seccomp, no privileges.
+    A1,
+    /// A1 and the BPF LSM set.
+    A2,
+}
+
+impl Assurance {
+    /// The name in records and on the terminal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::A0 => "A0",
+            Self::A1 => "A1",
+            Self::A2 => "A2",
+        }
+    }
+}
+
+/// Who asks: what policy decides about and every record names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The agent whose process connected.
+    pub agent: AgentName,
+    /// Which start of that agent: unique per `vestibule run`.
+    pub instance: Arc<str>,
+    /// Agents from the outermost to this one, this one included (RFC 8693 nested `act`).
+    pub chain: Arc<[AgentName]>,
+    /// The person behind it, once a token says so.
+    pub subject: Option<Subject>,
+    /// The connecting process.
+    pub process: Process,
+    /// How well it is held.
+    pub assurance: Assurance,
+}
