@@ -12,3 +12,4 @@ pub mod limits;
 pub mod principal;
 pub mod redact;
 pub mod secret;
+pub mod target;

@@ -1,0 +1,20 @@
+//! What an agent reaches: a configured target, and where on it.
+
+use std::sync::Arc;
+
+use crate::addr::OrigDst;
+
+/// The target of one session; `database` and `account` are known once the agent's startup is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The address the agent asked for.
+    pub addr: OrigDst,
+    /// `postgresql`, …
+    pub protocol: &'static str,
+    /// The database.
+    pub database: Option<Arc<str>>,
+    /// The account at the target; never a secret.
+    pub account: Option<Arc<str>>,
+}
