@@ -1,2 +1,75 @@
-//! placeholder
-fn main() {}
+//! `vestibule`: what operators, auditors and launchers of agents type.
+//!
+//! One file per subcommand; each talks to the daemon over its control socket or reads the archive.
+
+#![expect(clippy::print_stdout, reason = "the terminal is what this program is for")]
+
+mod archive;
+mod completions;
+mod control;
+mod doctor;
+mod policy;
+mod run;
+mod status;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// The double door for automated agents: start one, look at the daemon, check the evidence.
+#[derive(Debug, Parser)]
+#[command(name = "vestibule", version, propagate_version = true)]
+struct Cli {
+    /// The daemon's control socket.
+    #[arg(
+        long,
+        global = true,
+        env = "VESTIBULE_CONTROL",
+        value_name = "SOCKET",
+        default_value = "/run/vestibule/control.sock"
+    )]
+    control: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Status(status::Args),
+    Doctor(doctor::Args),
+    Verify(verify::Args),
+    #[command(subcommand)]
+    Archive(archive::Args),
+    #[command(subcommand)]
+    Policy(policy::Args),
+    Completions(completions::Args),
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let Cli { control, command } = Cli::parse();
+    let done = match command {
+        Command::Run(args) => run::run(&control, &args),
+        Command::Status(args) => status::run(&control, &args),
+        Command::Doctor(args) => doctor::run(&control, &args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Archive(args) => archive::run(&control, &args),
+        Command::Policy(args) => policy::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("vestibule: {error:#}");
+        ExitCode::from(2)
+    })
+}

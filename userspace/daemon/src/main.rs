@@ -1,2 +1,85 @@
-//! placeholder
-fn main() {}
+//! `vestibuled`: the daemon. One per host.
+
+mod agents;
+mod app;
+mod archiver;
+mod config;
+mod control;
+mod desk;
+mod kernel;
+mod sources;
+mod telemetry;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::config::Config;
+
+/// The daemon behind the double door: it takes over the sockets of enrolled agents, decides what
+/// they ask for, and records it before it takes effect.
+#[derive(Debug, Parser)]
+#[command(name = "vestibuled", version)]
+struct Cli {
+    /// The configuration file.
+    #[arg(
+        long,
+        env = "VESTIBULE_CONFIG",
+        value_name = "FILE",
+        default_value = "/etc/vestibule/vestibule.toml"
+    )]
+    config: PathBuf,
+    /// Check the configuration and the policies, and end.
+    #[arg(long, conflicts_with_all = ["probe", "disarm", "config_schema"])]
+    check: bool,
+    /// Print what this host's kernel can do, as JSON, found by loading programs; and end.
+    #[arg(long, conflicts_with_all = ["disarm", "config_schema"])]
+    probe: bool,
+    /// Let enrolled agents go free: remove the pinned hooks, and end. Recorded with the reason; no
+    /// daemon may be running.
+    #[arg(long, value_name = "REASON", conflicts_with = "config_schema")]
+    disarm: Option<String>,
+    /// Print the configuration's JSON Schema, and end.
+    #[arg(long)]
+    config_schema: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::start();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vestibuled: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "--check, --probe and --config-schema answer on the terminal")]
+fn run(cli: &Cli) -> Result<()> {
+    let Cli { config: path, check, probe, disarm, config_schema } = cli;
+    if *config_schema {
+        let schema = schemars::schema_for!(Config);
+        println!("{}", serde_json::to_string_pretty(&schema)?);
+        return Ok(());
+    }
+    if *probe {
+        println!("{}", serde_json::to_string(&redirect::probe())?);
+        return Ok(());
+    }
+    let config = Config::load(path)?;
+    if *check {
+        let source = sources::policies(&config.policy_dir)?;
+        policy::PolicySet::compile(&source)
+            .with_context(|| format!("{}", config.policy_dir.display()))?;
+        println!("{}: ok", path.display());
+        return Ok(());
+    }
+    match disarm {
+        Some(reason) => app::disarm(&config, reason),
+        None => app::run(&config),
+    }
+}

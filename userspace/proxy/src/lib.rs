@@ -1,1 +1,18 @@
-//! placeholder
+//! The enforcement point: accepts what the kernel redirects, attributes it, drives a protocol
+//! session over the two sockets, and lets bytes go only once their records are durable.
+//!
+//! It sees no eBPF: where a connection wanted to go comes through [`door::OriginalDestination`].
+
+pub mod accept;
+pub mod catalogs;
+pub mod counters;
+pub mod door;
+pub mod durability;
+pub mod listener;
+pub mod targets;
+
+mod admit;
+mod leg;
+mod ledger;
+mod relay;
+mod serve;

@@ -1,0 +1,97 @@
+//! `vestibule archive`: fill it, check it, ask it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use archive::query::{self, Mode};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use types::control::{Request, Response};
+
+use crate::control::ask;
+use crate::{Output, verify};
+
+/// Sealing a full journal takes a while: 64 segments at about 300,000 rows a second.
+const SEAL_PATIENCE: Duration = Duration::from_secs(600);
+
+/// The archive: seal what the journal holds into it, verify it, query it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Args {
+    Seal(Seal),
+    Verify(verify::Args),
+    Query(Query),
+}
+
+/// Have the daemon archive what its journal holds now, and sign a checkpoint.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Seal {
+    /// How to print it.
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// Ask the archive in SQL, through the `duckdb` executable, with the views events, sessions, control
+/// and recordings at hand.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Query {
+    /// The archive.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/vestibule/archive")]
+    archive: PathBuf,
+    /// DuckDB's executable; searched on PATH where absent.
+    #[arg(long, value_name = "FILE", env = "VESTIBULE_DUCKDB")]
+    duckdb: Option<PathBuf>,
+    /// How to print the rows.
+    #[arg(long, value_enum, default_value = "table")]
+    output: Rows,
+    /// The query.
+    #[arg(value_name = "SQL")]
+    sql: String,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Rows {
+    /// For people.
+    Table,
+    /// One JSON array.
+    Json,
+    /// CSV with a header.
+    Csv,
+}
+
+pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
+    match args {
+        Args::Seal(args) => seal(control, args),
+        Args::Verify(args) => verify::run(args),
+        Args::Query(args) => query(args),
+    }
+}
+
+fn seal(control: &Path, args: &Seal) -> Result<ExitCode> {
+    let response = ask(control, &Request::Seal, SEAL_PATIENCE)?;
+    let Response::Sealed { tree_size, root, files } = &response else {
+        bail!("the daemon's answer is not about sealing");
+    };
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string(&response)?),
+        Output::Table => {
+            println!("{tree_size} rows are sealed, root {root}");
+            for file in files {
+                println!("  {file}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn query(args: &Query) -> Result<ExitCode> {
+    let Query { archive, duckdb, output, sql } = args;
+    let mode = match output {
+        Rows::Table => Mode::Table,
+        Rows::Json => Mode::Json,
+        Rows::Csv => Mode::Csv,
+    };
+    let status = query::run(archive, duckdb.as_deref(), mode, sql)?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,64 @@
+//! `vestibule status`: how the daemon is.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args as ClapArgs;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use types::control::{Request, Response, Status};
+
+use crate::Output;
+use crate::control::ask;
+
+/// Show how the daemon is: sessions, agents, journal, policy.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// How to print it.
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
+    let Response::Status(status) = ask(control, &Request::Status, Duration::from_secs(5))? else {
+        bail!("the daemon's answer is not a status");
+    };
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string(&status)?),
+        Output::Table => println!("{}", table(&status)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(status: &Status) -> Table {
+    let Status {
+        version,
+        pid,
+        uptime_s,
+        node,
+        sessions_open,
+        sessions_total,
+        commands_total,
+        commands_denied,
+        connections_refused,
+        agents,
+        journal_durable_lsn,
+        rows,
+        policy_digest,
+        pin_dir,
+    } = status;
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.add_row(["daemon", &format!("{version}, pid {pid}, up {uptime_s} s")]);
+    table.add_row(["node", node]);
+    table.add_row(["sessions", &format!("{sessions_open} open, {sessions_total} since start")]);
+    table.add_row(["commands", &format!("{commands_total}, {commands_denied} refused")]);
+    table.add_row(["connections refused", &connections_refused.to_string()]);
+    table.add_row(["agents", &if agents.is_empty() { "none".into() } else { agents.join(", ") }]);
+    table.add_row(["journal", &format!("{journal_durable_lsn} frames durable, {rows} rows")]);
+    table.add_row(["policy", policy_digest]);
+    table.add_row(["hooks pinned in", pin_dir]);
+    table
+}

@@ -1,0 +1,97 @@
+//! Enrolling agents: the kernel's cgroups and the daemon's table, kept in step.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use identity::{Enrollment, Enrollments};
+use journal::recorder::Recorder;
+use redirect::Kernel;
+use tracing::{info, warn};
+use types::id::{AgentName, CgroupId};
+
+/// The agents of this host.
+pub(crate) struct Agents {
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) enrollments: Arc<Enrollments>,
+    pub(crate) recorder: Recorder,
+}
+
+impl Agents {
+    /// Enrolls a new instance of an agent for the caller `tgid`; nested below the caller's own
+    /// agent, if it runs in one. Answers the cgroup directory to join.
+    pub(crate) fn enroll(&self, agent: &AgentName, tgid: u32) -> Result<(PathBuf, Enrollment)> {
+        let mut random = [0; 6];
+        getrandom::fill(&mut random).context("no random numbers")?;
+        let instance: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let parent = self.kernel.nearest_enrolled(tgid).context("the caller's cgroup is unknown")?;
+        let enrolled = self.kernel.enroll(agent, &instance, parent)?;
+        let added = self.enrollments.add(
+            enrolled.cgroup,
+            agent.clone(),
+            instance.as_str().into(),
+            parent,
+        );
+        let enrollment = match added {
+            Ok(enrollment) => enrollment,
+            Err(full) => {
+                self.kernel.withdraw(enrolled.cgroup)?;
+                return Err(full.into());
+            }
+        };
+        self.record("agent.enrolled", &enrollment)?;
+        info!(agent = %agent, instance, cgroup = enrolled.cgroup.0, "agent enrolled");
+        Ok((enrolled.path, enrollment))
+    }
+
+    /// Takes up the agents that an earlier daemon enrolled.
+    pub(crate) fn adopt(&self) -> Result<usize> {
+        let found = self.kernel.enrolled().context("enrolled cgroups can't be listed")?;
+        let count = found.len();
+        for agent in found {
+            self.enrollments.add(
+                agent.cgroup,
+                agent.agent,
+                agent.instance.as_str().into(),
+                agent.parent,
+            )?;
+        }
+        Ok(count)
+    }
+
+    /// Forgets agents whose last process has ended.
+    pub(crate) fn sweep(&self) {
+        let ended = match self.kernel.ended() {
+            Ok(ended) => ended,
+            Err(error) => return warn!(%error, "ended agents can't be listed"),
+        };
+        for cgroup in ended {
+            self.forget(cgroup);
+        }
+    }
+
+    fn forget(&self, cgroup: CgroupId) {
+        let Some(enrollment) = self.enrollments.get(cgroup) else { return };
+        match self.kernel.withdraw(cgroup) {
+            Ok(()) => {
+                self.enrollments.remove(cgroup);
+                if let Err(error) = self.record("agent.ended", &enrollment) {
+                    warn!(%error, "the end of an agent could not be recorded");
+                }
+            }
+            // It may have been joined in this instant; the next sweep tries again.
+            Err(error) => warn!(%error, agent = %enrollment.agent, "not withdrawn"),
+        }
+    }
+
+    fn record(&self, kind: &'static str, enrollment: &Enrollment) -> Result<()> {
+        let Enrollment { cgroup, agent, instance, chain } = enrollment;
+        let chain: Vec<_> = chain.iter().map(AgentName::as_str).collect();
+        let detail = serde_json::json!({
+            "agent": agent.as_str(), "instance": instance, "chain": chain, "cgroup": cgroup.0,
+        });
+        let lsn = self.recorder.control(kind, &detail.to_string())?;
+        self.recorder.wait(lsn)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Wiring: what is made in which order, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use identity::Enrollments;
+use identity::process::Executables;
+use journal::clock::SystemClock;
+use journal::recorder::{Options, Recorder, Reserve};
+use policy::PolicySet;
+use proto::sql::Analyzer;
+use proxy::accept::Running;
+use proxy::catalogs::Catalogs;
+use proxy::counters::Counters;
+use proxy::door::{Door, MaskSets};
+use proxy::durability::Durability;
+use redirect::Kernel;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tracing::{info, warn};
+use types::clock::Clock;
+
+use crate::agents::Agents;
+use crate::archiver::Archiver;
+use crate::config::Config;
+use crate::desk::Desk;
+use crate::kernel::Records;
+use crate::{control, sources};
+
+/// How often agents whose last process ended are forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a heartbeat row says that nothing is silent (EVIDENCE: at least every 60 s).
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Runs the daemon until SIGTERM or SIGINT. Agents are refused from the moment it ends.
+pub(crate) fn run(config: &Config) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let desk = Arc::new(prepare(config, clock)?);
+    let listeners = proxy::listener::bind(config.listener.port).with_context(|| {
+        format!("port {} can't be listened on; see listener.port", config.listener.port)
+    })?;
+    let adopted = desk.agents.adopt()?;
+    let (stop, stopped) = watch::channel(false);
+    let door = Arc::clone(&desk.door);
+    let running = proxy::accept::start(&door, listeners, config.workers(), &stopped)?;
+    sources::private_dir(&config.run_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let answering = Arc::clone(&desk);
+    let seal_interval = Duration::from_secs(config.archive.seal_interval_s.max(1));
+    let path = config.control_socket();
+    local.block_on(&runtime, async move {
+        let socket = control::listen(&path)?;
+        info!(node = desk.node, adopted, workers = config.workers(), "ready");
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            warn!(%error, "the service supervisor could not be told");
+        }
+        attend(answering, socket, seal_interval).await
+    })?;
+    drop(local);
+    drop(runtime);
+    end(&door.recorder, stop, running)
+}
+
+/// The log's epoch. A new one starts a new log; that comes with the collector.
+const EPOCH: u32 = 1;
+
+/// Everything but sockets: journal, policy, kernel hooks.
+fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
+    let started = clock.now();
+    let source = sources::policies(&config.policy_dir)?;
+    let policy = PolicySet::compile(&source)
+        .with_context(|| format!("policies in {}", config.policy_dir.display()))?;
+    sources::private_dir(&config.state_dir)?;
+    let masking_key = sources::masking_key(&config.keys_dir())?;
+    let durability = Durability::new(config.workers());
+    let recorder = open_journal(config, &clock, &durability)?;
+    let kernel = arm(config)?;
+    record(&recorder, "ebpf.armed", &serde_json::json!({ "pin_dir": kernel.pin_dir() }))?;
+    let enrollments = Arc::new(Enrollments::default());
+    let door = Arc::new(Door {
+        kernel: Arc::new(Records(Arc::clone(&kernel))),
+        enrollments: Arc::clone(&enrollments),
+        executables: Arc::new(Executables::default()),
+        targets: config.targets()?,
+        policy: Arc::new(policy),
+        masking_key,
+        analyzer: Arc::new(Analyzer::new()),
+        catalogs: Catalogs::default(),
+        recorder: recorder.clone(),
+        durability,
+        counters: Arc::new(Counters::default()),
+        clock: Arc::clone(&clock),
+        masks: MaskSets::default(),
+    });
+    let agents = Agents { kernel, enrollments, recorder: recorder.clone() };
+    let archiver = Archiver::start(config, recorder, clock)?;
+    Ok(Desk { node: config.node(), started, door, agents, archiver })
+}
+
+fn open_journal(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    durability: &Arc<Durability>,
+) -> Result<Recorder> {
+    let dir = config.journal_dir();
+    sources::private_dir(&dir)?;
+    let mut options = Options::new(&dir, config.node(), EPOCH);
+    if let Some(bytes) = config.journal.segment_bytes {
+        options.segment_bytes = bytes;
+    }
+    if let Some(bytes) = config.journal.reserve_bytes {
+        options.reserve = Reserve { percent: 0, bytes };
+    }
+    let publish = Arc::clone(durability);
+    let on_durable = Box::new(move |durable| publish.publish(&durable));
+    let (recorder, recovery) = Recorder::open(&options, Arc::clone(clock), on_durable)
+        .with_context(|| format!("journal in {}", dir.display()))?;
+    info!(?recovery, "journal open");
+    Ok(recorder)
+}
+
+fn arm(config: &Config) -> Result<Arc<Kernel>> {
+    let kernel = Kernel::arm(redirect::Options {
+        cgroup_root: None,
+        slice: config.kernel.slice.clone(),
+        pin_dir: config.kernel.pin_dir.clone(),
+        listener_port: config.listener.port,
+    })
+    .context("the kernel side can't be armed; `vestibule doctor` says what this host lacks")?;
+    Ok(Arc::new(kernel))
+}
+
+/// Answers the control socket and keeps house until a signal says stop.
+async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    let mut heartbeat = tokio::time::interval(HEARTBEAT_INTERVAL);
+    let mut seal = tokio::time::interval(seal_interval);
+    seal.reset();
+    tokio::task::spawn_local(control::serve(socket, Arc::clone(&desk)));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = sweep.tick() => desk.agents.sweep(),
+            _ = heartbeat.tick() => desk.heartbeat(),
+            _ = seal.tick() => {
+                let desk = Arc::clone(&desk);
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = desk.archiver.seal() {
+                        warn!(error = format!("{error:#}"), "not sealed");
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn end(recorder: &Recorder, stop: watch::Sender<bool>, running: Running) -> Result<()> {
+    info!("stopping; enrolled agents are refused from now on");
+    if stop.send(true).is_err() {
+        warn!("the workers had ended");
+    }
+    running.join();
+    record(recorder, "daemon.stop", &serde_json::json!({}))
+}
+
+/// Lets enrolled agents go free, with a record of why.
+pub(crate) fn disarm(config: &Config, reason: &str) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let recorder = open_journal(config, &clock, &Durability::new(1))
+        .context("stop the daemon first: only one process writes the journal")?;
+    record(&recorder, "ebpf.disarmed", &serde_json::json!({ "reason": reason }))?;
+    redirect::disarm(&config.kernel.pin_dir, &config.kernel.slice)?;
+    info!(reason, "disarmed: agents connect directly until the daemon runs again");
+    Ok(())
+}
+
+/// Writes a control record and waits until it is durable.
+fn record(recorder: &Recorder, kind: &str, detail: &serde_json::Value) -> Result<()> {
+    let lsn = recorder.control(kind, &detail.to_string())?;
+    recorder.wait(lsn)?;
+    Ok(())
+}

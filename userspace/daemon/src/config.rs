@@ -1,0 +1,243 @@
+//! The configuration file: TOML, parsed into types at once, unknown keys refused.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use proxy::targets::{AddressPattern, Protocol, TargetRule, Targets};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The whole file. Everything has a default that works on a plain host, but targets and policies.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// This node's name in records; the host name where absent.
+    pub(crate) node: Option<String>,
+    /// Journal, archive and keys; root only.
+    #[serde(default = "state_dir")]
+    pub(crate) state_dir: PathBuf,
+    /// The control socket; root only.
+    #[serde(default = "run_dir")]
+    pub(crate) run_dir: PathBuf,
+    /// Schema, policies and classification.
+    #[serde(default = "policy_dir")]
+    pub(crate) policy_dir: PathBuf,
+    /// The kernel side.
+    #[serde(default)]
+    pub(crate) kernel: Kernel,
+    /// Where redirected connections arrive.
+    #[serde(default)]
+    pub(crate) listener: Listener,
+    /// The data path.
+    #[serde(default)]
+    pub(crate) proxy: Proxy,
+    /// What agents may reach at all; anything else is refused.
+    #[serde(default)]
+    pub(crate) target: Vec<Target>,
+    /// The journal.
+    #[serde(default)]
+    pub(crate) journal: Journal,
+    /// The archive.
+    #[serde(default)]
+    pub(crate) archive: Archive,
+}
+
+/// The kernel side.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Kernel {
+    /// The cgroup under which agents run, below the cgroup v2 mount.
+    pub(crate) slice: String,
+    /// Where links and maps are pinned, below a bpffs.
+    pub(crate) pin_dir: PathBuf,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self { slice: "vestibule".into(), pin_dir: "/sys/fs/bpf/vestibule".into() }
+    }
+}
+
+/// Where redirected connections arrive.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listener {
+    /// The port on 127.0.0.1 and ::1.
+    pub(crate) port: u16,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self { port: 15_001 }
+    }
+}
+
+/// The data path.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Proxy {
+    /// Worker threads; half the processors where absent. At most 64.
+    pub(crate) workers: Option<usize>,
+}
+
+/// Something agents may reach.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Target {
+    /// Its name in policies and records.
+    pub(crate) name: String,
+    /// `IP:PORT`, `[IPv6]:PORT`, `CIDR:PORT` or `*:PORT`.
+    pub(crate) address: String,
+    /// What it speaks.
+    pub(crate) protocol: ProtocolName,
+}
+
+/// The protocols there are.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProtocolName {
+    /// PostgreSQL.
+    Postgresql,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Journal {
+    /// Where it lies; `journal` below the state directory where absent.
+    pub(crate) dir: Option<PathBuf>,
+    /// The size of a segment; 64 MiB where absent.
+    pub(crate) segment_bytes: Option<u64>,
+    /// Free space below which nothing more is accepted; 5 % + 1 GiB of the file system where absent.
+    pub(crate) reserve_bytes: Option<u64>,
+}
+
+/// The archive.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Archive {
+    /// Where it lies; `archive` below the state directory where absent.
+    pub(crate) dir: Option<PathBuf>,
+    /// How long rows wait before they are sealed, in seconds.
+    pub(crate) seal_interval_s: u64,
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self { dir: None, seal_interval_s: 3_600 }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file; says the line and column of what is wrong.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{} can't be read", path.display()))?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
+        config.targets()?;
+        ensure!(config.workers() <= WORKERS_MAX, "proxy.workers: at most {WORKERS_MAX}");
+        ensure!(config.listener.port != 0, "listener.port: must not be 0");
+        let slice = &config.kernel.slice;
+        ensure!(
+            !slice.is_empty() && !slice.starts_with('/') && !slice.split('/').any(|p| p == ".."),
+            "kernel.slice: a path below the cgroup mount, such as `vestibule`"
+        );
+        Ok(config)
+    }
+
+    /// The targets, in order.
+    pub(crate) fn targets(&self) -> Result<Targets> {
+        let rule = |target: &Target| -> Result<TargetRule> {
+            let Target { name, address, protocol } = target;
+            let address: AddressPattern =
+                address.parse().with_context(|| format!("target `{name}`: address"))?;
+            let ProtocolName::Postgresql = protocol;
+            Ok(TargetRule { name: name.as_str().into(), address, protocol: Protocol::Postgresql })
+        };
+        Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))
+    }
+
+    /// This node's name.
+    pub(crate) fn node(&self) -> String {
+        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        self.node.clone().unwrap_or_else(host)
+    }
+
+    /// Worker threads.
+    pub(crate) fn workers(&self) -> usize {
+        let half = || std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
+        self.proxy.workers.unwrap_or_else(half).max(1)
+    }
+
+    /// Where the journal lies.
+    pub(crate) fn journal_dir(&self) -> PathBuf {
+        self.journal.dir.clone().unwrap_or_else(|| self.state_dir.join("journal"))
+    }
+
+    /// Where the archive lies.
+    pub(crate) fn archive_dir(&self) -> PathBuf {
+        self.archive.dir.clone().unwrap_or_else(|| self.state_dir.join("archive"))
+    }
+
+    /// Where keys lie.
+    pub(crate) fn keys_dir(&self) -> PathBuf {
+        self.state_dir.join("keys")
+    }
+
+    /// The control socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.run_dir.join("control.sock")
+    }
+}
+
+/// Each worker has an epoll instance, a 64 KiB buffer and a stack: 64 are 10 MiB.
+const WORKERS_MAX: usize = 64;
+
+fn state_dir() -> PathBuf {
+    "/var/lib/vestibule".into()
+}
+
+fn run_dir() -> PathBuf {
+    "/run/vestibule".into()
+}
+
+fn policy_dir() -> PathBuf {
+    "/etc/vestibule/policies".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), text)?;
+        Config::load(file.path())
+    }
+
+    #[test]
+    fn an_empty_file_works() {
+        let config = load("").unwrap();
+        assert_eq!(config.listener.port, 15_001);
+        assert!(config.workers() >= 1);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, told) in [
+            ("nod = 'x'", "unknown field `nod`"),
+            ("[proxy]\nworker = 3", "unknown field `worker`"),
+            ("[proxy]\nworkers = 65", "proxy.workers"),
+            ("[kernel]\nslice = '../x'", "kernel.slice"),
+            (
+                "[[target]]\nname='a'\naddress='x:1'\nprotocol='postgresql'",
+                "`x:1` is no address",
+            ),
+            ("[[target]]\nname='a'\naddress='*:1'\nprotocol='mysql'", "unknown variant `mysql`"),
+        ] {
+            let error = format!("{:#}", load(text).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the control socket asks for, answered.
+
+use std::sync::Arc;
+
+use proxy::door::Door;
+use tracing::warn;
+use types::clock::Timestamp;
+use types::control::{Check, Request, Response, Status, Verdict};
+
+use crate::agents::Agents;
+use crate::archiver::Archiver;
+use crate::control::Answer;
+
+/// The node as its operators see it.
+pub(crate) struct Desk {
+    pub(crate) node: String,
+    pub(crate) started: Timestamp,
+    pub(crate) door: Arc<Door>,
+    pub(crate) agents: Agents,
+    pub(crate) archiver: Archiver,
+}
+
+impl Answer for Desk {
+    fn answer(&self, request: &Request, tgid: u32) -> Response {
+        let answered = match request {
+            Request::Status => Ok(Response::Status(self.status())),
+            Request::Enroll { agent } => {
+                self.agents.enroll(agent, tgid).map(|(path, enrollment)| Response::Enrolled {
+                    cgroup_path: path.to_string_lossy().into_owned(),
+                    cgroup: enrollment.cgroup,
+                    instance: enrollment.instance.as_ref().to_owned(),
+                })
+            }
+            Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {
+                tree_size: sealed.tree_size,
+                root: sealed.root,
+                files: sealed.files,
+            }),
+            Request::Doctor => Ok(Response::Doctor { checks: self.checks() }),
+        };
+        answered.unwrap_or_else(|error| Response::Failed { reason: format!("{error:#}") })
+    }
+}
+
+impl Desk {
+    /// Writes that the node lives, and what it did.
+    pub(crate) fn heartbeat(&self) {
+        let Status { sessions_open, sessions_total, commands_total, .. } = self.status();
+        let detail = serde_json::json!({
+            "sessions_open": sessions_open,
+            "sessions_total": sessions_total,
+            "commands_total": commands_total,
+            "connections_refused": self.door.counters.connections_refused.get(),
+        });
+        if let Err(error) = self.door.recorder.control("heartbeat", &detail.to_string()) {
+            warn!(%error, "no heartbeat");
+        }
+    }
+
+    fn status(&self) -> Status {
+        let counters = &self.door.counters;
+        let agents = self.door.enrollments.list();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_s: self.door.clock.now().us_since(self.started) / 1_000_000,
+            node: self.node.clone(),
+            sessions_open: counters.sessions_open.get(),
+            sessions_total: counters.sessions_total.get(),
+            commands_total: counters.commands_total.get(),
+            commands_denied: counters.commands_denied.get(),
+            connections_refused: counters.connections_refused.get(),
+            agents: agents.iter().map(|a| format!("{}.{}", a.agent, a.instance)).collect(),
+            journal_durable_lsn: self.door.recorder.durable().0,
+            rows: self.door.recorder.stats().rows,
+            policy_digest: hex(&self.door.policy.digest()),
+            pin_dir: self.agents.kernel.pin_dir().to_string_lossy().into_owned(),
+        }
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let mut checks = redirect::probe();
+        let recorder = &self.door.recorder;
+        let written = recorder
+            .control("doctor", "{}")
+            .map_err(anyhow::Error::from)
+            .and_then(|lsn| recorder.wait(lsn).map_err(anyhow::Error::from));
+        checks.push(match written {
+            Ok(()) => check("journal", Verdict::Ok, "a record became durable"),
+            Err(error) => check("journal", Verdict::Fail, &format!("{error:#}")),
+        });
+        checks.push(check("daemon", Verdict::Ok, &format!("pid {} answers", std::process::id())));
+        checks
+    }
+}
+
+fn check(name: &str, verdict: Verdict, detail: &str) -> Check {
+    Check { name: name.into(), verdict, detail: detail.into() }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

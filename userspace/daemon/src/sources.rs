@@ -1,0 +1,67 @@
+//! Policy sources and the masking key, from disk to values.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use policy::PolicySource;
+use types::secret::Secret;
+
+/// What a policy directory holds: `vestibule.cedarschema`, `classification.toml` and every
+/// `*.cedar`, in the order of their names.
+pub(crate) fn policies(dir: &Path) -> Result<PolicySource> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))
+    };
+    let entries = fs::read_dir(dir).with_context(|| format!("{} can't be read", dir.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if Path::new(&name).extension().is_some_and(|e| e == "cedar") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    ensure!(!names.is_empty(), "{} holds no *.cedar file", dir.display());
+    let policies =
+        names.into_iter().map(|n| Ok((n.clone(), read(&n)?))).collect::<Result<Vec<_>>>()?;
+    Ok(PolicySource {
+        schema: read("vestibule.cedarschema")?,
+        policies,
+        classification: read("classification.toml")?,
+    })
+}
+
+/// The key under which masked values are hashed; made on first use, mode 0600.
+pub(crate) fn masking_key(keys: &Path) -> Result<Secret<[u8; 32]>> {
+    private_dir(keys)?;
+    let path = keys.join("masking.key");
+    if !path.exists() {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).context("no random numbers")?;
+        let staged = keys.join("masking.key.new");
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&staged)?;
+        file.write_all(&key)?;
+        file.sync_all()?;
+        fs::rename(&staged, &path)?;
+        fs::File::open(keys)?.sync_all()?;
+    }
+    let bytes = fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
+    let key = bytes.try_into().ok().with_context(|| format!("{}: not 32 bytes", path.display()))?;
+    Ok(Secret::new(key))
+}
+
+/// Makes a directory that only root enters.
+pub(crate) fn private_dir(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("{} can't be made", dir.display()))?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("{} can't be made private", dir.display()))
+}

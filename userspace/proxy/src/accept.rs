@@ -1,0 +1,132 @@
+//! Accepting, and the workers that serve.
+//!
+//! One thread accepts and deals connections out in turn; each worker is a thread with a
+//! single-threaded runtime of its own, so a session never crosses threads.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::net::TcpListener as AsyncListener;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+use tracing::{error, warn};
+
+use crate::door::Door;
+use crate::durability::Waiters;
+use crate::serve::{Worker, serve};
+
+/// Connections dealt to one worker and not yet taken up: a burst of 1,024 waits here, the rest in
+/// the kernel's backlog.
+const DEALT_MAX: usize = 1_024;
+
+/// After a failed accept (no file descriptors left) the loop rests, so that it does not spin.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+type Dealt = (std::net::TcpStream, SocketAddr);
+
+/// The running data path.
+#[derive(Debug)]
+pub struct Running {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Waits until every worker has ended, which they do once `stop` was sent.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                error!("a worker panicked");
+            }
+        }
+    }
+}
+
+/// Starts `workers` workers and the accept thread. They end when `stop` becomes true: the listeners
+/// close first, then sessions are cut, each with its record.
+pub fn start(
+    door: &Arc<Door>,
+    listeners: Vec<TcpListener>,
+    workers: usize,
+    stop: &watch::Receiver<bool>,
+) -> io::Result<Running> {
+    let mut dealers = Vec::new();
+    let mut threads = Vec::new();
+    for number in 0..workers {
+        let (dealer, dealt) = mpsc::channel(DEALT_MAX);
+        dealers.push(dealer);
+        let (door, stop) = (Arc::clone(door), stop.clone());
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let work = move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, work(door, number, dealt, stop));
+        };
+        threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
+    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let stop = stop.clone();
+    let accept = move || {
+        let local = LocalSet::new();
+        for listener in listeners {
+            local.spawn_local(accept(listener, dealers.clone()));
+        }
+        drop(dealers);
+        local.block_on(&runtime, stopped(stop));
+    };
+    threads.push(thread::Builder::new().name("accept".into()).spawn(accept)?);
+    Ok(Running { threads })
+}
+
+async fn accept(listener: TcpListener, dealers: Vec<mpsc::Sender<Dealt>>) {
+    let listener = match AsyncListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return error!(%error, "the listener can't be used"),
+    };
+    for dealer in dealers.iter().cycle() {
+        let accepted = loop {
+            match listener.accept().await.and_then(|(s, peer)| Ok((s.into_std()?, peer))) {
+                Ok(accepted) => break accepted,
+                Err(error) => {
+                    warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        };
+        if dealer.send(accepted).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn work(
+    door: Arc<Door>,
+    number: usize,
+    mut dealt: mpsc::Receiver<Dealt>,
+    stop: watch::Receiver<bool>,
+) {
+    let waiters = Rc::new(Waiters::new(Arc::clone(door.durability()), number));
+    let worker = Rc::new(Worker::new(door, Rc::clone(&waiters)));
+    tokio::task::spawn_local(async move { waiters.run().await });
+    let serving = async {
+        while let Some((stream, peer)) = dealt.recv().await {
+            match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => drop(tokio::task::spawn_local(serve(Rc::clone(&worker), stream, peer))),
+                Err(error) => warn!(%error, "an accepted connection can't be used"),
+            }
+        }
+        stopped(stop.clone()).await;
+    };
+    tokio::select! {
+        () = serving => {}
+        () = stopped(stop.clone()) => {}
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop as well.
+    drop(stop.wait_for(|stopped| *stopped).await);
+}

@@ -1,0 +1,100 @@
+//! Everything a session needs of the node, in one place.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use identity::Enrollments;
+use identity::process::Executables;
+use journal::recorder::Recorder;
+use policy::PolicySet;
+use policy::mask::Masks;
+use proto::sql::Analyzer;
+use types::accepted::Accepted;
+use types::clock::Clock;
+use types::redact::MaskRule;
+use types::secret::Secret;
+
+use crate::catalogs::Catalogs;
+use crate::counters::Counters;
+use crate::durability::Durability;
+use crate::targets::Targets;
+
+/// Where an accepted connection wanted to go, and who made it: the kernel's record.
+pub trait OriginalDestination: Send + Sync {
+    /// The record of the accepted socket `fd`, whose peer is `source`; an error where there is
+    /// none, which refuses the connection.
+    fn original_destination(&self, fd: BorrowedFd<'_>, source: SocketAddr) -> io::Result<Accepted>;
+}
+
+/// Different mask rule sets compiled and kept: one per distinct set of rules, so about one per
+/// class of agents; 256 × about 1 MiB of lazy automata = 256 MiB at the very most.
+const MASK_SETS_MAX: usize = 256;
+
+/// What the sessions of a node share.
+pub struct Door {
+    /// The kernel's records.
+    pub kernel: Arc<dyn OriginalDestination>,
+    /// Which cgroup is which agent.
+    pub enrollments: Arc<Enrollments>,
+    /// Digests of executables.
+    pub executables: Arc<Executables>,
+    /// What agents may reach.
+    pub targets: Targets,
+    /// What they may do there.
+    pub policy: Arc<PolicySet>,
+    /// The key of hashed values.
+    pub masking_key: Secret<[u8; 32]>,
+    /// SQL analysis and its cache.
+    pub analyzer: Arc<Analyzer>,
+    /// Catalogs of the targets.
+    pub catalogs: Catalogs,
+    /// The journal.
+    pub recorder: Recorder,
+    /// How far the journal is durable.
+    pub durability: Arc<Durability>,
+    /// Counts.
+    pub counters: Arc<Counters>,
+    /// The present.
+    pub clock: Arc<dyn Clock>,
+    /// Compiled masks.
+    pub masks: MaskSets,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// How far the journal is durable.
+    pub(crate) fn durability(&self) -> &Arc<Durability> {
+        &self.durability
+    }
+
+    /// The compiled masks of a set of rules.
+    pub(crate) fn masks(&self, rules: &[MaskRule]) -> Arc<Masks> {
+        self.masks.of(rules, &self.policy, &self.masking_key)
+    }
+}
+
+/// Compiled masks by their rules.
+#[derive(Default)]
+pub struct MaskSets(Mutex<Vec<(Vec<MaskRule>, Arc<Masks>)>>);
+
+impl MaskSets {
+    fn of(&self, rules: &[MaskRule], policy: &PolicySet, key: &Secret<[u8; 32]>) -> Arc<Masks> {
+        let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, masks)) = sets.iter().find(|(known, _)| known == rules) {
+            return Arc::clone(masks);
+        }
+        let masks = Masks::compile(rules, policy.classification(), key.clone());
+        if sets.len() >= MASK_SETS_MAX {
+            sets.clear();
+        }
+        sets.push((rules.to_vec(), Arc::clone(&masks)));
+        masks
+    }
+}

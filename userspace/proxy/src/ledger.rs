@@ -1,0 +1,229 @@
+//! A session's records: opened once its target is known, then a begin and an end for each command.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+
+use journal::record::{Begin, Control, End, Frame, Lsn, SessionClose, SessionOpen};
+use journal::recorder::AppendError;
+use policy::mask::Masks;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tracing::{info, warn};
+use types::accepted::Accepted;
+use types::clock::Timestamp;
+use types::command::{Command, Parameter, Statement};
+use types::decision::Decision;
+use types::event::{Outcome, Violation};
+use types::id::SessionId;
+use types::principal::Principal;
+use types::target::Target;
+
+use crate::admit::Refused;
+use crate::door::Door;
+
+/// Writes one session's records.
+pub(crate) struct Ledger<'d> {
+    door: &'d Door,
+    session: SessionId,
+    at: Timestamp,
+    accepted: Accepted,
+    principal: Principal,
+    target: Target,
+    opened: bool,
+    closed: bool,
+    text: Option<KeptText>,
+}
+
+/// The text of the statement executed last, as it is kept: prepared statements run many times.
+struct KeptText {
+    statement: Arc<Statement>,
+    text: Arc<str>,
+}
+
+impl<'d> Ledger<'d> {
+    /// A session's records; none is written before [`Ledger::open`].
+    pub(crate) fn new(
+        door: &'d Door,
+        accepted: Accepted,
+        principal: Principal,
+        target: Target,
+    ) -> Self {
+        let at = door.clock.now();
+        let session = SessionId::new(at, random());
+        Self {
+            door,
+            session,
+            at,
+            accepted,
+            principal,
+            target,
+            opened: false,
+            closed: false,
+            text: None,
+        }
+    }
+
+    /// Who acts.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// What it reaches.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Notes what the startup asked for; before [`Ledger::open`].
+    pub(crate) fn bind(&mut self, database: &str, user: &str) {
+        self.target.database = Some(database.into());
+        self.target.account = Some(user.into());
+    }
+
+    /// Writes the session's opening, once.
+    pub(crate) fn open(&mut self) {
+        if self.opened {
+            return;
+        }
+        self.opened = true;
+        self.write(Frame::SessionOpen(SessionOpen {
+            session: self.session,
+            at: self.at,
+            principal: &self.principal,
+            source: self.accepted.source,
+            netns_cookie: self.accepted.netns_cookie,
+            socket_cookie: self.accepted.socket_cookie,
+            target: &self.target,
+        }));
+    }
+
+    /// Writes a command and its decision; answers what must be durable before it takes effect.
+    pub(crate) fn begin(
+        &mut self,
+        command: &Command,
+        decision: &Decision,
+        masks: Option<&Masks>,
+        now: Timestamp,
+    ) -> Result<Lsn, AppendError> {
+        let text = self.kept_text(&command.statement, masks);
+        let parameters = kept_parameters(&command.parameters, masks);
+        self.door.recorder.append(Frame::Begin(Begin {
+            session: self.session,
+            command: command.id,
+            at: now,
+            kind: command.kind,
+            statement: &command.statement,
+            text: &text,
+            parameters: &parameters,
+            batch: command.batch,
+            decision,
+        }))
+    }
+
+    /// Writes how a command ended.
+    pub(crate) fn end(&mut self, outcome: &Outcome, now: Timestamp) {
+        self.write(Frame::End(End { session: self.session, at: now, outcome }));
+    }
+
+    /// Writes that one side broke the protocol.
+    pub(crate) fn violation(&mut self, violation: Violation, now: Timestamp) {
+        self.open();
+        let Violation { side, what } = violation;
+        let side = format!("{side:?}").to_lowercase();
+        info!(session = %self.session, side, what, "protocol violation");
+        let detail = format!(
+            r#"{{"session_id":"{}","agent":"{}","side":"{side}","what":"{what}"}}"#,
+            self.session, self.principal.agent
+        );
+        self.write(Frame::Control(Control { at: now, kind: "protocol.violation", detail: &detail }));
+    }
+
+    /// Writes the session's end, once.
+    pub(crate) fn close(&mut self, reason: &str, now: Timestamp) {
+        if self.closed {
+            return;
+        }
+        self.open();
+        self.closed = true;
+        self.write(Frame::SessionClose(SessionClose { session: self.session, at: now, reason }));
+    }
+
+    /// Whether the session's end is written.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Ends a session whose target does not answer: recorded, and the agent is told.
+    pub(crate) async fn unreachable(mut self, mut downstream: TcpStream, error: &io::Error) {
+        let now = self.door.clock.now();
+        info!(target = %self.target.name, %error, "target unreachable");
+        self.close("target_unreachable", now);
+        let told = proto::postgres::fatal_error(
+            *b"08001",
+            &format!("vestibule: {} can't be reached: {}", self.target.name, error.kind()),
+        );
+        if let Err(error) = downstream.write_all(&told).await {
+            info!(%error, "the agent had gone");
+        }
+    }
+
+    /// Records that nothing waits for: if the journal fails, the next command is refused.
+    fn write(&self, frame: Frame<'_>) {
+        if let Err(error) = self.door.recorder.append(frame) {
+            warn!(session = %self.session, %error, "not recorded");
+        }
+    }
+
+    fn kept_text(&mut self, statement: &Arc<Statement>, masks: Option<&Masks>) -> Arc<str> {
+        if let Some(kept) = &self.text
+            && Arc::ptr_eq(&kept.statement, statement)
+        {
+            return Arc::clone(&kept.text);
+        }
+        let text = match masks.map(|masks| masks.redact_literals(&statement.text)) {
+            Some(Cow::Owned(masked)) => masked.into(),
+            Some(Cow::Borrowed(_)) => Arc::clone(&statement.text),
+            // Before policy has said what may be kept, nothing of the text is.
+            None => "".into(),
+        };
+        self.text = Some(KeptText { statement: Arc::clone(statement), text: Arc::clone(&text) });
+        text
+    }
+}
+
+/// Writes that a connection became no session.
+pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<Lsn, AppendError> {
+    let who = match refused {
+        Refused::NoRecord { source } => format!(r#","source":"{source}""#),
+        Refused::Unattributed { tgid } => format!(r#","pid":{tgid}"#),
+        Refused::UnknownTarget { addr, principal } => format!(
+            r#","destination":"{addr}","agent":"{}","instance":"{}","pid":{}"#,
+            principal.agent, principal.instance, principal.process.key.tgid
+        ),
+        Refused::TooMany | Refused::Loop => String::new(),
+    };
+    let detail = format!(r#"{{"reason":"{}"{who}}}"#, refused.kind());
+    door.recorder.control("connection.refused", &detail)
+}
+
+/// Parameters as they are kept: recognised values masked.
+fn kept_parameters<'p>(parameters: &'p [Parameter], masks: Option<&Masks>) -> Cow<'p, [Parameter]> {
+    let Some(masks) = masks else { return Cow::Owned(Vec::new()) };
+    if parameters.is_empty() {
+        return Cow::Borrowed(parameters);
+    }
+    let mut kept = parameters.to_vec();
+    for parameter in &mut kept {
+        masks.redact_parameter(parameter);
+    }
+    Cow::Owned(kept)
+}
+
+fn random() -> [u8; 10] {
+    let mut bytes = [0; 10];
+    // The kernel's random source, once seeded, does not fail (getrandom(2)); ids also hold the time.
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        warn!(%error, "no random numbers");
+    }
+    bytes
+}

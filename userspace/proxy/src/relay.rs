@@ -1,0 +1,313 @@
+//! The loop of one session: input → events → record → decide → record the decision → tell the
+//! session → flush, with bytes held back until their records are durable.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use journal::record::Lsn;
+use policy::SessionPolicy;
+use policy::mask::{Catalog, Masks, catalog_query};
+use proto::postgres::PostgresSession;
+use proto::session::{Refusal, Session, Verdict};
+use tracing::debug;
+use types::addr::Side;
+use types::clock::Timestamp;
+use types::command::{Command, CommandKind};
+use types::decision::{Decision, Effect, Obligation};
+use types::event::Event;
+
+use crate::catalogs::CatalogKey;
+use crate::leg::Leg;
+use crate::ledger::Ledger;
+use crate::serve::Worker;
+
+/// One session between its two sockets.
+pub(crate) struct Relay<'w> {
+    worker: &'w Worker,
+    slot: u64,
+    session: PostgresSession,
+    ledger: Ledger<'w>,
+    downstream: Leg,
+    upstream: Leg,
+    /// What must be durable before a byte goes to each side.
+    gates: Gates,
+    policy: Option<Arc<SessionPolicy>>,
+    masks: Option<Arc<Masks>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Gates {
+    downstream: Lsn,
+    upstream: Lsn,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// By its protocol, or by a peer that closed: what is left is flushed.
+    Session,
+    /// A socket failed.
+    Socket(Side, io::Error),
+    /// The journal failed: nothing more goes anywhere.
+    Journal,
+}
+
+impl End {
+    /// The word in records.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Session => "closed",
+            Self::Socket(Side::Downstream, _) => "agent_lost",
+            Self::Socket(Side::Upstream, _) => "target_lost",
+            Self::Journal => "journal_failed",
+        }
+    }
+}
+
+impl<'w> Relay<'w> {
+    pub(crate) fn new(
+        worker: &'w Worker,
+        slot: u64,
+        session: PostgresSession,
+        ledger: Ledger<'w>,
+        (downstream, upstream): (Leg, Leg),
+    ) -> Self {
+        Self {
+            worker,
+            slot,
+            session,
+            ledger,
+            downstream,
+            upstream,
+            gates: Gates::default(),
+            policy: None,
+            masks: None,
+        }
+    }
+
+    /// Runs the session as far as its sockets and the journal allow; ready when it ended.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            self.settle();
+            let mut moved = false;
+            for side in [Side::Upstream, Side::Downstream] {
+                match self.poll_write(side, cx) {
+                    Poll::Ready(Ok(wrote)) => moved |= wrote,
+                    Poll::Ready(Err(end)) => return Poll::Ready(end),
+                    Poll::Pending => {}
+                }
+            }
+            if self.session.is_ended() {
+                return Poll::Ready(End::Session);
+            }
+            for side in [Side::Downstream, Side::Upstream] {
+                match self.poll_read(side, cx) {
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Err(end)) => return Poll::Ready(end),
+                    Poll::Pending => {}
+                }
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Writes what is left to both sides; ready when nothing is.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.settle();
+        for side in [Side::Upstream, Side::Downstream] {
+            while !self.session.transmit(side).is_empty() {
+                match ready!(self.poll_write(side, cx)) {
+                    Ok(_) => {}
+                    Err(end) => {
+                        debug!(?end, "not flushed");
+                        break;
+                    }
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Ends the session's records.
+    pub(crate) fn close(mut self, end: End) {
+        if let End::Socket(side, error) = &end {
+            debug!(?side, %error, "socket failed");
+        }
+        self.finish(end.reason());
+    }
+
+    /// Takes the session's last events, which say what was cut off, and closes its records.
+    fn finish(&mut self, reason: &'static str) {
+        let now = self.worker.door.clock.now();
+        self.session.handle_eof(Side::Upstream, now);
+        while let Some(event) = self.session.poll_event() {
+            if let Event::Outcome(outcome) = event {
+                self.ledger.end(&outcome, now);
+            }
+        }
+        self.ledger.close(reason, now);
+        self.worker.waiters.forget(self.slot);
+    }
+
+    fn poll_write(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
+        if self.session.transmit(side).is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        let (leg, gate) = match side {
+            Side::Downstream => (&mut self.downstream, self.gates.downstream),
+            Side::Upstream => (&mut self.upstream, self.gates.upstream),
+        };
+        if ready!(self.worker.waiters.poll(self.slot, gate, cx)).is_err() {
+            return Poll::Ready(Err(End::Journal));
+        }
+        leg.poll_write(cx, self.session.transmit(side)).map_err(|error| End::Socket(side, error))
+    }
+
+    fn poll_read(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let leg = match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
+        };
+        if leg.ended() || !self.session.wants_input(side) {
+            return Poll::Pending;
+        }
+        let mut scratch = self.worker.scratch.borrow_mut();
+        let read = ready!(leg.poll_read(cx, &mut scratch));
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return Poll::Ready(Err(End::Socket(side, error))),
+        };
+        let now = self.worker.door.clock.now();
+        if read.is_empty() {
+            self.session.handle_eof(side, now);
+        } else {
+            self.session.handle_input(side, read, now);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what the session has to say: everything is recorded, commands are decided.
+    fn settle(&mut self) {
+        while let Some(event) = self.session.poll_event() {
+            let now = self.worker.door.clock.now();
+            match event {
+                Event::Command(command) => self.decide(&command, now),
+                Event::Outcome(outcome) => self.ledger.end(&outcome, now),
+                Event::Violation(violation) => self.ledger.violation(violation, now),
+                Event::ProbeWanted => self.want_catalog(now),
+                Event::Probed(rows) => self.take_catalog(rows.as_deref(), now),
+                Event::CatalogChanged => self.worker.door.catalogs.forget(&self.catalog_key()),
+            }
+        }
+    }
+
+    fn decide(&mut self, command: &Command, now: Timestamp) {
+        let policy = self.open(command.kind, now);
+        let decision = policy.authorize(command, now.unix_us);
+        let verdict = verdict(&decision);
+        let denied = verdict != Verdict::Allow;
+        let verdict = match self.ledger.begin(command, &decision, self.masks.as_deref(), now) {
+            Ok(lsn) => {
+                self.gates.downstream = lsn;
+                let before_upstream = command.kind != CommandKind::Query
+                    || command.statement.needs_wal();
+                if before_upstream && !denied {
+                    self.gates.upstream = lsn;
+                }
+                verdict
+            }
+            Err(error) => Verdict::Deny(Refusal {
+                policy: "journal".into(),
+                message: format!("{error}; nothing goes on unrecorded").into(),
+            }),
+        };
+        let counters = &self.worker.door.counters;
+        counters.commands_total.up();
+        if denied {
+            counters.commands_denied.up();
+        }
+        self.session.handle_decision(command.id, verdict);
+    }
+
+    /// The session's policy; its first command opens its record.
+    fn open(&mut self, kind: CommandKind, now: Timestamp) -> Arc<SessionPolicy> {
+        if let Some(policy) = &self.policy {
+            return Arc::clone(policy);
+        }
+        if kind == CommandKind::Connect
+            && let Some(startup) = self.session.startup()
+        {
+            self.ledger.bind(&startup.database, &startup.user);
+        }
+        self.ledger.open();
+        let door = &self.worker.door;
+        let policy = door.policy.session(self.ledger.principal(), self.ledger.target());
+        self.masks = Some(door.masks(&policy.masks()));
+        self.policy = Some(Arc::clone(&policy));
+        policy
+    }
+
+    fn catalog_key(&self) -> CatalogKey {
+        let target = self.ledger.target();
+        CatalogKey { addr: target.addr, database: target.database.clone() }
+    }
+
+    fn want_catalog(&mut self, now: Timestamp) {
+        let door = &self.worker.door;
+        match door.catalogs.get(&self.catalog_key(), now) {
+            Some(catalog) => {
+                self.use_catalog(catalog);
+                self.session.skip_probe();
+            }
+            None => self.session.probe(&catalog_query(door.policy.classification())),
+        }
+    }
+
+    fn take_catalog(&mut self, rows: Option<&[Vec<Option<String>>]>, now: Timestamp) {
+        let door = &self.worker.door;
+        let read = rows.and_then(|rows| Catalog::from_rows(door.policy.classification(), rows).ok());
+        match read.map(Arc::new) {
+            Some(catalog) => {
+                door.catalogs.put(self.catalog_key(), Arc::clone(&catalog), now);
+                self.use_catalog(catalog);
+            }
+            None => self.use_catalog(Arc::new(Catalog::unknown())),
+        }
+    }
+
+    fn use_catalog(&mut self, catalog: Arc<Catalog>) {
+        if let Some(masks) = &self.masks {
+            self.session.set_redactor(masks.redactor(catalog));
+        }
+    }
+}
+
+impl Drop for Relay<'_> {
+    /// A session cut off by the daemon's stop still closes its records.
+    fn drop(&mut self) {
+        if !self.ledger.is_closed() {
+            self.finish("daemon_stop");
+        }
+    }
+}
+
+/// What the session is told: an allow with obligations that all are met, or a refusal.
+fn verdict(decision: &Decision) -> Verdict {
+    let Decision { effect, obligations, reason, determining: _, policy_digest: _ } = decision;
+    let refusal = |message| Verdict::Deny(Refusal { policy: decision.rule().into(), message });
+    match effect {
+        Effect::Allow => {
+            // Masks are the redactor's, in force for the whole session. A new kind of obligation
+            // does not compile until it is met here.
+            for Obligation::Mask(_) in obligations.iter() {}
+            Verdict::Allow
+        }
+        Effect::Deny => refusal(Arc::clone(reason)),
+        Effect::RequireApproval => {
+            refusal(format!("{reason} (needs a person's approval, and no approval desk is set up)").into())
+        }
+    }
+}

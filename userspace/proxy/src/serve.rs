@@ -1,0 +1,83 @@
+//! One connection from accept to close. A new reader starts here.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::postgres::PostgresSession;
+use tokio::net::TcpStream;
+use tracing::{debug, info, warn};
+use types::limits::READ_BYTES;
+
+use crate::admit::{Admitted, Refused, admit, dial};
+use crate::door::Door;
+use crate::durability::Waiters;
+use crate::leg::Leg;
+use crate::ledger::{Ledger, record_refusal};
+use crate::relay::{End, Relay};
+use crate::targets::Protocol;
+
+/// How long a session that has ended may take to flush what it still has to say.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the sessions of one worker share.
+pub(crate) struct Worker {
+    pub(crate) door: Arc<Door>,
+    pub(crate) waiters: Rc<Waiters>,
+    /// One read buffer for all: a session takes what was read before the next one reads.
+    pub(crate) scratch: RefCell<Vec<u8>>,
+    slots: Cell<u64>,
+}
+
+impl Worker {
+    pub(crate) fn new(door: Arc<Door>, waiters: Rc<Waiters>) -> Self {
+        Self { door, waiters, scratch: RefCell::new(vec![0; READ_BYTES]), slots: Cell::new(0) }
+    }
+
+    fn slot(&self) -> u64 {
+        self.slots.replace(self.slots.get() + 1)
+    }
+}
+
+/// Serves one accepted connection: attribute, dial, relay until it ends. Whatever happens to it
+/// is in the journal before anyone can see it.
+pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: SocketAddr) {
+    let door = &worker.door;
+    let admitted = match admit(door, &downstream, source).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refuse(door, &refused),
+    };
+    let Admitted { accepted, principal, target, protocol: Protocol::Postgresql } = admitted;
+    let addr = accepted.orig_dst;
+    let ledger = Ledger::new(door, accepted, principal, target);
+    let upstream = match dial(addr).await {
+        Ok(upstream) => upstream,
+        Err(error) => return ledger.unreachable(downstream, &error).await,
+    };
+    if let Err(error) = downstream.set_nodelay(true) {
+        debug!(%error, "no TCP_NODELAY");
+    }
+    door.counters.sessions_open.up();
+    door.counters.sessions_total.up();
+    let session = PostgresSession::new(Arc::clone(&door.analyzer));
+    let legs = (Leg::new(downstream), Leg::new(upstream));
+    let mut relay = Relay::new(&worker, worker.slot(), session, ledger, legs);
+    let end = poll_fn(|cx| relay.poll(cx)).await;
+    if matches!(end, End::Session) {
+        let flushed = tokio::time::timeout(FLUSH_PATIENCE, poll_fn(|cx| relay.poll_flush(cx))).await;
+        debug!(flushed = flushed.is_ok(), "session ended");
+    }
+    relay.close(end);
+    door.counters.sessions_open.down();
+}
+
+fn refuse(door: &Door, refused: &Refused) {
+    door.counters.connections_refused.up();
+    if let Err(error) = record_refusal(door, refused) {
+        warn!(%error, "a refused connection could not be recorded");
+    }
+    info!(reason = refused.kind(), "connection refused");
+}
