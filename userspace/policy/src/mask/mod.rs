@@ -1,0 +1,1 @@
+//! Masking: recognizers, tokens and the redactor of a session.
