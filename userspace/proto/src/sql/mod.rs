@@ -1,4 +1,16 @@
 //! From a SQL string to what it does: statements, actions, resources, risks, lineage.
+//!
+//! Text is read with PostgreSQL's own grammar and judged by the tree alone; no catalog is asked, so
+//! views, functions and `search_path` are the caller's to resolve. Whatever the analysis does not
+//! know is `Unknown` and opaque, never harmless.
+
+mod cache;
+mod facts;
+mod functions;
+mod names;
+mod normalize;
+mod statement;
+mod utility;
 
 use std::sync::Arc;
 
@@ -13,12 +25,30 @@ pub struct Reading {
 
 /// Takes SQL strings apart, and remembers; shared by all sessions of a node.
 #[derive(Debug)]
-pub struct Analyzer {}
+pub struct Analyzer {
+    cache: cache::Cache,
+}
 
 impl Analyzer {
+    /// An analyzer with an empty cache.
+    pub fn new() -> Self {
+        Self { cache: cache::Cache::new() }
+    }
+
     /// The statements of `text`, in order; never empty. What does not parse is one statement with
     /// `Risk::UNPARSED`; an empty string is one with verb `EMPTY`.
-    pub fn analyze(&self, _text: &[u8], _reading: Reading) -> Arc<[Arc<Statement>]> {
-        unreachable!("placeholder until the module lands")
+    pub fn analyze(&self, text: &[u8], reading: Reading) -> Arc<[Arc<Statement>]> {
+        if let Some(known) = self.cache.get(text, reading) {
+            return known;
+        }
+        let statements = statement::read(text, reading);
+        self.cache.put(text, reading, &statements);
+        statements
+    }
+}
+
+impl Default for Analyzer {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -1,0 +1,131 @@
+//! A string cut into its statements, each with its text, its normalized text and its analysis.
+
+use std::sync::Arc;
+
+use pg_query::{FingerprintOptions, Node, ParserOptions};
+use types::command::{Access, Action, Risk, Statement};
+
+use super::Reading;
+use super::facts::Facts;
+use super::{normalize, utility};
+
+/// The stack that parsing, visiting and dropping a tree run on. The parser itself stops at about
+/// 10,000 levels ("nested too deeply"); 32 MiB were measured to take them, and this is twice that.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most tokens a text may have: at most half of them become nodes of about 1 KiB each, so the
+/// tree stays under 128 MiB. A VALUES list of 20,000 rows of five columns still fits.
+const TOKENS_MAX: usize = 256 * 1024;
+
+/// What stands for the text where it may not be shown and cannot be normalized.
+const UNKNOWN: &str = "UNKNOWN";
+
+/// The statements of `text`; never empty.
+pub(super) fn read(text: &[u8], reading: Reading) -> Arc<[Arc<Statement>]> {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Arc::new([unparsed(&String::from_utf8_lossy(text))]);
+    };
+    if text.contains('\0') {
+        return Arc::new([unparsed(text)]);
+    }
+    stacker::grow(STACK_BYTES, || parse(text, reading)).unwrap_or_else(|| Arc::new([unparsed(text)]))
+}
+
+/// The statements of `text`, or `None` if it does not parse.
+fn parse(text: &str, reading: Reading) -> Option<Arc<[Arc<Statement>]>> {
+    // The scanner reads backslashes in plain strings one way only; where there are none, or the
+    // server reads them that way too, its tokens are the server's.
+    let scannable = reading.standard_conforming_strings || !text.contains('\\');
+    if scannable {
+        let tokens = pg_query::scan_tokens(text).ok()?;
+        if tokens.len() > TOKENS_MAX {
+            return None;
+        }
+    } else if text.len() > TOKENS_MAX {
+        return None;
+    }
+    let options = if reading.standard_conforming_strings {
+        ParserOptions::DEFAULT
+    } else {
+        ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS
+    };
+    let tree = pg_query::parse(text, options).ok()?.protobuf;
+    let [first, rest @ ..] = tree.stmts.as_slice() else {
+        return Some(Arc::new([empty(text)]));
+    };
+    if rest.is_empty() {
+        return Some(Arc::new([analyzed(text, first.stmt.as_deref(), options, scannable, Risk::empty())]));
+    }
+    tree.stmts
+        .iter()
+        .map(|raw| {
+            let part = part(text, raw.stmt_location, raw.stmt_len)?;
+            Some(analyzed(part, raw.stmt.as_deref(), options, scannable, Risk::MULTI))
+        })
+        .collect()
+}
+
+/// The `len` bytes of `text` from `start` on; all of the rest where `len` is 0, as the parser has it.
+fn part(text: &str, start: i32, len: i32) -> Option<&str> {
+    let start = usize::try_from(start).ok()?;
+    let rest = text.get(start..)?;
+    let part = if len == 0 { rest } else { rest.get(..usize::try_from(len).ok()?)? };
+    Some(part.trim_ascii())
+}
+
+fn analyzed(text: &str, node: Option<&Node>, options: ParserOptions, scannable: bool, risks: Risk) -> Arc<Statement> {
+    let mut facts = Facts::default();
+    let verb = utility::top(&mut facts, node);
+    let normalized = scannable.then(|| normalize::normalize(text)).flatten();
+    let normalized: Arc<str> = normalized.map_or_else(|| verb.into(), Into::into);
+    let fingerprint = pg_query::fingerprint(
+        text,
+        options,
+        FingerprintOptions::RANGEVAR_PG17_COMPAT | FingerprintOptions::FULL_RELNAME,
+    )
+    .map_or(0, |fingerprint| fingerprint.value.cast_signed());
+    let Facts { accesses, functions, risks: found, outputs, copy } = facts;
+    Arc::new(Statement {
+        text: text.into(),
+        normalized,
+        fingerprint,
+        verb,
+        accesses: if accesses.is_empty() {
+            vec![Access { action: Action::Unknown, table: None }]
+        } else {
+            accesses.into_iter().collect()
+        },
+        functions: functions.into_iter().collect(),
+        risks: found | risks,
+        outputs,
+        copy,
+    })
+}
+
+fn empty(text: &str) -> Arc<Statement> {
+    Arc::new(Statement {
+        text: text.into(),
+        normalized: "".into(),
+        fingerprint: 0,
+        verb: "EMPTY",
+        accesses: vec![Access { action: Action::Session, table: None }],
+        functions: Vec::new(),
+        risks: Risk::empty(),
+        outputs: None,
+        copy: None,
+    })
+}
+
+fn unparsed(text: &str) -> Arc<Statement> {
+    Arc::new(Statement {
+        text: text.into(),
+        normalized: UNKNOWN.into(),
+        fingerprint: 0,
+        verb: UNKNOWN,
+        accesses: vec![Access { action: Action::Unknown, table: None }],
+        functions: Vec::new(),
+        risks: Risk::UNPARSED,
+        outputs: None,
+        copy: None,
+    })
+}
