@@ -1,1 +1,17 @@
-//! placeholder
+//! The whole way, with the real server, the real clients and the real kernel.
+//!
+//! One binary; a module per theme. Each test has a bank and a daemon of its own, so that all may run
+//! side by side. A test that can't run (no root, no server, no client) fails: it is never skipped.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
+
+mod bulk;
+mod crash;
+mod door;
+mod evidence;
+mod hostile;
+mod lying;
+mod node;
+mod psycopg;
+mod reads;
+mod refusals;

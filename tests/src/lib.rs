@@ -1,1 +1,23 @@
-//! placeholder
+//! What tests, the demonstration and the benchmark share: a private PostgreSQL with a synthetic bank, a
+//! private daemon, and agents behind it.
+//!
+//! Everything an instance owns (ports, directories, cgroup slice, pins, processes) is its own and goes
+//! with it, so that instances run side by side. Nothing here stands in for the product: the daemon, the
+//! command line, the server and the clients are the real ones.
+
+pub mod agent;
+pub mod bank;
+pub mod daemon;
+pub mod evidence;
+pub mod paths;
+pub mod port;
+pub mod postgres;
+pub mod process;
+pub mod world;
+
+pub use agent::Agent;
+pub use daemon::Daemon;
+pub use evidence::Evidence;
+pub use postgres::Postgres;
+pub use process::Output;
+pub use world::World;

@@ -1,0 +1,225 @@
+//! The real daemon, with its own configuration, slice, pins, port and folders.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::paths;
+use crate::port::Port;
+use crate::process::{Running, run, wait_until};
+
+/// A policy that the harness adds to the shipped ones: file name and text.
+pub type ExtraPolicy<'a> = (&'a str, &'a str);
+
+/// A daemon: running, or dead and to be started again.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Option<Running>,
+    programs: PathBuf,
+    port: Port,
+    directory: TempDir,
+}
+
+impl Daemon {
+    /// Starts a daemon in front of the target `bank` on 127.0.0.1 and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it is not built, this is not root, or it does not get ready; with the end of its log.
+    pub fn start(bank_port: u16, workers: usize, extra: &[ExtraPolicy<'_>]) -> Result<Self> {
+        if !rustix::process::geteuid().is_root() {
+            bail!("the daemon needs root: it loads BPF programs");
+        }
+        let directory = tempfile::Builder::new().prefix("vestibule-").tempdir();
+        let directory = directory.context("no temporary folder")?;
+        // Clients' scripts lie below it, and agents may run as anyone.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
+            .context("the temporary folder's mode")?;
+        let port = Port::take()?;
+        let policies = directory.path().join("policies");
+        run(Command::new("cp").arg("-r").arg(paths::policies()).arg(&policies), 10)?.ok()?;
+        for (name, text) in extra {
+            fs::write(policies.join(name), text).context("a policy can't be added")?;
+        }
+        let mut own = Self { process: None, programs: paths::programs()?, port, directory };
+        fs::write(own.config(), own.config_text(bank_port, workers))
+            .context("the configuration")?;
+        own.restart()?;
+        Ok(own)
+    }
+
+    /// Starts it (again) and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not get ready in 30 s; with the end of its log.
+    pub fn restart(&mut self) -> Result<()> {
+        let log =
+            File::options().create(true).append(true).open(self.log_path()).context("its log")?;
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(log.try_clone().context("its log")?).stderr(log);
+        self.process = Some(Running::new("vestibuled", &mut command)?);
+        let ready = wait_until("the daemon is ready", 30, || {
+            let process = self.process.as_mut().context("it was started")?;
+            if !process.is_running()? {
+                bail!("the daemon ended");
+            }
+            Ok(self.status().is_ok())
+        });
+        ready.with_context(|| format!("its log ends:\n{}", self.log_tail()))
+    }
+
+    /// Kills it with SIGKILL, as if the machine had lost it.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits.
+    ///
+    /// # Errors
+    /// If it does not end in 20 s, or not with success.
+    pub fn stop(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        process.signal(Signal::TERM)?;
+        match process.wait(20)? {
+            Some(Some(0)) => Ok(()),
+            ended => bail!("it ended with {ended:?}; its log ends:\n{}", self.log_tail()),
+        }
+    }
+
+    /// Answers its process id.
+    ///
+    /// # Errors
+    /// If it is dead.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the daemon is dead")?.pid())
+    }
+
+    /// Whether it runs.
+    ///
+    /// # Errors
+    /// If the system can't say.
+    pub fn is_running(&mut self) -> Result<bool> {
+        self.process.as_mut().map_or(Ok(false), Running::is_running)
+    }
+
+    /// Answers what `vestibule status --output json` says.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn status(&self) -> Result<Value> {
+        let output = run(self.cli().args(["status", "--output", "json"]), 10)?.ok()?;
+        serde_json::from_str(&output).context("the status is not JSON")
+    }
+
+    /// Answers one number of its status.
+    ///
+    /// # Errors
+    /// If the daemon does not answer, or has no such number.
+    pub fn count(&self, name: &str) -> Result<u64> {
+        let status = self.status()?;
+        status.get(name).and_then(Value::as_u64).with_context(|| format!("no {name} in {status}"))
+    }
+
+    /// Answers the `vestibule` command, speaking to this daemon, with DuckDB in reach.
+    pub fn cli(&self) -> Command {
+        let mut command = Command::new(self.programs.join("vestibule"));
+        command.env("VESTIBULE_CONTROL", self.run_dir().join("control.sock"));
+        let mut path = paths::duckdb().parent().map(Path::as_os_str).unwrap_or_default().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", path);
+        command
+    }
+
+    /// Answers the listener's port.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Answers the journal's folder.
+    pub fn journal(&self) -> PathBuf {
+        self.state_dir().join("journal")
+    }
+
+    /// Answers the archive's folder.
+    pub fn archive(&self) -> PathBuf {
+        self.state_dir().join("archive")
+    }
+
+    /// Answers the folder that holds everything of this daemon.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Answers its log so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    fn log_tail(&self) -> String {
+        const LINES: usize = 30;
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
+    }
+
+    fn config_text(&self, bank_port: u16, workers: usize) -> String {
+        let slice = self.slice();
+        format!(
+            "node = \"{slice}\"\nstate_dir = \"{state}\"\nrun_dir = \"{run}\"\npolicy_dir = \"{policy}\"\n\n\
+             [kernel]\nslice = \"{slice}\"\npin_dir = \"/sys/fs/bpf/{slice}\"\n\n\
+             [listener]\nport = {port}\n\n[proxy]\nworkers = {workers}\n\n\
+             [journal]\nreserve_bytes = 0\n\n\
+             [[target]]\nname = \"bank\"\naddress = \"127.0.0.1:{bank_port}\"\nprotocol = \"postgresql\"\n",
+            state = self.state_dir().display(),
+            run = self.run_dir().display(),
+            policy = self.directory.path().join("policies").display(),
+            port = self.port.number(),
+        )
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.programs.join("vestibuled"));
+        command.arg("--config").arg(self.config());
+        command
+    }
+
+    /// The listener's port makes the names unique.
+    fn slice(&self) -> String {
+        format!("vestibule-t{}", self.port.number())
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("vestibule.toml")
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("vestibuled.log")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        // What is pinned outlives the daemon by design; an operator takes it away with a reason.
+        let disarmed = run(self.command().args(["--disarm", "the test instance ends"]), 20);
+        if let Err(error) = disarmed.and_then(crate::Output::ok) {
+            eprintln!("{} stays armed: {error:#}", self.slice());
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A bank with a daemon before it: what most tests start from.
+
+use anyhow::Result;
+
+use crate::daemon::ExtraPolicy;
+use crate::{Agent, Daemon, Evidence, Postgres, bank, postgres};
+
+/// An agent that the shipped policies let read, with sensitive columns masked.
+pub const READER: &str = "support-assistant";
+
+/// An agent that tests let write as well.
+pub const WRITER: &str = "back-office";
+
+/// Lets [`WRITER`] change case notes; everything else stays as shipped.
+pub const WRITER_POLICY: ExtraPolicy<'static> = ("tests.cedar", include_str!("tests.cedar"));
+
+/// A bank and a daemon.
+#[derive(Debug)]
+pub struct World {
+    /// The daemon; dropped before its target.
+    pub daemon: Daemon,
+    /// The server.
+    pub bank: Postgres,
+}
+
+impl World {
+    /// Starts both, with the shipped policies and [`WRITER_POLICY`].
+    ///
+    /// # Errors
+    /// If either does not start.
+    pub fn start() -> Result<Self> {
+        let bank = Postgres::start()?;
+        let daemon = Daemon::start(bank.port(), 2, &[WRITER_POLICY])?;
+        Ok(Self { daemon, bank })
+    }
+
+    /// Answers the agent that reads.
+    pub fn reader(&self) -> Agent<'_> {
+        Agent::new(&self.daemon, READER, bank::ROLE, self.bank.port())
+    }
+
+    /// Answers the agent that writes.
+    pub fn writer(&self) -> Agent<'_> {
+        Agent::new(&self.daemon, WRITER, bank::ROLE, self.bank.port())
+    }
+
+    /// Answers an agent that logs in as the server's superuser: what it may not do, policy alone forbids.
+    pub fn superuser(&self) -> Agent<'_> {
+        Agent::new(&self.daemon, READER, postgres::SUPERUSER, self.bank.port())
+    }
+
+    /// Has what happened so far archived.
+    ///
+    /// # Errors
+    /// If the daemon does not.
+    pub fn evidence(&self) -> Result<Evidence<'_>> {
+        Evidence::seal(&self.daemon)
+    }
+}
