@@ -5,12 +5,25 @@
 //! know is `Unknown` and opaque, never harmless.
 
 mod cache;
+mod copy;
+mod ddl;
+mod drops;
+mod expression;
 mod facts;
+mod from;
 mod functions;
+mod json;
+mod lineage;
+mod modify;
 mod names;
 mod normalize;
+mod query;
+mod set;
 mod statement;
 mod utility;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

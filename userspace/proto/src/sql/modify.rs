@@ -1,0 +1,184 @@
+//! INSERT, UPDATE, DELETE and MERGE.
+
+use std::rc::Rc;
+
+use pg_query::protobuf::{
+    CmdType, DeleteStmt, InsertStmt, MergeStmt, MergeWhenClause, OnConflictAction, OnConflictClause, RangeVar,
+    ReturningClause, UpdateStmt,
+};
+use pg_query::{Node, NodeEnum};
+use types::command::{Action, Risk};
+
+use super::lineage::{Flow, Item, Relation};
+use super::names;
+use super::query::Visitor;
+
+impl Visitor<'_> {
+    /// Visits an INSERT; the rows it returns.
+    pub(super) fn insert(&mut self, insert: &InsertStmt) -> Relation {
+        let InsertStmt { relation, cols, select_stmt, on_conflict_clause, returning_clause, with_clause, r#override: _ } =
+            insert;
+        self.scoped(with_clause.as_ref(), |visitor| {
+            visitor.facts.relation(Action::Insert, relation.as_ref());
+            let source = match select_stmt {
+                Some(select) => visitor.query(Some(select)),
+                None => Relation::default(),
+            };
+            let mut target = base(relation.as_ref());
+            target.include_unknown(source.all());
+            visitor.assignments(cols, &mut target);
+            let target = Rc::new(target);
+            visitor.bring_target(relation.as_ref(), &target);
+            if let Some(conflict) = on_conflict_clause {
+                visitor.scopes.push(Item::secondary("excluded", Rc::clone(&target)));
+                visitor.on_conflict(relation.as_ref(), conflict);
+            }
+            visitor.returning(relation.as_ref(), &target, returning_clause.as_ref())
+        })
+    }
+
+    /// Visits an UPDATE; the rows it returns.
+    pub(super) fn update(&mut self, update: &UpdateStmt) -> Relation {
+        let UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } = update;
+        self.scoped(with_clause.as_ref(), |visitor| {
+            visitor.facts.relation(Action::Update, relation.as_ref());
+            visitor.bring_target(relation.as_ref(), &Rc::new(base(relation.as_ref())));
+            from_clause.iter().for_each(|item| visitor.from(item));
+            let mut target = base(relation.as_ref());
+            visitor.assignments(target_list, &mut target);
+            visitor.condition(where_clause.as_deref());
+            visitor.returning(relation.as_ref(), &Rc::new(target), returning_clause.as_ref())
+        })
+    }
+
+    /// Visits a DELETE; the rows it returns.
+    pub(super) fn delete(&mut self, delete: &DeleteStmt) -> Relation {
+        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } = delete;
+        self.scoped(with_clause.as_ref(), |visitor| {
+            visitor.facts.relation(Action::Delete, relation.as_ref());
+            let target = Rc::new(base(relation.as_ref()));
+            visitor.bring_target(relation.as_ref(), &target);
+            using_clause.iter().for_each(|item| visitor.from(item));
+            visitor.condition(where_clause.as_deref());
+            visitor.returning(relation.as_ref(), &target, returning_clause.as_ref())
+        })
+    }
+
+    /// Visits a MERGE; the rows it returns.
+    pub(super) fn merge(&mut self, merge: &MergeStmt) -> Relation {
+        let MergeStmt { relation, source_relation, join_condition, merge_when_clauses, returning_clause, with_clause } =
+            merge;
+        self.scoped(with_clause.as_ref(), |visitor| {
+            visitor.bring_target(relation.as_ref(), &Rc::new(base(relation.as_ref())));
+            if let Some(source) = source_relation {
+                visitor.from(source);
+            }
+            visitor.expr(join_condition.as_deref());
+            let mut target = base(relation.as_ref());
+            for when in merge_when_clauses {
+                match &when.node {
+                    Some(NodeEnum::MergeWhenClause(when)) => visitor.merge_when(relation.as_ref(), when, &mut target),
+                    _ => visitor.facts.unknown(),
+                }
+            }
+            visitor.returning(relation.as_ref(), &Rc::new(target), returning_clause.as_ref())
+        })
+    }
+
+    fn merge_when(&mut self, relation: Option<&RangeVar>, when: &MergeWhenClause, target: &mut Relation) {
+        let MergeWhenClause { match_kind: _, command_type, r#override: _, condition, target_list, values } = when;
+        match CmdType::try_from(*command_type) {
+            Ok(CmdType::CmdInsert) => self.facts.relation(Action::Insert, relation),
+            Ok(CmdType::CmdUpdate) => self.facts.relation(Action::Update, relation),
+            Ok(CmdType::CmdDelete) => self.facts.relation(Action::Delete, relation),
+            Ok(CmdType::CmdNothing) => self.facts.relation(Action::Select, relation),
+            _ => self.facts.unknown(),
+        }
+        self.expr(condition.as_deref());
+        self.assignments(target_list, target);
+        let inserted = self.exprs(values);
+        target.include_unknown(inserted);
+    }
+
+    fn on_conflict(&mut self, relation: Option<&RangeVar>, conflict: &OnConflictClause) {
+        let OnConflictClause { action, infer, target_list, where_clause, location: _ } = conflict;
+        if *action != OnConflictAction::OnconflictNothing as i32 {
+            self.facts.relation(Action::Update, relation);
+        }
+        if let Some(infer) = infer {
+            self.exprs(&infer.index_elems);
+            self.expr(infer.where_clause.as_deref());
+        }
+        self.assignments(target_list, &mut Relation::default());
+        self.expr(where_clause.as_deref());
+    }
+
+    /// Visits a WHERE that decides which rows change. One that looks at no column does not decide.
+    fn condition(&mut self, condition: Option<&Node>) {
+        let before = self.references;
+        self.expr(condition);
+        if self.references == before {
+            self.facts.risks |= Risk::NO_WHERE;
+        }
+    }
+
+    /// Visits `column = value` pairs (or a bare column list) and adds the values to the columns.
+    fn assignments(&mut self, targets: &[Node], target: &mut Relation) {
+        for assigned in targets {
+            let Some(NodeEnum::ResTarget(assigned)) = &assigned.node else {
+                self.facts.unknown();
+                continue;
+            };
+            self.exprs(&assigned.indirection);
+            if let Some(value) = &assigned.val {
+                let flow = self.expr(Some(value));
+                target.assign(&assigned.name, flow);
+            }
+        }
+    }
+
+    fn bring_target(&mut self, relation: Option<&RangeVar>, target: &Rc<Relation>) {
+        let Some(relation) = relation else {
+            self.facts.unknown();
+            return;
+        };
+        let alias = relation.alias.as_ref().map_or(relation.relname.as_str(), |alias| &alias.aliasname);
+        let schema = (relation.alias.is_none() && !relation.schemaname.is_empty()).then(|| relation.schemaname.clone());
+        self.scopes.push(Item { schema, ..Item::new(alias, Rc::clone(target)) });
+    }
+
+    /// Visits a RETURNING list: it reads the changed rows, by the relation's name, `old` and `new`.
+    fn returning(
+        &mut self,
+        relation: Option<&RangeVar>,
+        target: &Rc<Relation>,
+        returning: Option<&ReturningClause>,
+    ) -> Relation {
+        let Some(ReturningClause { options, exprs }) = returning else {
+            return Relation::default();
+        };
+        self.facts.relation(Action::Select, relation);
+        let mut items = self.scopes.take();
+        // The changed rows stand where the target stood, with what was assigned to them.
+        if let Some(item) = items.first_mut() {
+            item.relation = Rc::clone(target);
+        }
+        self.scopes.restore(items);
+        for name in ["old", "new"] {
+            self.scopes.push(Item::secondary(name, Rc::clone(target)));
+        }
+        for option in options {
+            match &option.node {
+                Some(NodeEnum::ReturningOption(option)) => {
+                    self.scopes.push(Item::secondary(&option.value, Rc::clone(target)));
+                }
+                _ => self.facts.unknown(),
+            }
+        }
+        self.targets(exprs)
+    }
+}
+
+fn base(relation: Option<&RangeVar>) -> Relation {
+    relation.map_or_else(|| Relation::unknown(Flow::opaque()), |relation| Relation::base(names::table(relation)))
+}

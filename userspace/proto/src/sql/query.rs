@@ -1,0 +1,267 @@
+//! Queries: SELECT, VALUES, set operations, and the WITH that may precede any statement.
+
+use std::rc::Rc;
+
+use pg_query::protobuf::{CommonTableExpr, ResTarget, SelectStmt, SetOperation, WithClause};
+use pg_query::{Node, NodeEnum};
+
+use super::facts::Facts;
+use super::lineage::{Flow, Relation, Scopes};
+use super::names;
+
+/// The stack left at which a visit continues on a new one.
+const STACK_RED_ZONE: usize = 256 * 1024;
+/// The size of that new one.
+const STACK_MORE: usize = 16 * 1024 * 1024;
+
+/// Walks a statement's tree, adds to the facts, and follows values to their columns.
+#[derive(Debug)]
+pub(super) struct Visitor<'f> {
+    pub(super) facts: &'f mut Facts,
+    pub(super) scopes: Scopes,
+    /// Column references seen so far; tells a condition on rows from a constant.
+    pub(super) references: usize,
+    ctes: Vec<Cte>,
+}
+
+/// A WITH query's name in scope.
+#[derive(Debug)]
+struct Cte {
+    name: String,
+    relation: Rc<Relation>,
+    used: bool,
+}
+
+impl<'f> Visitor<'f> {
+    /// A visitor that adds to `facts`.
+    pub(super) fn new(facts: &'f mut Facts) -> Self {
+        Self { facts, scopes: Scopes::default(), references: 0, ctes: Vec::new() }
+    }
+
+    /// Visits a SELECT, VALUES, INSERT, UPDATE, DELETE or MERGE; the rows it returns. Anything else
+    /// is unknown.
+    pub(super) fn query(&mut self, node: Option<&Node>) -> Relation {
+        stacker::maybe_grow(STACK_RED_ZONE, STACK_MORE, || match node.and_then(|node| node.node.as_ref()) {
+            Some(NodeEnum::SelectStmt(select)) => self.select(select),
+            Some(NodeEnum::InsertStmt(insert)) => self.insert(insert),
+            Some(NodeEnum::UpdateStmt(update)) => self.update(update),
+            Some(NodeEnum::DeleteStmt(delete)) => self.delete(delete),
+            Some(NodeEnum::MergeStmt(merge)) => self.merge(merge),
+            _ => {
+                self.facts.unknown();
+                Relation::unknown(Flow::opaque())
+            }
+        })
+    }
+
+    /// Visits a SELECT, VALUES or set operation; the rows it returns.
+    pub(super) fn select(&mut self, select: &SelectStmt) -> Relation {
+        stacker::maybe_grow(STACK_RED_ZONE, STACK_MORE, || {
+            self.scoped(select.with_clause.as_ref(), |visitor| visitor.select_body(select))
+        })
+    }
+
+    /// Visits the parts of a statement with its WITH queries, and a level for its relations, in scope.
+    pub(super) fn scoped<T>(&mut self, with: Option<&WithClause>, visit: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = self.ctes.len();
+        if let Some(with) = with {
+            self.with(with);
+        }
+        self.scopes.open();
+        let visited = visit(self);
+        self.scopes.close();
+        self.ctes.truncate(outer);
+        visited
+    }
+
+    fn select_body(&mut self, select: &SelectStmt) -> Relation {
+        let SelectStmt {
+            distinct_clause,
+            into_clause,
+            target_list,
+            from_clause,
+            where_clause,
+            group_clause,
+            group_distinct: _,
+            having_clause,
+            window_clause,
+            values_lists,
+            sort_clause,
+            limit_offset,
+            limit_count,
+            limit_option: _,
+            locking_clause: _,
+            with_clause: _,
+            op,
+            all: _,
+            larg,
+            rarg,
+        } = select;
+        if let Some(into) = into_clause {
+            self.facts.ddl(into.rel.as_ref());
+        }
+        let rows = if *op > SetOperation::SetopNone as i32 {
+            let mut side = |side: Option<&SelectStmt>| side.map(|side| self.select(side)).unwrap_or_default();
+            let left = side(larg.as_deref());
+            left.union(&side(rarg.as_deref()))
+        } else if values_lists.is_empty() {
+            from_clause.iter().for_each(|item| self.from(item));
+            self.targets(target_list)
+        } else {
+            self.values(values_lists)
+        };
+        for condition in [where_clause, having_clause, limit_offset, limit_count] {
+            self.expr(condition.as_deref());
+        }
+        for clause in [group_clause, window_clause, sort_clause] {
+            self.exprs(clause);
+        }
+        // A bare DISTINCT is a list of one empty node.
+        distinct_clause.iter().filter(|node| node.node.is_some()).for_each(|node| drop(self.expr(Some(node))));
+        rows
+    }
+
+    /// Visits an output list; the rows it makes.
+    pub(super) fn targets(&mut self, targets: &[Node]) -> Relation {
+        let mut rows = Relation::default();
+        for target in targets {
+            let Some(NodeEnum::ResTarget(target)) = &target.node else {
+                self.facts.unknown();
+                rows.include_unknown(Flow::opaque());
+                continue;
+            };
+            if !self.star(target, &mut rows) {
+                let flow = self.expr(target.val.as_deref());
+                let name = if target.name.is_empty() { column_name(target.val.as_deref()) } else { Some(target.name.clone()) };
+                rows.push(name, flow);
+            }
+        }
+        rows
+    }
+
+    /// Adds what `*`, `t.*` or `(row).*` stands for to `rows`, if `target` is one.
+    fn star(&mut self, target: &ResTarget, rows: &mut Relation) -> bool {
+        let is_star = |node: Option<&Node>| matches!(node.and_then(|node| node.node.as_ref()), Some(NodeEnum::AStar(_)));
+        match target.val.as_deref().and_then(|node| node.node.as_ref()) {
+            Some(NodeEnum::ColumnRef(column)) if is_star(column.fields.last()) => {
+                self.references += 1;
+                match names::path(&column.fields).as_slice() {
+                    [] => self.scopes.star().iter().for_each(|relation| rows.include(relation)),
+                    [.., schema, name] => self.include(Some(schema), name, rows),
+                    [name] => self.include(None, name, rows),
+                }
+                true
+            }
+            Some(NodeEnum::AIndirection(row)) if is_star(row.indirection.last()) => {
+                let flow = self.expr(row.arg.as_deref());
+                rows.include_unknown(flow);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn include(&mut self, schema: Option<&str>, name: &str, rows: &mut Relation) {
+        match self.scopes.relation(schema, name) {
+            Some(relation) => rows.include(&relation),
+            None => rows.include_unknown(Flow::opaque()),
+        }
+    }
+
+    fn values(&mut self, lists: &[Node]) -> Relation {
+        let mut columns: Vec<Flow> = Vec::new();
+        for list in lists {
+            let Some(NodeEnum::List(list)) = &list.node else {
+                self.facts.unknown();
+                continue;
+            };
+            for (i, value) in list.items.iter().enumerate() {
+                let flow = self.expr(Some(value));
+                match columns.get_mut(i) {
+                    Some(column) => column.add(flow),
+                    None => columns.push(flow),
+                }
+            }
+        }
+        let mut rows = Relation::default();
+        for (i, flow) in columns.into_iter().enumerate() {
+            rows.push(Some(format!("column{}", i + 1)), flow);
+        }
+        rows
+    }
+
+    /// The rows of the WITH query of this name, if one is in scope.
+    pub(super) fn cte(&mut self, name: &str) -> Option<Rc<Relation>> {
+        let cte = self.ctes.iter_mut().rev().find(|cte| cte.name == name)?;
+        cte.used = true;
+        Some(Rc::clone(&cte.relation))
+    }
+
+    fn with(&mut self, with: &WithClause) {
+        let queries = || with.ctes.iter().filter_map(|node| match &node.node {
+            Some(NodeEnum::CommonTableExpr(cte)) => Some(&**cte),
+            _ => None,
+        });
+        if queries().count() != with.ctes.len() {
+            self.facts.unknown();
+        }
+        let first = self.ctes.len();
+        if with.recursive {
+            for query in queries() {
+                self.bind(query, Relation::unknown(Flow::opaque()));
+            }
+        }
+        for (i, query) in queries().enumerate() {
+            if with.recursive {
+                self.recursive(query, first + i);
+            } else {
+                let rows = self.cte_rows(query);
+                self.bind(query, rows);
+            }
+        }
+    }
+
+    /// Visits a query that may name itself. What it reads from itself came out of one of its own
+    /// columns, so then each column may hold what any of them holds.
+    fn recursive(&mut self, query: &CommonTableExpr, index: usize) {
+        if let Some(own) = self.ctes.get_mut(index) {
+            own.relation = Rc::new(Relation::unknown(Flow::default()));
+            own.used = false;
+        }
+        let mut rows = self.cte_rows(query);
+        if let Some(own) = self.ctes.get_mut(index) {
+            if own.used {
+                rows = rows.blended();
+            }
+            own.relation = Rc::new(rows);
+        }
+    }
+
+    fn bind(&mut self, query: &CommonTableExpr, rows: Relation) {
+        self.ctes.push(Cte { name: query.ctename.clone(), relation: Rc::new(rows), used: false });
+    }
+
+    fn cte_rows(&mut self, query: &CommonTableExpr) -> Relation {
+        let rows = self.query(query.ctequery.as_deref());
+        let mut rows = rows.renamed(&names::path(&query.aliascolnames));
+        if let Some(cycle) = &query.cycle_clause {
+            self.expr(cycle.cycle_mark_value.as_deref());
+            self.expr(cycle.cycle_mark_default.as_deref());
+        }
+        if query.cycle_clause.is_some() || query.search_clause.is_some() {
+            let all = rows.all();
+            rows.include_unknown(all);
+        }
+        rows
+    }
+}
+
+/// The name an output column without an alias gets, where that is certain.
+fn column_name(value: Option<&Node>) -> Option<String> {
+    let last = |nodes: &[Node]| names::path(nodes).last().map(|&name| name.to_owned());
+    match value?.node.as_ref()? {
+        NodeEnum::ColumnRef(column) => last(&column.fields),
+        NodeEnum::FuncCall(call) => last(&call.funcname),
+        _ => None,
+    }
+}
