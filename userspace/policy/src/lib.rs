@@ -2,5 +2,15 @@
 //!
 //! Does no I/O and reads no clock: sources come in as strings, time as a number.
 
+mod authorize;
+pub mod cases;
 pub mod classification;
+mod load;
 pub mod mask;
+mod obligation;
+mod policy_set;
+mod request;
+
+pub use authorize::SessionPolicy;
+pub use load::LoadError;
+pub use policy_set::{PolicySet, PolicySource};

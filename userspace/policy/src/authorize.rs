@@ -1,0 +1,281 @@
+//! Decides commands of one identity at one target.
+//!
+//! Fail closed: a request that cannot be built, a policy that fails to evaluate and a session that
+//! could not be prepared all mean deny; for masks they mean replace.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use cedar_policy::{AuthorizationError, Authorizer, Entities, Policy, PolicyId, Request, Response};
+use lru::LruCache;
+use types::command::{Access, Command, CommandKind, Statement};
+use types::decision::{Decision, Effect, Obligation};
+use types::principal::Principal;
+use types::redact::{DataClass, MaskRule, Operator};
+use types::target::Target;
+
+use crate::load::Loaded;
+use crate::obligation::{Annotations, SoftObligation, strictness};
+use crate::policy_set::concerns;
+use crate::request::{RequestError, Requester};
+
+/// The policies of one identity at one target, and its memory of decisions.
+pub struct SessionPolicy {
+    loaded: Arc<Loaded>,
+    authorizer: Authorizer,
+    hard: cedar_policy::PolicySet,
+    soft: cedar_policy::PolicySet,
+    requester: Result<Requester, RequestError>,
+    masks: Vec<MaskRule>,
+    obligations: Arc<[Obligation]>,
+    memo: Mutex<LruCache<MemoKey, (Weak<Statement>, Decision)>>,
+}
+
+impl SessionPolicy {
+    /// Slices the policies that can concern `principal`, and decides its masks.
+    pub(crate) fn new(loaded: Arc<Loaded>, principal: &Principal, target: &Target) -> Self {
+        let slice = |all: &[Policy], extra: Option<Policy>| {
+            let kept = all.iter().filter(|p| concerns(p, principal)).cloned();
+            cedar_policy::PolicySet::from_policies(kept.chain(extra)).expect("ids are unique")
+        };
+        let mut session = Self {
+            authorizer: Authorizer::new(),
+            hard: slice(&loaded.hard, None),
+            soft: slice(&loaded.soft, Some(permit_all())),
+            requester: Requester::new(principal, target, &loaded.actions),
+            masks: Vec::new(),
+            obligations: Arc::new([]),
+            memo: Mutex::new(LruCache::new(DECISIONS_KEPT)),
+            loaded,
+        };
+        let classes = session.loaded.classification.classes.iter().map(|rule| &rule.name);
+        let masks = classes.filter_map(|class| {
+            session.mask(class).map(|operator| MaskRule { class: class.clone(), operator })
+        });
+        session.masks = masks.collect();
+        session.obligations = session.masks.iter().cloned().map(Obligation::Mask).collect();
+        session
+    }
+
+    /// Decides a command at `unix_us`, microseconds since 1970 UTC; remembers the answer for this
+    /// very statement, kind and hour.
+    pub fn authorize(&self, command: &Command, unix_us: i64) -> Decision {
+        let Command { id: _, kind, statement, parameters: _, batch: _ } = command;
+        let hour = hour_of(unix_us);
+        let key = MemoKey { statement: Arc::as_ptr(statement) as usize, kind: *kind, hour };
+        if let Some((_, decision)) = self.memo().get(&key) {
+            return decision.clone();
+        }
+        let decision = self.decide(statement, *kind, hour);
+        // A weak reference keeps the address from being used again, and lets the text go.
+        self.memo().put(key, (Arc::downgrade(statement), decision.clone()));
+        decision
+    }
+
+    /// How each class of data is masked, in the classification's order; a class that is not listed
+    /// may be shown.
+    pub fn masks(&self) -> &[MaskRule] {
+        &self.masks
+    }
+
+    fn decide(&self, statement: &Statement, kind: CommandKind, hour: u8) -> Decision {
+        if statement.accesses.is_empty() {
+            return self.deny(BTreeSet::new(), "the statement's effect is not known".to_owned());
+        }
+        if statement.accesses.len() > ACCESSES_MAX || statement.functions.len() > ACCESSES_MAX {
+            let reason = format!("the statement touches more than {ACCESSES_MAX} objects");
+            return self.deny(BTreeSet::new(), reason);
+        }
+        match self.decide_all(statement, kind, hour) {
+            Ok(decision) => decision,
+            Err(_) => self.deny(BTreeSet::new(), "the request could not be evaluated".to_owned()),
+        }
+    }
+
+    fn decide_all(
+        &self,
+        statement: &Statement,
+        kind: CommandKind,
+        hour: u8,
+    ) -> Result<Decision, RequestError> {
+        let requester = self.requester()?;
+        let entities = requester.entities(statement)?;
+        let context = requester.context(statement, kind, hour)?;
+        let (mut permits, mut approvals) = (BTreeSet::new(), BTreeSet::new());
+        for access in &statement.accesses {
+            let request = requester.request(access, context.clone(), None)?;
+            match self.answer(&self.hard, &request, &entities) {
+                Answer::Allow(ids) => permits.extend(ids),
+                Answer::Deny(ids) => return Ok(self.refuse(ids, access)),
+                Answer::Failed(ids) => return Ok(self.failed(ids)),
+            }
+            match self.answer(&self.soft, &request, &entities) {
+                Answer::Allow(_) => {}
+                Answer::Deny(ids) => approvals.extend(ids),
+                Answer::Failed(ids) => return Ok(self.failed(ids)),
+            }
+        }
+        if approvals.is_empty() {
+            return Ok(self.decision(Effect::Allow, permits, "permitted".to_owned()));
+        }
+        let reason = self.approval_reason(&approvals);
+        Ok(self.decision(Effect::RequireApproval, approvals, reason))
+    }
+
+    /// How `class` is masked; `None` where it may be shown.
+    fn mask(&self, class: &DataClass) -> Option<Operator> {
+        let Ok(requester) = self.requester() else { return Some(Operator::Replace) };
+        let (Ok(request), Ok(entities)) =
+            (requester.disclose(class, None), requester.disclose_entities(class))
+        else {
+            return Some(Operator::Replace);
+        };
+        let Answer::Allow(_) = self.answer(&self.hard, &request, &entities) else {
+            return Some(Operator::Replace);
+        };
+        match self.answer(&self.soft, &request, &entities) {
+            Answer::Allow(_) => None,
+            Answer::Failed(_) => Some(Operator::Replace),
+            Answer::Deny(ids) => {
+                let operator = |id: &PolicyId| match self.annotations(id)?.obligation.as_ref()? {
+                    SoftObligation::Mask(operator) => Some(*operator),
+                    SoftObligation::Approve(_) => None,
+                };
+                // What is not a mask cannot be met here: replace.
+                let operators = ids.iter().map(|id| operator(id).unwrap_or(Operator::Replace));
+                Some(operators.max_by_key(|o| strictness(*o)).unwrap_or(Operator::Replace))
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        policies: &cedar_policy::PolicySet,
+        request: &Request,
+        entities: &Entities,
+    ) -> Answer {
+        let response: Response = self.authorizer.is_authorized(request, policies, entities);
+        // Cedar skips a policy that fails, be it a forbid: whatever it decided then does not count.
+        let failed: BTreeSet<PolicyId> = response.diagnostics().errors().map(failing).collect();
+        let ids: BTreeSet<PolicyId> = response.diagnostics().reason().cloned().collect();
+        match response.decision() {
+            _ if !failed.is_empty() => Answer::Failed(failed),
+            cedar_policy::Decision::Deny => Answer::Deny(ids),
+            cedar_policy::Decision::Allow => Answer::Allow(ids),
+        }
+    }
+
+    fn refuse(&self, ids: BTreeSet<PolicyId>, access: &Access) -> Decision {
+        let (action, object) = (access.action.as_str(), object(access));
+        let reason = match ids.iter().find_map(|id| self.annotations(id)?.reason.as_deref()) {
+            Some(reason) => reason.to_owned(),
+            None => match ids.first() {
+                Some(id) => format!("policy {id} forbids {action} on {object}"),
+                None => format!("no policy permits {action} on {object}"),
+            },
+        };
+        self.deny(ids, reason)
+    }
+
+    fn failed(&self, ids: BTreeSet<PolicyId>) -> Decision {
+        self.deny(ids, "a policy could not be evaluated".to_owned())
+    }
+
+    fn approval_reason(&self, ids: &BTreeSet<PolicyId>) -> String {
+        let annotations: Vec<&Annotations> =
+            ids.iter().filter_map(|id| self.annotations(id)).collect();
+        if let Some(reason) = annotations.iter().find_map(|a| a.reason.as_deref()) {
+            return reason.to_owned();
+        }
+        let mut approvers: Vec<&str> = annotations
+            .iter()
+            .filter_map(|a| match &a.obligation {
+                Some(SoftObligation::Approve(approvers)) => Some(approvers.as_ref()),
+                _ => None,
+            })
+            .collect();
+        approvers.dedup();
+        format!("needs the approval of {}", approvers.join(" and "))
+    }
+
+    fn deny(&self, ids: BTreeSet<PolicyId>, reason: String) -> Decision {
+        self.decision(Effect::Deny, ids, reason)
+    }
+
+    fn decision(&self, effect: Effect, ids: BTreeSet<PolicyId>, reason: String) -> Decision {
+        let name = |id: PolicyId| types::id::PolicyId(AsRef::<str>::as_ref(&id).into());
+        let obligations = match effect {
+            Effect::Allow | Effect::RequireApproval => Arc::clone(&self.obligations),
+            Effect::Deny => Arc::new([]),
+        };
+        Decision {
+            effect,
+            obligations,
+            determining: ids.into_iter().map(name).collect(),
+            reason: reason.into(),
+            policy_digest: self.loaded.digest,
+        }
+    }
+
+    fn annotations(&self, id: &PolicyId) -> Option<&Annotations> {
+        self.loaded.annotations.get(id)
+    }
+
+    fn requester(&self) -> Result<&Requester, RequestError> {
+        self.requester.as_ref().map_err(RequestError::again)
+    }
+
+    fn memo(&self) -> std::sync::MutexGuard<'_, LruCache<MemoKey, (Weak<Statement>, Decision)>> {
+        // No code that can panic runs under this lock.
+        self.memo.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cedar's answer, with errors told apart.
+enum Answer {
+    Allow(BTreeSet<PolicyId>),
+    Deny(BTreeSet<PolicyId>),
+    Failed(BTreeSet<PolicyId>),
+}
+
+/// What a decision depends on within one session.
+#[derive(PartialEq, Eq, Hash)]
+struct MemoKey {
+    statement: usize,
+    kind: CommandKind,
+    hour: u8,
+}
+
+/// Decisions kept per identity: 256 × about 350 B (statement shell and decision) = 90 KiB.
+const DECISIONS_KEPT: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+
+/// Objects of one statement: each costs two evaluations, 1,024 × about 60 µs = 60 ms.
+const ACCESSES_MAX: usize = 1_024;
+
+/// Characters of an object's name that a reason shows: schema and name of 63 each, and a dot.
+const OBJECT_CHARS_MAX: usize = 127;
+
+/// The soft set's permit: what is left to say is which forbids apply. Its id is none a file can have.
+fn permit_all() -> Policy {
+    let id = PolicyId::new("vestibule:permit-all");
+    Policy::parse(Some(id), "permit(principal, action, resource);").expect("a valid policy")
+}
+
+fn failing(error: &AuthorizationError) -> PolicyId {
+    match error {
+        AuthorizationError::PolicyEvaluationError(e) => e.policy_id().clone(),
+    }
+}
+
+fn object(access: &Access) -> String {
+    let Some(table) = &access.table else { return "the database".to_owned() };
+    let clean = |c: char| if c.is_control() { '?' } else { c };
+    table.to_string().chars().map(clean).take(OBJECT_CHARS_MAX).collect()
+}
+
+/// The hour of the day, UTC.
+fn hour_of(unix_us: i64) -> u8 {
+    let hour = unix_us.div_euclid(3_600_000_000).rem_euclid(24);
+    u8::try_from(hour).expect("a remainder of 24 fits")
+}

@@ -1,0 +1,274 @@
+//! Test cases for policies: a request and the decision it must get.
+//!
+//! A case states what a statement's analysis found, not the statement: policy knows no SQL.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use types::addr::OrigDst;
+use types::command::{Access, Action, Command, CommandKind, Risk, Statement, TableName};
+use types::decision::{Decision, Effect};
+use types::id::{AgentName, CgroupId, CommandId};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Subject};
+use types::target::Target;
+
+use crate::policy_set::PolicySet;
+use crate::request::{ACTIONS, RISKS};
+
+/// Parses a file of cases: `[[case]]` tables.
+///
+/// # Errors
+///
+/// An unknown field, action, risk, kind, effect, or a bad agent's name.
+pub fn parse(text: &str) -> Result<Vec<Case>, CaseError> {
+    let document: Document = toml::from_str(text).map_err(|e| CaseError::Syntax(Box::new(e)))?;
+    document.case.into_iter().map(Case::new).collect()
+}
+
+/// One case.
+#[derive(Debug)]
+pub struct Case {
+    /// What it shows.
+    pub name: String,
+    principal: Principal,
+    target: Target,
+    command: Command,
+    hour: u8,
+    effect: Effect,
+    rule: Option<String>,
+    reason: Option<String>,
+    masks: Option<BTreeMap<String, String>>,
+}
+
+impl Case {
+    /// Decides the case and compares.
+    ///
+    /// # Errors
+    ///
+    /// The first difference.
+    pub fn run(&self, policies: &PolicySet) -> Result<(), Difference> {
+        let session = policies.session(&self.principal, &self.target);
+        let decision = session.authorize(&self.command, i64::from(self.hour) * 3_600_000_000);
+        let differs = |what, want: &str, got: String| {
+            if want == got { Ok(()) } else { Err(Difference { what, want: want.to_owned(), got }) }
+        };
+        let Decision { effect, reason, .. } = &decision;
+        if effect != &self.effect {
+            let got = format!("{} ({}: {reason})", effect.as_str(), decision.rule());
+            return differs("effect", self.effect.as_str(), got);
+        }
+        if let Some(rule) = &self.rule {
+            differs("rule", rule, decision.rule().to_owned())?;
+        }
+        if let Some(want) = &self.reason {
+            differs("reason", want, reason.to_string())?;
+        }
+        if let Some(masks) = &self.masks {
+            let got: BTreeMap<String, String> = session
+                .masks()
+                .iter()
+                .map(|m| (m.class.0.to_string(), m.operator.as_str().to_owned()))
+                .collect();
+            differs("masks", &format!("{masks:?}"), format!("{got:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn new(entry: CaseEntry) -> Result<Self, CaseError> {
+        let bad = |what: &'static str, word: &str| CaseError::Word {
+            case: entry.name.clone(),
+            what,
+            word: word.to_owned(),
+        };
+        let effects = [Effect::Allow, Effect::Deny, Effect::RequireApproval];
+        let effect = effects.into_iter().find(|e| e.as_str() == entry.expect);
+        let effect = effect.ok_or_else(|| bad("effect", &entry.expect))?;
+        let hour = entry.hour.unwrap_or(12);
+        if hour > 23 {
+            return Err(bad("hour", &hour.to_string()));
+        }
+        Ok(Self {
+            principal: principal(&entry, &bad)?,
+            target: target(&entry),
+            command: Command {
+                id: CommandId(1),
+                kind: kind(&entry, &bad)?,
+                statement: Arc::new(statement(&entry, &bad)?),
+                parameters: Vec::new(),
+                batch: 1,
+            },
+            hour,
+            effect,
+            rule: entry.rule.clone(),
+            reason: entry.reason.clone(),
+            masks: entry.masks.clone(),
+            name: entry.name.clone(),
+        })
+    }
+}
+
+/// How a decision differs from the case's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} is {got}, expected {want}")]
+pub struct Difference {
+    /// Which part.
+    pub what: &'static str,
+    /// What the case expects.
+    pub want: String,
+    /// What was decided.
+    pub got: String,
+}
+
+/// Why a file of cases is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum CaseError {
+    /// Not TOML, or a field that is not known.
+    #[error("cases: {0}")]
+    Syntax(#[source] Box<toml::de::Error>),
+    /// A word that means nothing here.
+    #[error("case `{case}`: {what} {word:?} is not known")]
+    Word {
+        /// The case.
+        case: String,
+        /// Which field.
+        what: &'static str,
+        /// Its value.
+        word: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    case: Vec<CaseEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseEntry {
+    name: String,
+    agent: String,
+    #[serde(default)]
+    chain: Vec<String>,
+    uid: Option<u32>,
+    user: Option<String>,
+    assurance: Option<String>,
+    target: String,
+    database: String,
+    account: Option<String>,
+    kind: Option<String>,
+    action: String,
+    table: Option<String>,
+    #[serde(default)]
+    also: Vec<AccessEntry>,
+    #[serde(default)]
+    risks: Vec<String>,
+    #[serde(default)]
+    functions: Vec<String>,
+    hour: Option<u8>,
+    expect: String,
+    rule: Option<String>,
+    reason: Option<String>,
+    masks: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccessEntry {
+    action: String,
+    table: Option<String>,
+}
+
+fn principal(
+    entry: &CaseEntry,
+    bad: &impl Fn(&'static str, &str) -> CaseError,
+) -> Result<Principal, CaseError> {
+    let name = |text: &str| text.parse::<AgentName>().map_err(|_| bad("agent", text));
+    let agent = name(&entry.agent)?;
+    let mut chain = entry.chain.iter().map(|a| name(a)).collect::<Result<Vec<_>, _>>()?;
+    chain.push(agent.clone());
+    let wanted = entry.assurance.as_deref().unwrap_or("A0");
+    let known = [Assurance::A0, Assurance::A1, Assurance::A2];
+    let assurance = known.into_iter().find(|a| a.as_str() == wanted);
+    Ok(Principal {
+        agent,
+        instance: "case".into(),
+        chain: chain.into(),
+        subject: entry.user.as_deref().map(|user| Subject {
+            user: user.into(),
+            idp: "case".into(),
+            sub: user.into(),
+        }),
+        process: Process {
+            key: ProcessKey { tgid: 1, start_ns: 1 },
+            parent: None,
+            uid: entry.uid.unwrap_or(1000),
+            gid: 1000,
+            cgroup: CgroupId(1),
+            exe: None,
+            exe_path: None,
+            exe_sha256: None,
+            comm: "case".into(),
+        },
+        assurance: assurance.ok_or_else(|| bad("assurance", wanted))?,
+    })
+}
+
+fn target(entry: &CaseEntry) -> Target {
+    Target {
+        name: entry.target.as_str().into(),
+        addr: OrigDst(SocketAddr::from((Ipv4Addr::LOCALHOST, 5432))),
+        protocol: "postgresql",
+        database: Some(entry.database.as_str().into()),
+        account: entry.account.as_deref().map(Arc::from),
+    }
+}
+
+fn kind(
+    entry: &CaseEntry,
+    bad: &impl Fn(&'static str, &str) -> CaseError,
+) -> Result<CommandKind, CaseError> {
+    let wanted = entry.kind.as_deref().unwrap_or("db.query");
+    [CommandKind::Connect, CommandKind::Query, CommandKind::FunctionCall, CommandKind::Cancel]
+        .into_iter()
+        .find(|kind| kind.as_str() == wanted)
+        .ok_or_else(|| bad("kind", wanted))
+}
+
+fn statement(
+    entry: &CaseEntry,
+    bad: &impl Fn(&'static str, &str) -> CaseError,
+) -> Result<Statement, CaseError> {
+    let first = (entry.action.as_str(), entry.table.as_deref());
+    let more = entry.also.iter().map(|a| (a.action.as_str(), a.table.as_deref()));
+    let accesses = std::iter::once(first).chain(more).map(|(action, table)| {
+        let action: Option<Action> = ACTIONS.into_iter().find(|a| a.as_str() == action);
+        let action = action.ok_or_else(|| bad("action", &entry.action))?;
+        Ok(Access { action, table: table.map(table_name) })
+    });
+    let mut risks = Risk::empty();
+    for word in &entry.risks {
+        let risk = RISKS.iter().find(|(name, _)| name == word);
+        risks |= risk.ok_or_else(|| bad("risk", word))?.1;
+    }
+    Ok(Statement {
+        text: "".into(),
+        normalized: "".into(),
+        fingerprint: 0,
+        verb: "UNKNOWN",
+        accesses: accesses.collect::<Result<_, CaseError>>()?,
+        functions: entry.functions.iter().map(|f| f.as_str().into()).collect(),
+        risks,
+        outputs: None,
+        copy: None,
+    })
+}
+
+fn table_name(text: &str) -> TableName {
+    match text.split_once('.') {
+        Some((schema, name)) => TableName { schema: Some(schema.into()), name: name.into() },
+        None => TableName { schema: None, name: text.into() },
+    }
+}

@@ -1,0 +1,121 @@
+//! What a policy's annotations mean: its id, its message, and what an allow must come with.
+//!
+//! Obligations stand on `forbid` only. A permit with one could be outvoted by a permit without;
+//! a forbid cannot, and whoever does not understand it denies.
+
+use std::sync::Arc;
+
+use cedar_policy::{ActionConstraint, Effect, Policy, ResourceConstraint};
+use types::redact::Operator;
+
+/// A policy's annotations, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Annotations {
+    /// `@id`.
+    pub(crate) id: Arc<str>,
+    /// `@reason`: what the agent is told.
+    pub(crate) reason: Option<Arc<str>>,
+    /// `@mask` or `@approve`; makes a forbid soft.
+    pub(crate) obligation: Option<SoftObligation>,
+}
+
+/// What a soft forbid asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SoftObligation {
+    /// `@mask("operator")`.
+    Mask(Operator),
+    /// `@approve("approvers")`.
+    Approve(Arc<str>),
+}
+
+impl Annotations {
+    /// Reads a policy's annotations; the error says what is wrong with them, and leaves out where.
+    pub(crate) fn read(policy: &Policy) -> Result<Self, String> {
+        let (mut id, mut reason, mut obligations) = (None, None, Vec::new());
+        for (key, value) in policy.annotations() {
+            match key {
+                "id" => id = Some(value),
+                "reason" if !value.is_empty() && value.len() <= REASON_BYTES_MAX => {
+                    reason = Some(value.into());
+                }
+                "reason" => return Err(format!("@reason is not 1 to {REASON_BYTES_MAX} bytes")),
+                "mask" => obligations.push(SoftObligation::Mask(operator(value)?)),
+                "approve" if value.is_empty() => return Err("@approve names nobody".to_owned()),
+                "approve" => obligations.push(SoftObligation::Approve(value.into())),
+                _ => return Err(format!("unknown annotation @{key}")),
+            }
+        }
+        let id = id.ok_or("has no @id")?;
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if id.is_empty() || id.len() > ID_BYTES_MAX || !id.bytes().all(good) {
+            return Err(format!("@id {id:?} is not 1 to {ID_BYTES_MAX} of A-Z a-z 0-9 . _ -"));
+        }
+        if obligations.len() > 1 {
+            return Err("@mask and @approve stand together".to_owned());
+        }
+        let obligation = obligations.pop();
+        check_scope(policy, obligation.as_ref())?;
+        Ok(Self { id: id.into(), reason, obligation })
+    }
+}
+
+/// How strict an operator is: of several that apply, the highest wins.
+pub(crate) fn strictness(operator: Operator) -> u8 {
+    match operator {
+        Operator::Partial => 0,
+        Operator::Hash => 1,
+        Operator::Replace => 2,
+        Operator::Null => 3,
+    }
+}
+
+/// The action of showing a class of data.
+pub(crate) const DISCLOSE: &str = "disclose";
+
+/// A message on one terminal line or three.
+const REASON_BYTES_MAX: usize = 256;
+
+/// As long as an agent's name.
+const ID_BYTES_MAX: usize = 63;
+
+fn operator(word: &str) -> Result<Operator, String> {
+    [Operator::Replace, Operator::Partial, Operator::Hash, Operator::Null]
+        .into_iter()
+        .find(|operator| operator.as_str() == word)
+        .ok_or_else(|| format!("@mask({word:?}) is not replace, partial, hash or null"))
+}
+
+fn check_scope(policy: &Policy, obligation: Option<&SoftObligation>) -> Result<(), String> {
+    let only_disclose = matches!(
+        policy.action_constraint(),
+        ActionConstraint::Eq(uid) if uid.id().unescaped() == DISCLOSE
+    );
+    match (policy.effect(), obligation) {
+        (Effect::Permit, Some(_)) => {
+            return Err(
+                "@mask and @approve stand on forbid only: another permit would bypass them"
+                    .to_owned(),
+            );
+        }
+        (Effect::Forbid, Some(SoftObligation::Mask(_))) if !only_disclose => {
+            return Err("@mask needs action == Action::\"disclose\"".to_owned());
+        }
+        (Effect::Forbid, Some(SoftObligation::Approve(_))) if only_disclose => {
+            return Err("@approve does not go with action \"disclose\": use @mask".to_owned());
+        }
+        _ => {}
+    }
+    // Which schema an unqualified name means is not known, so such a forbid could be walked around.
+    let on_table = match policy.resource_constraint() {
+        ResourceConstraint::Eq(uid)
+        | ResourceConstraint::In(uid)
+        | ResourceConstraint::IsIn(_, uid) => uid.type_name().basename() == "Table",
+        ResourceConstraint::Any | ResourceConstraint::Is(_) => false,
+    };
+    if policy.effect() == Effect::Forbid && on_table {
+        return Err(
+            "a forbid on one Table misses unqualified names: match resource.name".to_owned()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! Cedar's view of a request: entities and context, built natively from the vocabulary.
+//!
+//! Ids: `Agent::"NAME"`, `Host::"TARGET"`, `Database::"DATABASE"`, `Table::"DATABASE.SCHEMA.NAME"`
+//! or, where the schema is not known, `Table::"DATABASE.NAME"`; a part that holds a dot or a quote
+//! is quoted as in SQL, so no two tables share an id.
+
+use std::collections::{HashMap, HashSet};
+
+use cedar_policy::{
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
+    Schema,
+};
+use types::command::{Access, Action, CommandKind, Risk, Statement, TableName};
+use types::id::AgentName;
+use types::principal::Principal;
+use types::redact::DataClass;
+use types::target::Target;
+
+use crate::obligation::DISCLOSE;
+
+mod probe;
+
+/// Any failure to build a request; means deny.
+#[derive(Debug, thiserror::Error)]
+#[error("the request could not be built: {0}")]
+pub(crate) struct RequestError(String);
+
+impl RequestError {
+    /// The same error once more.
+    pub(crate) fn again(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// The parts of a session's requests that stay the same.
+pub(crate) struct Requester {
+    agent: EntityUid,
+    database: EntityUid,
+    fixed: Vec<Entity>,
+    target: String,
+    database_name: String,
+    account: String,
+}
+
+impl Requester {
+    /// The parts for `principal` at `target`, with the schema's action groups.
+    pub(crate) fn new(
+        principal: &Principal,
+        target: &Target,
+        actions: &[Entity],
+    ) -> Result<Self, RequestError> {
+        let database_name = target.database.as_deref().unwrap_or_default().to_owned();
+        let agent = agent_uid(&principal.agent);
+        let host = uid("Host", &target.name);
+        let database = uid("Database", &database_name);
+        let mut fixed = actions.to_vec();
+        fixed.push(agent_entity(principal)?);
+        fixed.push(entity(host.clone(), [("name", string(&target.name))], None)?);
+        let name = [("name", string(&database_name))];
+        fixed.push(entity(database.clone(), name, Some(host))?);
+        Ok(Self {
+            agent,
+            database,
+            fixed,
+            target: target.name.as_ref().to_owned(),
+            database_name,
+            account: target.account.as_deref().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// The entities of a statement's requests.
+    pub(crate) fn entities(&self, statement: &Statement) -> Result<Entities, RequestError> {
+        let tables: HashSet<&TableName> =
+            statement.accesses.iter().filter_map(|a| a.table.as_ref()).collect();
+        let mut all = self.fixed.clone();
+        for table in tables {
+            all.push(self.table_entity(table)?);
+        }
+        Entities::from_entities(all, None).map_err(error)
+    }
+
+    /// The entities of requests to disclose `class`.
+    pub(crate) fn disclose_entities(&self, class: &DataClass) -> Result<Entities, RequestError> {
+        let mut all = self.fixed.clone();
+        all.push(entity(uid("DataClass", &class.0), [("name", string(&class.0))], None)?);
+        Entities::from_entities(all, None).map_err(error)
+    }
+
+    /// The context of all requests of one statement; `hour` is of the day, UTC.
+    pub(crate) fn context(
+        &self,
+        statement: &Statement,
+        kind: CommandKind,
+        hour: u8,
+    ) -> Result<Context, RequestError> {
+        let functions =
+            RestrictedExpression::new_set(statement.functions.iter().map(|name| string(name)));
+        let bytes = i64::try_from(statement.text.len()).unwrap_or(i64::MAX);
+        let fields = self.place().into_iter().chain([
+            ("risk".to_owned(), risks(statement.risks)?),
+            ("verb".to_owned(), string(statement.verb)),
+            ("functions".to_owned(), functions),
+            ("hour".to_owned(), RestrictedExpression::new_long(i64::from(hour))),
+            ("kind".to_owned(), string(kind.as_str())),
+            ("statementBytes".to_owned(), RestrictedExpression::new_long(bytes)),
+        ]);
+        Context::from_pairs(fields).map_err(error)
+    }
+
+    /// The request for one access.
+    pub(crate) fn request(
+        &self,
+        access: &Access,
+        context: Context,
+        schema: Option<&Schema>,
+    ) -> Result<Request, RequestError> {
+        let resource = match &access.table {
+            Some(table) => self.table_uid(table),
+            None => self.database.clone(),
+        };
+        let action = uid("Action", access.action.as_str());
+        Request::new(self.agent.clone(), action, resource, context, schema).map_err(error)
+    }
+
+    /// The request to disclose `class`.
+    pub(crate) fn disclose(
+        &self,
+        class: &DataClass,
+        schema: Option<&Schema>,
+    ) -> Result<Request, RequestError> {
+        let context = Context::from_pairs(self.place()).map_err(error)?;
+        let (action, resource) = (uid("Action", DISCLOSE), uid("DataClass", &class.0));
+        Request::new(self.agent.clone(), action, resource, context, schema).map_err(error)
+    }
+
+    fn place(&self) -> [(String, RestrictedExpression); 3] {
+        [
+            ("target".to_owned(), string(&self.target)),
+            ("database".to_owned(), string(&self.database_name)),
+            ("account".to_owned(), string(&self.account)),
+        ]
+    }
+
+    fn table_uid(&self, table: &TableName) -> EntityUid {
+        let mut id = part(&self.database_name);
+        for name in table.schema.iter().chain([&table.name]) {
+            id.push('.');
+            id.push_str(&part(name));
+        }
+        uid("Table", &id)
+    }
+
+    fn table_entity(&self, table: &TableName) -> Result<Entity, RequestError> {
+        let mut attributes =
+            vec![("name", string(&table.name)), ("database", string(&self.database_name))];
+        if let Some(schema) = &table.schema {
+            attributes.push(("schema", string(schema)));
+        }
+        entity(self.table_uid(table), attributes, Some(self.database.clone()))
+    }
+}
+
+/// The id of an agent.
+pub(crate) fn agent_uid(agent: &AgentName) -> EntityUid {
+    uid("Agent", agent.as_str())
+}
+
+/// Checks that a schema describes every request that can be made; the error says which it does not.
+pub(crate) fn check_schema(schema: &Schema) -> Result<(), String> {
+    probe::check(schema).map_err(|RequestError(message)| message)
+}
+
+fn agent_entity(principal: &Principal) -> Result<Entity, RequestError> {
+    let Principal { agent, instance: _, chain, subject, process, assurance } = principal;
+    let mut attributes = HashMap::from([
+        ("name".to_owned(), string(agent.as_str())),
+        ("uid".to_owned(), RestrictedExpression::new_long(i64::from(process.uid))),
+        ("assurance".to_owned(), string(assurance.as_str())),
+    ]);
+    if let Some(subject) = subject {
+        attributes.insert("user".to_owned(), string(&subject.user));
+        attributes.insert("idp".to_owned(), string(&subject.idp));
+        attributes.insert("sub".to_owned(), string(&subject.sub));
+    }
+    // Flat, not nested: an agent that appears twice in a chain must not become its own ancestor.
+    let parents = chain.iter().filter(|other| *other != agent).map(agent_uid).collect();
+    Entity::new(agent_uid(agent), attributes, parents).map_err(error)
+}
+
+fn entity<'a>(
+    uid: EntityUid,
+    attributes: impl IntoIterator<Item = (&'a str, RestrictedExpression)>,
+    parent: Option<EntityUid>,
+) -> Result<Entity, RequestError> {
+    let attributes = attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    Entity::new(uid, attributes, parent.into_iter().collect()).map_err(error)
+}
+
+fn risks(risks: Risk) -> Result<RestrictedExpression, RequestError> {
+    let fields = RISKS.iter().map(|(name, risk)| {
+        ((*name).to_owned(), RestrictedExpression::new_bool(risks.contains(*risk)))
+    });
+    RestrictedExpression::new_record(fields).map_err(error)
+}
+
+/// The risks as the schema and the cases name them.
+pub(crate) const RISKS: [(&str, Risk); 11] = [
+    ("noWhere", Risk::NO_WHERE),
+    ("ddl", Risk::DDL),
+    ("copyProgram", Risk::COPY_PROGRAM),
+    ("privilege", Risk::PRIVILEGE),
+    ("unsafeFunction", Risk::UNSAFE_FUNCTION),
+    ("opaque", Risk::OPAQUE),
+    ("unparsed", Risk::UNPARSED),
+    ("multi", Risk::MULTI),
+    ("statistics", Risk::STATISTICS),
+    ("sideEffect", Risk::SIDE_EFFECT),
+    ("reinterprets", Risk::REINTERPRETS),
+];
+
+/// Every action, for the probe of the schema and the cases.
+pub(crate) const ACTIONS: [Action; 12] = [
+    Action::Connect,
+    Action::Session,
+    Action::Select,
+    Action::Insert,
+    Action::Update,
+    Action::Delete,
+    Action::Call,
+    Action::Ddl,
+    Action::Privilege,
+    Action::Admin,
+    Action::Cancel,
+    Action::Unknown,
+];
+
+fn uid(kind: &str, id: &str) -> EntityUid {
+    let kind: EntityTypeName = kind.parse().expect("a type's name is an identifier");
+    EntityUid::from_type_name_and_id(kind, EntityId::new(id))
+}
+
+fn part(name: &str) -> String {
+    if name.contains(['.', '"']) {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    } else {
+        name.to_owned()
+    }
+}
+
+fn string(text: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(text.to_owned())
+}
+
+fn error(e: impl std::fmt::Display) -> RequestError {
+    RequestError(e.to_string())
+}

@@ -1,0 +1,92 @@
+//! Checks a schema once, so that no request needs to be checked when it is made.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use cedar_policy::{Entities, Schema};
+use types::addr::OrigDst;
+use types::command::{Access, CommandKind, Risk, Statement, TableName};
+use types::id::{AgentName, CgroupId};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Subject};
+use types::redact::DataClass;
+use types::target::Target;
+
+use super::{ACTIONS, RequestError, Requester, error};
+
+/// Makes one request of every form, with every attribute that can be there, against the schema.
+pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
+    let actions: Vec<_> = schema.action_entities().map_err(error)?.iter().cloned().collect();
+    for subject in [None, Some(subject())] {
+        let requester = Requester::new(&principal(subject), &target(), &actions)?;
+        let table =
+            |schema: Option<&str>| TableName { schema: schema.map(Arc::from), name: "t".into() };
+        for table in [None, Some(table(None)), Some(table(Some("s")))] {
+            for action in ACTIONS {
+                let access = Access { action, table: table.clone() };
+                let statement = statement(access.clone());
+                conform(&requester.entities(&statement)?, schema)?;
+                let context = requester.context(&statement, CommandKind::Query, 0)?;
+                requester.request(&access, context, Some(schema))?;
+            }
+        }
+        let class = DataClass("probe".into());
+        conform(&requester.disclose_entities(&class)?, schema)?;
+        requester.disclose(&class, Some(schema))?;
+    }
+    Ok(())
+}
+
+fn conform(entities: &Entities, schema: &Schema) -> Result<(), RequestError> {
+    Entities::from_entities(entities.iter().cloned(), Some(schema)).map(drop).map_err(error)
+}
+
+fn statement(access: Access) -> Statement {
+    Statement {
+        text: "".into(),
+        normalized: "".into(),
+        fingerprint: 0,
+        verb: "SELECT",
+        accesses: vec![access],
+        functions: vec!["f".into()],
+        risks: Risk::empty(),
+        outputs: None,
+        copy: None,
+    }
+}
+
+fn subject() -> Subject {
+    Subject { user: "u".into(), idp: "i".into(), sub: "s".into() }
+}
+
+fn target() -> Target {
+    Target {
+        name: "probe".into(),
+        addr: OrigDst(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        protocol: "postgresql",
+        database: Some("probe".into()),
+        account: Some("probe".into()),
+    }
+}
+
+fn principal(subject: Option<Subject>) -> Principal {
+    let agent: AgentName = "probe".parse().expect("a valid name");
+    let outer: AgentName = "outer".parse().expect("a valid name");
+    Principal {
+        chain: [outer, agent.clone()].into(),
+        agent,
+        instance: "".into(),
+        subject,
+        process: Process {
+            key: ProcessKey { tgid: 0, start_ns: 0 },
+            parent: None,
+            uid: 0,
+            gid: 0,
+            cgroup: CgroupId(0),
+            exe: None,
+            exe_path: None,
+            exe_sha256: None,
+            comm: "".into(),
+        },
+        assurance: Assurance::A0,
+    }
+}
