@@ -1,0 +1,75 @@
+//! The canonical form of a row: table tag, then every field in order as
+//!
+//! - `00`: absent;
+//! - `01` and the value: booleans one byte, integers and times big-endian two's complement (4 or 8
+//!   bytes), strings and binaries a u32 length and the bytes, lists a u32 count and the items, a
+//!   masked item its entity as a string and its count as 8 bytes;
+//! - `02` and the SHA-256 of the value so encoded, where that is longer than [`FIELD_BYTES_MAX`].
+
+use sha2::{Digest, Sha256};
+
+use super::value::Value;
+
+/// A field's value enters the canonical form itself up to this many encoded bytes: 90 fields of
+/// at most 4 KiB; an entry of strings of usual length stays below 64 KiB (C2SP tlog-tiles' u16).
+pub const FIELD_BYTES_MAX: usize = 4096;
+
+/// What separates these leaves from any other use of SHA-256.
+pub const LEAF_PREFIX: &[u8] = b"vestibule/event/v1\0";
+
+/// The hash of a leaf whose canonical form is `canon`.
+pub(crate) fn leaf_hash(canon: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update([0]);
+    hash.update(LEAF_PREFIX);
+    hash.update(canon);
+    hash.finalize().into()
+}
+
+/// Appends one field.
+pub(crate) fn put(out: &mut Vec<u8>, value: Value<'_>) {
+    let start = out.len();
+    out.push(1);
+    match value {
+        Value::Null => {
+            out.truncate(start);
+            out.push(0);
+        }
+        Value::Bool(it) => out.push(u8::from(it)),
+        Value::I32(it) => out.extend_from_slice(&it.to_be_bytes()),
+        Value::I64(it) => out.extend_from_slice(&it.to_be_bytes()),
+        Value::Ts(it) => out.extend_from_slice(&it.0.to_be_bytes()),
+        Value::Str(it) => put_bytes(out, it.as_bytes()),
+        Value::Bytes(it) => put_bytes(out, it),
+        Value::StrList(items) => {
+            put_len(out, items.len());
+            for item in items {
+                put_bytes(out, item.as_bytes());
+            }
+        }
+        Value::MaskList(items) => {
+            put_len(out, items.len());
+            for item in items {
+                put_bytes(out, item.entity.as_bytes());
+                out.extend_from_slice(&item.count.to_be_bytes());
+            }
+        }
+    }
+    let encoded = out.get(start + 1..).unwrap_or_default();
+    if encoded.len() > FIELD_BYTES_MAX {
+        let digest = Sha256::digest(encoded);
+        out.truncate(start);
+        out.push(2);
+        out.extend_from_slice(&digest);
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_len(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// Lengths stay far below u32: a journal frame's body is at most 1 MiB.
+fn put_len(out: &mut Vec<u8>, len: usize) {
+    out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+}

@@ -1,0 +1,63 @@
+//! OCSF 1.8 ids of an event, derived from what it is.
+
+use types::command::{Action, CommandKind};
+use types::event::Status;
+
+/// The ids OCSF gives to an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ocsf {
+    /// 6005: Datastore Activity.
+    pub class_uid: i32,
+    /// Datastore Activity: 1 Read, 2 Update, 3 Connect, 4 Query, 5 Write, 6 Create, 7 Delete,
+    /// 99 Other.
+    pub activity_id: i32,
+    /// `class_uid` × 100 + `activity_id`.
+    pub type_uid: i32,
+    /// 1 Informational, 2 Low, 3 Medium.
+    pub severity_id: i32,
+    /// 1 Success, 2 Failure.
+    pub status_id: i32,
+    /// 1 Allowed, 2 Denied.
+    pub action_id: i32,
+    /// 1 Allowed, 2 Blocked.
+    pub disposition_id: i32,
+}
+
+/// The ids of a command of `kind` whose strongest access is `action`, that ended with `status`.
+pub fn ocsf(kind: CommandKind, action: Action, status: Status) -> Ocsf {
+    let class_uid = 6005;
+    let activity_id = match (kind, action) {
+        (CommandKind::Connect, _) => 3,
+        (_, Action::Select) => 1,
+        (_, Action::Update) => 2,
+        (_, Action::Insert) => 5,
+        (_, Action::Delete) => 7,
+        (_, Action::Connect | Action::Session | Action::Call) => 4,
+        (_, Action::Ddl | Action::Privilege | Action::Admin) => 99,
+        (_, Action::Cancel | Action::Unknown) => 99,
+    };
+    let denied = status == Status::Denied;
+    let admin = matches!(action, Action::Ddl | Action::Privilege | Action::Admin);
+    Ocsf {
+        class_uid,
+        activity_id,
+        type_uid: class_uid * 100 + activity_id,
+        severity_id: if denied { 3 } else { i32::from(admin) + 1 },
+        status_id: if status == Status::Ok { 1 } else { 2 },
+        action_id: if denied { 2 } else { 1 },
+        disposition_id: if denied { 2 } else { 1 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_delete_is_a_blocked_failure() {
+        let ids = ocsf(CommandKind::Query, Action::Delete, Status::Denied);
+        assert_eq!((ids.type_uid, ids.status_id, ids.action_id), (600_507, 2, 2));
+        let ids = ocsf(CommandKind::Connect, Action::Connect, Status::Ok);
+        assert_eq!((ids.type_uid, ids.status_id, ids.severity_id), (600_503, 1, 1));
+    }
+}

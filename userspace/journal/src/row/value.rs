@@ -1,0 +1,179 @@
+//! Column types and values: the few that every reader of Parquet knows.
+
+use types::id::SequenceNumber;
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Whether a value may be absent.
+    pub nullable: bool,
+    /// Its Parquet field id; never reused.
+    pub field_id: i32,
+}
+
+/// A column's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// BOOLEAN.
+    Bool,
+    /// INT.
+    I32,
+    /// BIGINT.
+    I64,
+    /// TIMESTAMP, microseconds, UTC.
+    Ts,
+    /// STRING.
+    Str,
+    /// BINARY.
+    Bytes,
+    /// LIST of STRING.
+    StrList,
+    /// LIST of STRUCT of entity STRING and count BIGINT.
+    MaskList,
+}
+
+/// An instant: microseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Micros(pub i64);
+
+/// How many values of one class were masked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Masked {
+    /// The class: `pan`, `iban`, `email`, …
+    pub entity: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// One column's value in a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Absent.
+    Null,
+    /// Of [`Kind::Bool`].
+    Bool(bool),
+    /// Of [`Kind::I32`].
+    I32(i32),
+    /// Of [`Kind::I64`].
+    I64(i64),
+    /// Of [`Kind::Ts`].
+    Ts(Micros),
+    /// Of [`Kind::Str`].
+    Str(&'a str),
+    /// Of [`Kind::Bytes`].
+    Bytes(&'a [u8]),
+    /// Of [`Kind::StrList`].
+    StrList(&'a [String]),
+    /// Of [`Kind::MaskList`].
+    MaskList(&'a [Masked]),
+}
+
+/// A [`Value`] that owns what it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnedValue {
+    /// Absent.
+    Null,
+    /// Of [`Kind::Bool`].
+    Bool(bool),
+    /// Of [`Kind::I32`].
+    I32(i32),
+    /// Of [`Kind::I64`].
+    I64(i64),
+    /// Of [`Kind::Ts`].
+    Ts(Micros),
+    /// Of [`Kind::Str`].
+    Str(String),
+    /// Of [`Kind::Bytes`].
+    Bytes(Vec<u8>),
+    /// Of [`Kind::StrList`].
+    StrList(Vec<String>),
+    /// Of [`Kind::MaskList`].
+    MaskList(Vec<Masked>),
+}
+
+#[cfg(test)]
+impl OwnedValue {
+    /// A value of the column's type; different for different `n` but for booleans' parity.
+    pub(crate) fn sample(column: &Column, n: usize) -> Self {
+        let int = i32::try_from(n).unwrap();
+        let text = "x".repeat(n);
+        match column.kind {
+            Kind::Bool => Self::Bool(n % 2 == 1),
+            Kind::I32 => Self::I32(int),
+            Kind::I64 => Self::I64(i64::from(int)),
+            Kind::Ts => Self::Ts(Micros(i64::from(int))),
+            Kind::Str => Self::Str(text),
+            Kind::Bytes => Self::Bytes(text.into_bytes()),
+            Kind::StrList => Self::StrList(vec![text]),
+            Kind::MaskList => Self::MaskList(vec![Masked { entity: text, count: 1 }]),
+        }
+    }
+}
+
+/// A type that a column's values have in a row's struct.
+pub trait Field: Sized {
+    /// The column's type.
+    const KIND: Kind;
+    /// Whether the column may be null.
+    const NULLABLE: bool = false;
+    /// The value.
+    fn value(&self) -> Value<'_>;
+    /// Itself from a value; `None` if that is of another type.
+    fn from_value(value: OwnedValue) -> Option<Self>;
+}
+
+macro_rules! field {
+    ($type:ty, $kind:ident, |$it:ident| $borrow:expr) => {
+        impl Field for $type {
+            const KIND: Kind = Kind::$kind;
+            fn value(&self) -> Value<'_> {
+                let $it = self;
+                Value::$kind($borrow)
+            }
+            fn from_value(value: OwnedValue) -> Option<Self> {
+                if let OwnedValue::$kind(it) = value { Some(it) } else { None }
+            }
+        }
+    };
+}
+
+field!(bool, Bool, |it| *it);
+field!(i32, I32, |it| *it);
+field!(i64, I64, |it| *it);
+field!(Micros, Ts, |it| *it);
+field!(String, Str, |it| it);
+field!(Vec<u8>, Bytes, |it| it);
+field!(Vec<String>, StrList, |it| it);
+field!(Vec<Masked>, MaskList, |it| it);
+
+impl Field for SequenceNumber {
+    const KIND: Kind = Kind::I64;
+
+    fn value(&self) -> Value<'_> {
+        Value::I64(i64::try_from(self.0).unwrap_or(i64::MAX))
+    }
+
+    fn from_value(value: OwnedValue) -> Option<Self> {
+        i64::from_value(value).and_then(|seq| u64::try_from(seq).ok()).map(Self)
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const KIND: Kind = T::KIND;
+    const NULLABLE: bool = true;
+
+    fn value(&self) -> Value<'_> {
+        self.as_ref().map_or(Value::Null, Field::value)
+    }
+
+    fn from_value(value: OwnedValue) -> Option<Self> {
+        match value {
+            OwnedValue::Null => Some(None),
+            value => T::from_value(value).map(Some),
+        }
+    }
+}
