@@ -9,7 +9,7 @@ use integration::world::READER;
 use integration::{Agent, Evidence, bank, paths};
 
 /// Accepts any login, and answers any query with the lie that the database's name asks for.
-const SERVER: &str = r#"
+const SERVER: &str = r"
 import socket, socketserver, struct, sys
 def m(kind, body=b''): return kind + struct.pack('!i', len(body) + 4) + body
 def column(name): return name + b'\0' + struct.pack('!ihihih', 0, 0, 25, -1, -1, 0)
@@ -57,12 +57,12 @@ class Session(socketserver.BaseRequestHandler):
                     self.request.sendall(description(b'a') + m(b'C', b'SELECT 0\0') + READY)
                     continue
                 self.request.sendall(lie)
-                if len(lie) > 5 and lie.startswith(LIES[b'cut']) and lie == LIES[b'cut']: return
+                if lie == LIES[b'cut']: return
         except (EOFError, OSError, KeyError): pass
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 Server(('127.0.0.1', int(sys.argv[1])), Session).serve_forever()
-"#;
+";
 
 #[test]
 fn no_lie_gets_a_value_past_the_masks_or_ends_the_daemon() {

@@ -88,6 +88,16 @@ impl<'a> Evidence<'a> {
         rows(&run(&mut duckdb, 60)?.ok().with_context(|| sql.to_owned())?)
     }
 
+    /// Asks DuckDB itself, as [`Self::duckdb`], and answers the table it draws.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn duckdb_table(&self, sql: &str) -> Result<String> {
+        let mut duckdb = Command::new(paths::duckdb());
+        duckdb.args(["-box", "-c", &self.views()?, "-c", sql]);
+        run(&mut duckdb, 60)?.ok().with_context(|| sql.to_owned())
+    }
+
     /// Asks DuckDB for a count: the first row's only number.
     ///
     /// # Errors

@@ -1,2 +1,75 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask TASK`: everything that is done to this repository, one file per task.
+//!
+//! It brings no product code of its own: what the daemon does is in `userspace/`, and what the tests and
+//! the demonstration share is the harness in `tests/src`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod command;
+mod demo;
+mod setup;
+mod term;
+mod test;
+mod tidy;
+
+/// The project's tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What can be asked for.
+#[derive(Subcommand)]
+enum Task {
+    /// Bring everything that building, testing and measuring need (Debian 12 or 13)
+    Setup {
+        /// Only say what is there and what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show the main job end to end: intercept, decide, mask, record, archive, verify
+    Demo {
+        /// Where to leave the archive, the journal and the transcript
+        #[arg(long, default_value = "demo-out")]
+        out: PathBuf,
+        /// Under a minute once built
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Run every test and every check
+    Test {
+        /// Leave the fuzz run out
+        #[arg(long)]
+        no_fuzz: bool,
+        /// Run only tests whose name matches (passed to nextest), and no other check
+        filter: Option<String>,
+    },
+    /// Check the structure of the sources: layers, owners of heavy dependencies, limits
+    Tidy,
+    /// Measure direct, pgbouncer, haproxy and vestibule against one PostgreSQL, interleaved
+    Bench {
+        /// Short rounds and 100 MB of bulk data
+        #[arg(long)]
+        quick: bool,
+        /// Write the rows as JSON here
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().task {
+        Task::Setup { check: true } => setup::report(),
+        Task::Setup { check: false } => setup::ensure(setup::Scope::All),
+        Task::Demo { out, quick } => demo::run(&out, quick),
+        Task::Test { no_fuzz, filter } => test::run(!no_fuzz, filter.as_deref()),
+        Task::Tidy => tidy::run(),
+        Task::Bench { quick, json } => bench::run_bench(quick, json.as_deref()),
+    }
+}

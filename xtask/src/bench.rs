@@ -1,0 +1,37 @@
+//! `cargo xtask bench`: builds everything in release and runs `bench/`, which measures.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::command::{cargo, run};
+use crate::setup::{self, Scope, require_root};
+
+/// Runs the comparison.
+///
+/// # Errors
+/// If something can't be built or measured.
+pub(crate) fn run_bench(quick: bool, json: Option<&Path>) -> Result<()> {
+    require_root("the comparison loads BPF programs, which")?;
+    setup::ensure(Scope::Bench)?;
+    run(cargo(None).args([
+        "build",
+        "--release",
+        "--quiet",
+        "-p",
+        "daemon",
+        "-p",
+        "cli",
+        "-p",
+        "bench",
+    ]))?;
+    let mut bench = cargo(None);
+    bench.args(["run", "--release", "--quiet", "-p", "bench", "--"]);
+    if quick {
+        bench.arg("--quick");
+    }
+    if let Some(json) = json {
+        bench.arg("--json").arg(std::path::absolute(json)?);
+    }
+    run(&mut bench)
+}

@@ -1,0 +1,59 @@
+//! The Python clients and readers, in a virtual environment under `target/venv`.
+
+use anyhow::Result;
+use integration::paths;
+
+use super::{Scope, State};
+use crate::command::{command, run_logged};
+
+/// Package to install, and a file in `site-packages` that shows it is there.
+const PACKAGES: &[(&str, &str)] = &[
+    ("psycopg[binary]>=3,<4", "psycopg_binary"),
+    ("duckdb", "duckdb"),
+    ("duckdb-cli", "duckdb_cli"),
+    ("pyarrow", "pyarrow"),
+    ("pytz", "pytz"),
+];
+
+/// Answers which packages are missing; looks at files only, as importing them takes a second.
+pub(super) fn look(_: Scope) -> State {
+    if !paths::python().exists() || !paths::duckdb().exists() {
+        return State::Missing("target/venv".into());
+    }
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, module)| !is_installed(module))
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return State::Present("psycopg 3, duckdb, pyarrow in target/venv".into());
+    }
+    State::Missing(missing.join(" "))
+}
+
+/// Makes the environment, if need be, and installs into it.
+pub(super) fn install(_: Scope) -> Result<()> {
+    if !paths::python().exists() {
+        run_logged("python-venv", command("python3").args(["-m", "venv", "target/venv"]))?;
+    }
+    let python = paths::python();
+    let mut pip = command(&python.to_string_lossy());
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    run_logged("python-packages", pip.args(PACKAGES.iter().map(|(name, _)| name)))
+}
+
+fn is_installed(module: &str) -> bool {
+    let Ok(versions) = std::fs::read_dir(paths::root().join("target/venv/lib")) else {
+        return false;
+    };
+    versions.flatten().any(|version| {
+        let site = version.path().join("site-packages");
+        let Ok(entries) = std::fs::read_dir(site) else { return false };
+        entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name == module
+                || name.strip_prefix(module).is_some_and(|rest| rest.starts_with(['-', '.']))
+        })
+    })
+}

@@ -1,0 +1,142 @@
+//! `cargo xtask test`: every check there is; a check that can't run has failed.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, run as run_command};
+use crate::setup::{self, Scope};
+use crate::term::{heading, say};
+use crate::tidy;
+
+/// How long the fuzzer runs.
+const FUZZ_S: u32 = 60;
+
+/// Runs the checks and the tests; the last line says how many passed and failed.
+///
+/// # Errors
+/// If anything failed; all of it has run then.
+pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
+    setup::ensure(Scope::Test)?;
+    let mut failed = Vec::new();
+    if filter.is_none() {
+        for check in CHECKS.iter().filter(|c| fuzz || c.name != "fuzz") {
+            heading(check.name);
+            if let Err(error) = (check.run)() {
+                say(format_args!("{error:#}"));
+                failed.push(check.name);
+            }
+        }
+    }
+    heading("tests");
+    run_build()?;
+    let counts = nextest(filter)?;
+    if !failed.is_empty() {
+        say(format_args!("\nfailed checks: {}", failed.join(", ")));
+    }
+    say(format_args!("\n{} passed, {} failed", counts.passed, counts.failed));
+    if counts.failed > 0 || counts.passed == 0 || !failed.is_empty() {
+        bail!("not all is well");
+    }
+    Ok(())
+}
+
+struct Check {
+    name: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const CHECKS: &[Check] = &[
+    Check { name: "format", run: run_fmt },
+    Check { name: "tidy", run: tidy::run },
+    Check { name: "clippy", run: run_clippy },
+    Check { name: "fuzz", run: run_fuzz },
+];
+
+fn run_fmt() -> Result<()> {
+    run_command(cargo(None).args(["fmt", "--all", "--check"]))
+}
+
+fn run_clippy() -> Result<()> {
+    run_command(cargo(None).args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The programs that the integration tests run lie beside the tests.
+fn run_build() -> Result<()> {
+    run_command(cargo(None).args(["build", "--quiet"]))
+}
+
+fn run_fuzz() -> Result<()> {
+    let time = format!("-max_total_time={FUZZ_S}");
+    let mut fuzz = cargo(Some("nightly"));
+    fuzz.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "postgres_session", "--", &time]);
+    run_command(&mut fuzz)
+}
+
+/// How the tests went.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs the tests, shows what nextest says, and answers its summary.
+fn nextest(filter: Option<&str>) -> Result<Counts> {
+    let mut nextest = cargo(None);
+    nextest.args(["nextest", "run", "--no-fail-fast"]).args(filter);
+    let mut child =
+        nextest.stderr(Stdio::piped()).spawn().context("cargo nextest can't be started")?;
+    let stderr = child.stderr.take().context("its messages are a pipe")?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(stderr).lines() {
+        let line = line.context("its messages can't be read")?;
+        if let Some(found) = summary(&line) {
+            counts = found;
+        }
+        say(&line);
+    }
+    let status = child.wait().context("cargo nextest is not ours")?;
+    if !status.success() && counts.failed == 0 {
+        bail!("cargo nextest failed before the tests: {status}");
+    }
+    Ok(counts)
+}
+
+/// Reads `Summary [ 2.1s] 9 tests run: 7 passed (1 slow), 1 failed, 1 timed out, 0 skipped`.
+fn summary(line: &str) -> Option<Counts> {
+    let (_, told) = line.trim_start().strip_prefix("Summary")?.split_once("run: ")?;
+    let mut counts = Counts::default();
+    for part in told.split(", ") {
+        let (number, word) = part.split_once(' ')?;
+        let number: u64 = number.parse().ok()?;
+        match word.split(' ').next()? {
+            "passed" => counts.passed += number,
+            "skipped" => {}
+            // "failed", "timed out", "exec failed": whatever is not passed has failed.
+            _ => counts.failed += number,
+        }
+    }
+    Some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, summary};
+
+    #[test]
+    fn a_summary_is_read() {
+        for (line, passed, failed) in [
+            ("     Summary [   2.097s] 4 tests run: 4 passed, 0 skipped", 4, 0),
+            (
+                "Summary [ 9s] 9 tests run: 6 passed (1 slow), 1 failed, 2 timed out, 0 skipped",
+                6,
+                3,
+            ),
+            ("Summary [ 9s] 3/9 tests run: 2 passed, 1 exec failed, 0 skipped", 2, 1),
+        ] {
+            assert_eq!(summary(line), Some(Counts { passed, failed }), "{line}");
+        }
+        assert_eq!(summary("PASS [ 0.1s] it reads"), None);
+    }
+}
