@@ -24,7 +24,7 @@ use crate::request::{ACTIONS, RISKS};
 /// An unknown field, action, risk, kind, effect, or a bad agent's name.
 pub fn parse(text: &str) -> Result<Vec<Case>, CaseError> {
     let document: Document = toml::from_str(text).map_err(|e| CaseError::Syntax(Box::new(e)))?;
-    document.case.into_iter().map(Case::new).collect()
+    document.case.iter().map(Case::new).collect()
 }
 
 /// One case.
@@ -76,7 +76,7 @@ impl Case {
         Ok(())
     }
 
-    fn new(entry: CaseEntry) -> Result<Self, CaseError> {
+    fn new(entry: &CaseEntry) -> Result<Self, CaseError> {
         let bad = |what: &'static str, word: &str| CaseError::Word {
             case: entry.name.clone(),
             what,
@@ -90,12 +90,12 @@ impl Case {
             return Err(bad("hour", &hour.to_string()));
         }
         Ok(Self {
-            principal: principal(&entry, &bad)?,
-            target: target(&entry),
+            principal: principal(entry, &bad)?,
+            target: target(entry),
             command: Command {
                 id: CommandId(1),
-                kind: kind(&entry, &bad)?,
-                statement: Arc::new(statement(&entry, &bad)?),
+                kind: kind(entry, &bad)?,
+                statement: Arc::new(statement(entry, &bad)?),
                 parameters: Vec::new(),
                 batch: 1,
             },
@@ -243,9 +243,9 @@ fn statement(
 ) -> Result<Statement, CaseError> {
     let first = (entry.action.as_str(), entry.table.as_deref());
     let more = entry.also.iter().map(|a| (a.action.as_str(), a.table.as_deref()));
-    let accesses = std::iter::once(first).chain(more).map(|(action, table)| {
-        let action: Option<Action> = ACTIONS.into_iter().find(|a| a.as_str() == action);
-        let action = action.ok_or_else(|| bad("action", &entry.action))?;
+    let accesses = std::iter::once(first).chain(more).map(|(word, table)| {
+        let action: Option<Action> = ACTIONS.into_iter().find(|a| a.as_str() == word);
+        let action = action.ok_or_else(|| bad("action", word))?;
         Ok(Access { action, table: table.map(table_name) })
     });
     let mut risks = Risk::empty();

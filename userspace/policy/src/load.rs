@@ -185,19 +185,19 @@ impl Read {
         // Cedar's order varies from run to run; an operator wants the same one each time, and an
         // error before the warnings that follow from it.
         let errors =
-            result.validation_errors().map(|e| self.invalid(e.policy_id(), e, e.to_string()));
+            result.validation_errors().map(|e| self.invalid(e.policy_id(), e, &e.to_string()));
         let warnings =
-            result.validation_warnings().map(|w| self.invalid(w.policy_id(), w, w.to_string()));
+            result.validation_warnings().map(|w| self.invalid(w.policy_id(), w, &w.to_string()));
         let first = errors
             .min_by_key(ToString::to_string)
             .or_else(|| warnings.min_by_key(ToString::to_string));
         first.map_or(Ok(()), Err)
     }
 
-    fn invalid(&self, id: &PolicyId, at: &dyn Diagnostic, message: String) -> LoadError {
+    fn invalid(&self, id: &PolicyId, at: &dyn Diagnostic, message: &str) -> LoadError {
         let (file, text) = self.files.get(id).cloned().unwrap_or_default();
         let prefix = format!("for policy `{id}`, ");
-        let message = message.strip_prefix(&prefix).unwrap_or(&message).to_owned();
+        let message = message.strip_prefix(&prefix).unwrap_or(message).to_owned();
         LoadError::Validation { file, policy: id.to_string(), line: line_of(at, &text), message }
     }
 }
