@@ -40,7 +40,8 @@ struct Entry {
 impl Cache {
     /// An empty cache.
     pub(super) fn new() -> Self {
-        let capacity = NonZeroUsize::new(STATEMENT_CACHE_ENTRIES / SHARDS).unwrap_or(NonZeroUsize::MIN);
+        let capacity =
+            NonZeroUsize::new(STATEMENT_CACHE_ENTRIES / SHARDS).unwrap_or(NonZeroUsize::MIN);
         let shard = || Mutex::new(Shard { entries: LruCache::new(capacity), text_bytes: 0 });
         Self { seed: RandomState::new(), shards: std::array::from_fn(|_| shard()) }
     }

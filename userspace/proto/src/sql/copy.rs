@@ -10,14 +10,24 @@ use super::query::Visitor;
 impl Visitor<'_> {
     /// Visits a COPY. What its data holds goes to the facts' outputs and copy.
     pub(super) fn copy(&mut self, copy: &CopyStmt) {
-        let CopyStmt { relation, query, attlist, is_from, is_program, filename, options, where_clause } = copy;
+        let CopyStmt {
+            relation,
+            query,
+            attlist,
+            is_from,
+            is_program,
+            filename,
+            options,
+            where_clause,
+        } = copy;
         let table = relation.as_ref().map(names::table);
         let columns = (!attlist.is_empty()).then(|| names::shared(attlist));
         if let Some(table) = &table {
             let action = if *is_from { Action::Insert } else { Action::Select };
             self.facts.table(action, Some(table.clone()));
             if let (Some(columns), false) = (&columns, *is_from) {
-                let output = |column| Output::Columns(vec![ColumnName { table: table.clone(), column }]);
+                let output =
+                    |column| Output::Columns(vec![ColumnName { table: table.clone(), column }]);
                 self.facts.outputs = Some(columns.iter().cloned().map(output).collect());
             }
         } else {

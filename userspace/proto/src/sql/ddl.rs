@@ -1,8 +1,8 @@
 //! Statements that define or alter objects, or say who may do what.
 
 use pg_query::protobuf::{
-    AlterTableStmt, AlterTableType, ColumnDef, Constraint, CreateFunctionStmt, CreateStmt, GrantStmt, IndexStmt,
-    ObjectType, RuleStmt, ViewStmt,
+    AlterTableStmt, AlterTableType, ColumnDef, Constraint, CreateFunctionStmt, CreateStmt,
+    GrantStmt, IndexStmt, ObjectType, RuleStmt, ViewStmt,
 };
 use pg_query::{Node, NodeEnum};
 use types::command::{Action, Risk};
@@ -34,12 +34,18 @@ impl Visitor<'_> {
             }
             NodeEnum::CreatePolicyStmt(policy) => {
                 self.facts.ddl(policy.table.as_ref());
-                self.on_table(policy.table.as_ref(), &[policy.qual.as_deref(), policy.with_check.as_deref()]);
+                self.on_table(
+                    policy.table.as_ref(),
+                    &[policy.qual.as_deref(), policy.with_check.as_deref()],
+                );
                 "CREATE POLICY"
             }
             NodeEnum::AlterPolicyStmt(policy) => {
                 self.facts.ddl(policy.table.as_ref());
-                self.on_table(policy.table.as_ref(), &[policy.qual.as_deref(), policy.with_check.as_deref()]);
+                self.on_table(
+                    policy.table.as_ref(),
+                    &[policy.qual.as_deref(), policy.with_check.as_deref()],
+                );
                 "ALTER POLICY"
             }
             NodeEnum::SecLabelStmt(_) => {
@@ -73,7 +79,14 @@ impl Visitor<'_> {
                 "ALTER TABLE"
             }
             NodeEnum::ViewStmt(view) => {
-                let ViewStmt { view, aliases: _, query, replace: _, options: _, with_check_option: _ } = &**view;
+                let ViewStmt {
+                    view,
+                    aliases: _,
+                    query,
+                    replace: _,
+                    options: _,
+                    with_check_option: _,
+                } = &**view;
                 self.nested(query.as_deref());
                 self.facts.ddl(view.as_ref());
                 "CREATE VIEW"
@@ -127,7 +140,9 @@ impl Visitor<'_> {
                 ("CREATE RULE", rule.relation.as_ref())
             }
             NodeEnum::CreateExtensionStmt(_) => ("CREATE EXTENSION", None),
-            NodeEnum::AlterExtensionStmt(_) | NodeEnum::AlterExtensionContentsStmt(_) => ("ALTER EXTENSION", None),
+            NodeEnum::AlterExtensionStmt(_) | NodeEnum::AlterExtensionContentsStmt(_) => {
+                ("ALTER EXTENSION", None)
+            }
             NodeEnum::CreatePlangStmt(_) => ("CREATE LANGUAGE", None),
             NodeEnum::CreateAmStmt(_) => ("CREATE ACCESS METHOD", None),
             NodeEnum::CreateTransformStmt(_) => ("CREATE TRANSFORM", None),
@@ -167,9 +182,9 @@ impl Visitor<'_> {
                 ("CREATE DOMAIN", false)
             }
             NodeEnum::AlterDomainStmt(_) => ("ALTER DOMAIN", false),
-            NodeEnum::CompositeTypeStmt(_) | NodeEnum::CreateEnumStmt(_) | NodeEnum::CreateRangeStmt(_) => {
-                ("CREATE TYPE", false)
-            }
+            NodeEnum::CompositeTypeStmt(_)
+            | NodeEnum::CreateEnumStmt(_)
+            | NodeEnum::CreateRangeStmt(_) => ("CREATE TYPE", false),
             NodeEnum::AlterEnumStmt(_) | NodeEnum::AlterTypeStmt(_) => ("ALTER TYPE", false),
             NodeEnum::AlterCollationStmt(_) => ("ALTER COLLATION", false),
             NodeEnum::AlterOperatorStmt(_) => ("ALTER OPERATOR", false),
@@ -185,7 +200,9 @@ impl Visitor<'_> {
             NodeEnum::AlterTableSpaceOptionsStmt(_) => ("ALTER TABLESPACE", true),
             NodeEnum::CreatedbStmt(_) => ("CREATE DATABASE", true),
             NodeEnum::DropdbStmt(_) => ("DROP DATABASE", true),
-            NodeEnum::AlterDatabaseStmt(_) | NodeEnum::AlterDatabaseRefreshCollStmt(_) => ("ALTER DATABASE", true),
+            NodeEnum::AlterDatabaseStmt(_) | NodeEnum::AlterDatabaseRefreshCollStmt(_) => {
+                ("ALTER DATABASE", true)
+            }
             NodeEnum::AlterDatabaseSetStmt(alter) => {
                 if let Some(set) = &alter.setstmt {
                     self.set(set);
@@ -220,7 +237,15 @@ impl Visitor<'_> {
     }
 
     fn grant(&mut self, grant: &GrantStmt) -> &'static str {
-        let GrantStmt { is_grant, targtype: _, objtype: _, objects, privileges: _, grantees: _, .. } = grant;
+        let GrantStmt {
+            is_grant,
+            targtype: _,
+            objtype: _,
+            objects,
+            privileges: _,
+            grantees: _,
+            ..
+        } = grant;
         let mut named = false;
         for object in objects {
             if let Some(NodeEnum::RangeVar(relation)) = &object.node {
@@ -261,7 +286,9 @@ impl Visitor<'_> {
                 self.expr(raw_expr.as_deref());
                 self.expr(where_clause.as_deref());
             }
-            Some(NodeEnum::TableLikeClause(like)) => self.facts.relation(Action::Select, like.relation.as_ref()),
+            Some(NodeEnum::TableLikeClause(like)) => {
+                self.facts.relation(Action::Select, like.relation.as_ref())
+            }
             _ => self.facts.unknown(),
         }
     }
@@ -293,7 +320,9 @@ impl Visitor<'_> {
     fn alter_definition(&mut self, definition: Option<&Node>) {
         let Some(definition) = definition else { return };
         match &definition.node {
-            Some(NodeEnum::ColumnDef(_) | NodeEnum::Constraint(_)) => self.elements(std::slice::from_ref(definition)),
+            Some(NodeEnum::ColumnDef(_) | NodeEnum::Constraint(_)) => {
+                self.elements(std::slice::from_ref(definition))
+            }
             Some(NodeEnum::RangeVar(other)) => self.facts.ddl(Some(other)),
             Some(NodeEnum::PartitionCmd(partition)) => self.facts.ddl(partition.name.as_ref()),
             // Options, storage, identity, statistics targets: nothing that runs.
@@ -348,12 +377,20 @@ impl Visitor<'_> {
         }
     }
 
-    fn on_trigger(&mut self, relation: Option<&pg_query::protobuf::RangeVar>, condition: Option<&Node>) {
+    fn on_trigger(
+        &mut self,
+        relation: Option<&pg_query::protobuf::RangeVar>,
+        condition: Option<&Node>,
+    ) {
         self.on_table(relation, &[condition]);
     }
 
     /// Visits expressions on one table's columns.
-    fn on_table(&mut self, relation: Option<&pg_query::protobuf::RangeVar>, expressions: &[Option<&Node>]) {
+    fn on_table(
+        &mut self,
+        relation: Option<&pg_query::protobuf::RangeVar>,
+        expressions: &[Option<&Node>],
+    ) {
         self.scoped(None, |visitor| {
             if let Some(relation) = relation {
                 let rows = Relation::base(names::table(relation));

@@ -49,7 +49,9 @@ impl Visitor<'_> {
                 .expr(case.arg.as_deref())
                 .with(self.exprs(&case.args))
                 .with(self.expr(case.defresult.as_deref())),
-            NodeEnum::CaseWhen(when) => self.expr(when.expr.as_deref()).with(self.expr(when.result.as_deref())),
+            NodeEnum::CaseWhen(when) => {
+                self.expr(when.expr.as_deref()).with(self.expr(when.result.as_deref()))
+            }
             NodeEnum::CoalesceExpr(coalesce) => self.exprs(&coalesce.args),
             NodeEnum::MinMaxExpr(extreme) => self.exprs(&extreme.args),
             NodeEnum::RowExpr(row) => self.exprs(&row.args),
@@ -65,9 +67,10 @@ impl Visitor<'_> {
                 self.references += 1;
                 Flow::default()
             }
-            NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_) | NodeEnum::SetToDefault(_) => {
-                Flow::default()
-            }
+            NodeEnum::AConst(_)
+            | NodeEnum::ParamRef(_)
+            | NodeEnum::SqlvalueFunction(_)
+            | NodeEnum::SetToDefault(_) => Flow::default(),
             other => self.clause(other),
         }
     }
@@ -75,7 +78,9 @@ impl Visitor<'_> {
     /// Parts that are expressions only in some clause.
     fn clause(&mut self, node: &NodeEnum) -> Flow {
         match node {
-            NodeEnum::ResTarget(target) => self.exprs(&target.indirection).with(self.expr(target.val.as_deref())),
+            NodeEnum::ResTarget(target) => {
+                self.exprs(&target.indirection).with(self.expr(target.val.as_deref()))
+            }
             NodeEnum::SortBy(sort) => self.expr(sort.node.as_deref()),
             NodeEnum::WindowDef(window) => self.window(window),
             NodeEnum::GroupingSet(set) => self.exprs(&set.content),
@@ -104,17 +109,25 @@ impl Visitor<'_> {
     fn column(&mut self, column: &ColumnRef) -> Flow {
         self.references += 1;
         let path = names::path(&column.fields);
-        let is_star = column.fields.last().is_some_and(|field| matches!(field.node, Some(NodeEnum::AStar(_))));
+        let is_star = column
+            .fields
+            .last()
+            .is_some_and(|field| matches!(field.node, Some(NodeEnum::AStar(_))));
         if is_star {
             let (schema, name) = match path.as_slice() {
                 [] => {
                     let star = self.scopes.star();
-                    return star.iter().fold(Flow::default(), |flow, relation| flow.with(relation.all()));
+                    return star
+                        .iter()
+                        .fold(Flow::default(), |flow, relation| flow.with(relation.all()));
                 }
                 [name] => (None, *name),
                 [.., schema, name] => (Some(*schema), *name),
             };
-            return self.scopes.relation(schema, name).map_or_else(Flow::opaque, |relation| relation.all());
+            return self
+                .scopes
+                .relation(schema, name)
+                .map_or_else(Flow::opaque, |relation| relation.all());
         }
         match path.as_slice() {
             [name] => self.scopes.unqualified(name),
@@ -152,13 +165,26 @@ impl Visitor<'_> {
     }
 
     fn sublink(&mut self, sublink: &SubLink) -> Flow {
-        let SubLink { xpr: _, sub_link_type, sub_link_id: _, testexpr, oper_name: _, subselect, location: _ } = sublink;
+        let SubLink {
+            xpr: _,
+            sub_link_type,
+            sub_link_id: _,
+            testexpr,
+            oper_name: _,
+            subselect,
+            location: _,
+        } = sublink;
         let test = self.expr(testexpr.as_deref());
         let rows = self.query(subselect.as_deref()).all();
-        if *sub_link_type == SubLinkType::ExistsSublink as i32 { Flow::default() } else { test.with(rows) }
+        if *sub_link_type == SubLinkType::ExistsSublink as i32 {
+            Flow::default()
+        } else {
+            test.with(rows)
+        }
     }
 
-    fn window(&mut self, window: &WindowDef) -> Flow {
+    /// Visits a window; it has no value.
+    pub(super) fn window(&mut self, window: &WindowDef) -> Flow {
         let WindowDef {
             name: _,
             refname: _,
@@ -194,7 +220,8 @@ impl Visitor<'_> {
         let path = names::path(funcname);
         self.facts.call(&path);
         if path.last() == Some(&"set_config") {
-            let (risks, _) = args.first().and_then(names::string).map_or((set::ANY, None), set::setting);
+            let (risks, _) =
+                args.first().and_then(names::string).map_or((set::ANY, None), set::setting);
             self.facts.risks |= risks;
         }
         let mut flow = self.exprs(args);

@@ -82,7 +82,11 @@ fn catalog_risks(table: &TableName) -> Risk {
         return Risk::empty();
     }
     match &*table.name {
-        "pg_stats" | "pg_statistic" | "pg_statistic_ext_data" | "pg_stats_ext" | "pg_stats_ext_exprs"
+        "pg_stats"
+        | "pg_statistic"
+        | "pg_statistic_ext_data"
+        | "pg_stats_ext"
+        | "pg_stats_ext_exprs"
         | "pg_largeobject" => Risk::STATISTICS,
         "pg_authid" | "pg_shadow" | "pg_user_mapping" | "pg_user_mappings" | "pg_subscription"
         | "pg_hba_file_rules" => Risk::PRIVILEGE,

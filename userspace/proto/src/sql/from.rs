@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use pg_query::protobuf::{Alias, JoinExpr, RangeFunction, RangeSubselect, RangeTableFunc, RangeVar};
+use pg_query::protobuf::{
+    Alias, JoinExpr, RangeFunction, RangeSubselect, RangeTableFunc, RangeVar,
+};
 use pg_query::{Node, NodeEnum};
 use types::command::Action;
 
@@ -108,7 +110,14 @@ impl Visitor<'_> {
     }
 
     fn range_function(&mut self, function: &RangeFunction) {
-        let RangeFunction { lateral: _, ordinality: _, is_rowsfrom: _, functions, alias, coldeflist: _ } = function;
+        let RangeFunction {
+            lateral: _,
+            ordinality: _,
+            is_rowsfrom: _,
+            functions,
+            alias,
+            coldeflist: _,
+        } = function;
         let mut flow = Flow::default();
         let mut name = "";
         for function in functions {
@@ -126,7 +135,15 @@ impl Visitor<'_> {
     }
 
     fn range_table_func(&mut self, table: &RangeTableFunc) {
-        let RangeTableFunc { lateral: _, docexpr, rowexpr, namespaces, columns, alias, location: _ } = table;
+        let RangeTableFunc {
+            lateral: _,
+            docexpr,
+            rowexpr,
+            namespaces,
+            columns,
+            alias,
+            location: _,
+        } = table;
         let mut flow = self.expr(docexpr.as_deref());
         flow.add(self.expr(rowexpr.as_deref()));
         flow.add(self.exprs(namespaces));

@@ -2,7 +2,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    JsonAggConstructor, JsonBehavior, JsonFuncExpr, JsonKeyValue, JsonTable, JsonTableColumn, JsonValueExpr,
+    JsonAggConstructor, JsonBehavior, JsonFuncExpr, JsonKeyValue, JsonTable, JsonTableColumn,
+    JsonValueExpr,
 };
 
 use super::lineage::Flow;
@@ -38,7 +39,16 @@ impl Visitor<'_> {
 
     /// Visits a JSON_TABLE; where its columns come from.
     pub(super) fn json_table(&mut self, table: &JsonTable) -> Flow {
-        let JsonTable { context_item, pathspec, passing, columns, on_error, alias: _, lateral: _, location: _ } = table;
+        let JsonTable {
+            context_item,
+            pathspec,
+            passing,
+            columns,
+            on_error,
+            alias: _,
+            lateral: _,
+            location: _,
+        } = table;
         let mut flow = self.json_value(context_item.as_deref());
         flow.add(self.expr(pathspec.as_deref().and_then(|path| path.string.as_deref())));
         flow.add(self.exprs(passing));
@@ -90,13 +100,15 @@ impl Visitor<'_> {
     }
 
     fn json_aggregate(&mut self, aggregate: Option<&JsonAggConstructor>) {
-        let Some(JsonAggConstructor { output: _, agg_filter, agg_order, over, location: _ }) = aggregate else {
+        let Some(JsonAggConstructor { output: _, agg_filter, agg_order, over, location: _ }) =
+            aggregate
+        else {
             return;
         };
         self.expr(agg_filter.as_deref());
         self.exprs(agg_order);
         if let Some(over) = over {
-            self.expr(Some(&pg_query::Node { node: Some(NodeEnum::WindowDef(over.clone())) }));
+            self.window(over);
         }
     }
 }

@@ -50,7 +50,11 @@ impl Flow {
     }
 
     fn output(&self) -> Output {
-        if self.opaque { Output::Opaque } else { Output::Columns(self.columns.iter().cloned().collect()) }
+        if self.opaque {
+            Output::Opaque
+        } else {
+            Output::Columns(self.columns.iter().cloned().collect())
+        }
     }
 }
 
@@ -159,7 +163,8 @@ impl Relation {
             return union;
         }
         let all = other.all.clone();
-        let mut union = Self { sources: self.sources.clone(), base: self.base.clone(), ..Self::default() };
+        let mut union =
+            Self { sources: self.sources.clone(), base: self.base.clone(), ..Self::default() };
         for column in &self.columns {
             union.push(column.name.clone(), column.flow.clone().with(all.clone()));
         }
@@ -284,7 +289,9 @@ impl Scopes {
     /// The relation that goes by `name` (and `schema`, where given).
     pub(super) fn relation(&self, schema: Option<&str>, name: &str) -> Option<Rc<Relation>> {
         let mut items = self.levels.iter().rev().flatten();
-        let item = items.find(|item| item.alias == name && (schema.is_none() || item.schema.as_deref() == schema))?;
+        let item = items.find(|item| {
+            item.alias == name && (schema.is_none() || item.schema.as_deref() == schema)
+        })?;
         Some(Rc::clone(&item.relation))
     }
 
@@ -313,7 +320,8 @@ impl Scopes {
 
     /// Where a relation's column comes from.
     pub(super) fn qualified(&mut self, relation: &Relation, name: &str) -> Flow {
-        let flow = relation.find(name, &mut self.steps).map_or_else(Flow::opaque, |found| found.flow);
+        let flow =
+            relation.find(name, &mut self.steps).map_or_else(Flow::opaque, |found| found.flow);
         if super::functions::takes_row(name) { flow.with(relation.all()) } else { flow }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Text is read with PostgreSQL's own grammar and judged by the tree alone; no catalog is asked, so
 //! views, functions and `search_path` are the caller's to resolve. Whatever the analysis does not
-//! know is `Unknown` and opaque, never harmless.
+//! know is `Unknown` and opaque, never harmless. Deep nesting parses only on threads with 64 MiB of stack.
 
 mod cache;
 mod copy;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use pg_query::protobuf::{
-    CmdType, DeleteStmt, InsertStmt, MergeStmt, MergeWhenClause, OnConflictAction, OnConflictClause, RangeVar,
-    ReturningClause, UpdateStmt,
+    CmdType, DeleteStmt, InsertStmt, MergeStmt, MergeWhenClause, OnConflictAction,
+    OnConflictClause, RangeVar, ReturningClause, UpdateStmt,
 };
 use pg_query::{Node, NodeEnum};
 use types::command::{Action, Risk};
@@ -16,8 +16,15 @@ use super::query::Visitor;
 impl Visitor<'_> {
     /// Visits an INSERT; the rows it returns.
     pub(super) fn insert(&mut self, insert: &InsertStmt) -> Relation {
-        let InsertStmt { relation, cols, select_stmt, on_conflict_clause, returning_clause, with_clause, r#override: _ } =
-            insert;
+        let InsertStmt {
+            relation,
+            cols,
+            select_stmt,
+            on_conflict_clause,
+            returning_clause,
+            with_clause,
+            r#override: _,
+        } = insert;
         self.scoped(with_clause.as_ref(), |visitor| {
             visitor.facts.relation(Action::Insert, relation.as_ref());
             let source = match select_stmt {
@@ -39,7 +46,14 @@ impl Visitor<'_> {
 
     /// Visits an UPDATE; the rows it returns.
     pub(super) fn update(&mut self, update: &UpdateStmt) -> Relation {
-        let UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } = update;
+        let UpdateStmt {
+            relation,
+            target_list,
+            where_clause,
+            from_clause,
+            returning_clause,
+            with_clause,
+        } = update;
         self.scoped(with_clause.as_ref(), |visitor| {
             visitor.facts.relation(Action::Update, relation.as_ref());
             visitor.bring_target(relation.as_ref(), &Rc::new(base(relation.as_ref())));
@@ -53,7 +67,8 @@ impl Visitor<'_> {
 
     /// Visits a DELETE; the rows it returns.
     pub(super) fn delete(&mut self, delete: &DeleteStmt) -> Relation {
-        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } = delete;
+        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } =
+            delete;
         self.scoped(with_clause.as_ref(), |visitor| {
             visitor.facts.relation(Action::Delete, relation.as_ref());
             let target = Rc::new(base(relation.as_ref()));
@@ -66,8 +81,14 @@ impl Visitor<'_> {
 
     /// Visits a MERGE; the rows it returns.
     pub(super) fn merge(&mut self, merge: &MergeStmt) -> Relation {
-        let MergeStmt { relation, source_relation, join_condition, merge_when_clauses, returning_clause, with_clause } =
-            merge;
+        let MergeStmt {
+            relation,
+            source_relation,
+            join_condition,
+            merge_when_clauses,
+            returning_clause,
+            with_clause,
+        } = merge;
         self.scoped(with_clause.as_ref(), |visitor| {
             visitor.bring_target(relation.as_ref(), &Rc::new(base(relation.as_ref())));
             if let Some(source) = source_relation {
@@ -77,7 +98,9 @@ impl Visitor<'_> {
             let mut target = base(relation.as_ref());
             for when in merge_when_clauses {
                 match &when.node {
-                    Some(NodeEnum::MergeWhenClause(when)) => visitor.merge_when(relation.as_ref(), when, &mut target),
+                    Some(NodeEnum::MergeWhenClause(when)) => {
+                        visitor.merge_when(relation.as_ref(), when, &mut target)
+                    }
                     _ => visitor.facts.unknown(),
                 }
             }
@@ -85,8 +108,20 @@ impl Visitor<'_> {
         })
     }
 
-    fn merge_when(&mut self, relation: Option<&RangeVar>, when: &MergeWhenClause, target: &mut Relation) {
-        let MergeWhenClause { match_kind: _, command_type, r#override: _, condition, target_list, values } = when;
+    fn merge_when(
+        &mut self,
+        relation: Option<&RangeVar>,
+        when: &MergeWhenClause,
+        target: &mut Relation,
+    ) {
+        let MergeWhenClause {
+            match_kind: _,
+            command_type,
+            r#override: _,
+            condition,
+            target_list,
+            values,
+        } = when;
         match CmdType::try_from(*command_type) {
             Ok(CmdType::CmdInsert) => self.facts.relation(Action::Insert, relation),
             Ok(CmdType::CmdUpdate) => self.facts.relation(Action::Update, relation),
@@ -142,8 +177,10 @@ impl Visitor<'_> {
             self.facts.unknown();
             return;
         };
-        let alias = relation.alias.as_ref().map_or(relation.relname.as_str(), |alias| &alias.aliasname);
-        let schema = (relation.alias.is_none() && !relation.schemaname.is_empty()).then(|| relation.schemaname.clone());
+        let alias =
+            relation.alias.as_ref().map_or(relation.relname.as_str(), |alias| &alias.aliasname);
+        let schema = (relation.alias.is_none() && !relation.schemaname.is_empty())
+            .then(|| relation.schemaname.clone());
         self.scopes.push(Item { schema, ..Item::new(alias, Rc::clone(target)) });
     }
 
@@ -180,5 +217,8 @@ impl Visitor<'_> {
 }
 
 fn base(relation: Option<&RangeVar>) -> Relation {
-    relation.map_or_else(|| Relation::unknown(Flow::opaque()), |relation| Relation::base(names::table(relation)))
+    relation.map_or_else(
+        || Relation::unknown(Flow::opaque()),
+        |relation| Relation::base(names::table(relation)),
+    )
 }

@@ -10,7 +10,7 @@ use pg_query::protobuf::{ScanToken, Token};
 /// `text` with each constant replaced by a numbered placeholder (numbers go on after the highest
 /// parameter in the text), or `None` if it does not scan.
 pub(super) fn normalize(text: &str) -> Option<String> {
-    let tokens = pg_query::scan_tokens(text).ok()?;
+    let tokens = tokens(text)?;
     let mut next = tokens.iter().filter_map(|token| parameter(text, token)).max().unwrap_or(0);
     let mut normalized = String::with_capacity(text.len());
     let mut end = 0;
@@ -37,6 +37,15 @@ pub(super) fn normalize(text: &str) -> Option<String> {
     Some(normalized)
 }
 
+/// The tokens of `text`, comments included, or `None` if it does not scan.
+pub(super) fn tokens(text: &str) -> Option<Vec<ScanToken>> {
+    // `scan_tokens` 18.1 makes a slice of a null pointer where there are none.
+    if text.bytes().all(|byte| matches!(byte, b' ' | b'\t'..=b'\r')) {
+        return Some(Vec::new());
+    }
+    pg_query::scan_tokens(text).ok()
+}
+
 fn space(text: &mut String, apart: bool) {
     if apart && !text.is_empty() {
         text.push(' ');
@@ -46,7 +55,12 @@ fn space(text: &mut String, apart: bool) {
 fn is_constant(kind: Token) -> bool {
     matches!(
         kind,
-        Token::Sconst | Token::Usconst | Token::Bconst | Token::Xconst | Token::Iconst | Token::Fconst
+        Token::Sconst
+            | Token::Usconst
+            | Token::Bconst
+            | Token::Xconst
+            | Token::Iconst
+            | Token::Fconst
     )
 }
 

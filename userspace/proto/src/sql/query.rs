@@ -41,15 +41,17 @@ impl<'f> Visitor<'f> {
     /// Visits a SELECT, VALUES, INSERT, UPDATE, DELETE or MERGE; the rows it returns. Anything else
     /// is unknown.
     pub(super) fn query(&mut self, node: Option<&Node>) -> Relation {
-        stacker::maybe_grow(STACK_RED_ZONE, STACK_MORE, || match node.and_then(|node| node.node.as_ref()) {
-            Some(NodeEnum::SelectStmt(select)) => self.select(select),
-            Some(NodeEnum::InsertStmt(insert)) => self.insert(insert),
-            Some(NodeEnum::UpdateStmt(update)) => self.update(update),
-            Some(NodeEnum::DeleteStmt(delete)) => self.delete(delete),
-            Some(NodeEnum::MergeStmt(merge)) => self.merge(merge),
-            _ => {
-                self.facts.unknown();
-                Relation::unknown(Flow::opaque())
+        stacker::maybe_grow(STACK_RED_ZONE, STACK_MORE, || {
+            match node.and_then(|node| node.node.as_ref()) {
+                Some(NodeEnum::SelectStmt(select)) => self.select(select),
+                Some(NodeEnum::InsertStmt(insert)) => self.insert(insert),
+                Some(NodeEnum::UpdateStmt(update)) => self.update(update),
+                Some(NodeEnum::DeleteStmt(delete)) => self.delete(delete),
+                Some(NodeEnum::MergeStmt(merge)) => self.merge(merge),
+                _ => {
+                    self.facts.unknown();
+                    Relation::unknown(Flow::opaque())
+                }
             }
         })
     }
@@ -62,7 +64,11 @@ impl<'f> Visitor<'f> {
     }
 
     /// Visits the parts of a statement with its WITH queries, and a level for its relations, in scope.
-    pub(super) fn scoped<T>(&mut self, with: Option<&WithClause>, visit: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn scoped<T>(
+        &mut self,
+        with: Option<&WithClause>,
+        visit: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let outer = self.ctes.len();
         if let Some(with) = with {
             self.with(with);
@@ -101,7 +107,8 @@ impl<'f> Visitor<'f> {
             self.facts.ddl(into.rel.as_ref());
         }
         let rows = if *op > SetOperation::SetopNone as i32 {
-            let mut side = |side: Option<&SelectStmt>| side.map(|side| self.select(side)).unwrap_or_default();
+            let mut side =
+                |side: Option<&SelectStmt>| side.map(|side| self.select(side)).unwrap_or_default();
             let left = side(larg.as_deref());
             left.union(&side(rarg.as_deref()))
         } else if values_lists.is_empty() {
@@ -117,7 +124,10 @@ impl<'f> Visitor<'f> {
             self.exprs(clause);
         }
         // A bare DISTINCT is a list of one empty node.
-        distinct_clause.iter().filter(|node| node.node.is_some()).for_each(|node| drop(self.expr(Some(node))));
+        distinct_clause
+            .iter()
+            .filter(|node| node.node.is_some())
+            .for_each(|node| drop(self.expr(Some(node))));
         rows
     }
 
@@ -132,7 +142,11 @@ impl<'f> Visitor<'f> {
             };
             if !self.star(target, &mut rows) {
                 let flow = self.expr(target.val.as_deref());
-                let name = if target.name.is_empty() { column_name(target.val.as_deref()) } else { Some(target.name.clone()) };
+                let name = if target.name.is_empty() {
+                    column_name(target.val.as_deref())
+                } else {
+                    Some(target.name.clone())
+                };
                 rows.push(name, flow);
             }
         }
@@ -141,7 +155,9 @@ impl<'f> Visitor<'f> {
 
     /// Adds what `*`, `t.*` or `(row).*` stands for to `rows`, if `target` is one.
     fn star(&mut self, target: &ResTarget, rows: &mut Relation) -> bool {
-        let is_star = |node: Option<&Node>| matches!(node.and_then(|node| node.node.as_ref()), Some(NodeEnum::AStar(_)));
+        let is_star = |node: Option<&Node>| {
+            matches!(node.and_then(|node| node.node.as_ref()), Some(NodeEnum::AStar(_)))
+        };
         match target.val.as_deref().and_then(|node| node.node.as_ref()) {
             Some(NodeEnum::ColumnRef(column)) if is_star(column.fields.last()) => {
                 self.references += 1;
@@ -198,10 +214,12 @@ impl<'f> Visitor<'f> {
     }
 
     fn with(&mut self, with: &WithClause) {
-        let queries = || with.ctes.iter().filter_map(|node| match &node.node {
-            Some(NodeEnum::CommonTableExpr(cte)) => Some(&**cte),
-            _ => None,
-        });
+        let queries = || {
+            with.ctes.iter().filter_map(|node| match &node.node {
+                Some(NodeEnum::CommonTableExpr(cte)) => Some(&**cte),
+                _ => None,
+            })
+        };
         if queries().count() != with.ctes.len() {
             self.facts.unknown();
         }

@@ -15,13 +15,22 @@ pub(super) fn setting(name: &str) -> (Risk, Option<Action>) {
         "role" | "session_authorization" => (Risk::PRIVILEGE, Some(Action::Privilege)),
         "session_replication_role" => (ANY, Some(Action::Privilege)),
         "row_security" => (Risk::PRIVILEGE, None),
-        "client_encoding" | "names" | "standard_conforming_strings" | "search_path" | "schema" | "backslash_quote"
-        | "transform_null_equals" | "quote_all_identifiers" | "array_nulls" | "xmloption" | "xml option" | "all" => {
-            (Risk::REINTERPRETS, None)
-        }
-        "local_preload_libraries" | "session_preload_libraries" | "dynamic_library_path" | "jit_provider" => {
-            (Risk::UNSAFE_FUNCTION, Some(Action::Admin))
-        }
+        "client_encoding"
+        | "names"
+        | "standard_conforming_strings"
+        | "search_path"
+        | "schema"
+        | "backslash_quote"
+        | "transform_null_equals"
+        | "quote_all_identifiers"
+        | "array_nulls"
+        | "xmloption"
+        | "xml option"
+        | "all" => (Risk::REINTERPRETS, None),
+        "local_preload_libraries"
+        | "session_preload_libraries"
+        | "dynamic_library_path"
+        | "jit_provider" => (Risk::UNSAFE_FUNCTION, Some(Action::Admin)),
         _ => (Risk::empty(), None),
     }
 }
@@ -34,7 +43,9 @@ impl Visitor<'_> {
         let (risks, action) = match kind {
             VariableSetKind::VarResetAll => (Risk::REINTERPRETS, None),
             // SET TRANSACTION and SET SESSION CHARACTERISTICS.
-            VariableSetKind::VarSetMulti if name.starts_with("TRANSACTION") || name.starts_with("SESSION CHAR") => {
+            VariableSetKind::VarSetMulti
+                if name.starts_with("TRANSACTION") || name.starts_with("SESSION CHAR") =>
+            {
                 (Risk::empty(), None)
             }
             VariableSetKind::Undefined => (ANY.union(Risk::OPAQUE), Some(Action::Unknown)),

@@ -9,9 +9,21 @@ use super::Reading;
 use super::facts::Facts;
 use super::{normalize, utility};
 
-/// The stack that parsing, visiting and dropping a tree run on. The parser itself stops at about
-/// 10,000 levels ("nested too deeply"); 32 MiB were measured to take them, and this is twice that.
+/// The stack that parsing, visiting and dropping a tree run on. Decoding a tree of 10,000 levels was
+/// measured to fit 32 MiB; this is twice that.
+///
+/// The parser itself stops at 2 MiB of its thread's own stack ("stack depth limit exceeded"), but
+/// at 100 KiB on any other stack: fewer than 100 chained operators. So a thread that should take
+/// deeper statements needs 64 MiB itself; elsewhere those are `UNPARSED`.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// With this much stack left the thread's own is used.
+const STACK_ENOUGH: usize = 48 * 1024 * 1024;
+
+/// A statement of this many tokens nests at most 400 levels (two per token: `NOT NOT …`). A hundred
+/// levels were measured to fit 256 KiB, so this much is enough for it.
+const SHORT_TOKENS: usize = 200;
+const SHORT_STACK_ENOUGH: usize = 1536 * 1024;
 
 /// The most tokens a text may have: at most half of them become nodes of about 1 KiB each, so the
 /// tree stays under 128 MiB. A VALUES list of 20,000 rows of five columns still fits.
@@ -28,22 +40,26 @@ pub(super) fn read(text: &[u8], reading: Reading) -> Arc<[Arc<Statement>]> {
     if text.contains('\0') {
         return Arc::new([unparsed(text)]);
     }
-    stacker::grow(STACK_BYTES, || parse(text, reading)).unwrap_or_else(|| Arc::new([unparsed(text)]))
-}
-
-/// The statements of `text`, or `None` if it does not parse.
-fn parse(text: &str, reading: Reading) -> Option<Arc<[Arc<Statement>]>> {
     // The scanner reads backslashes in plain strings one way only; where there are none, or the
     // server reads them that way too, its tokens are the server's.
     let scannable = reading.standard_conforming_strings || !text.contains('\\');
-    if scannable {
-        let tokens = pg_query::scan_tokens(text).ok()?;
-        if tokens.len() > TOKENS_MAX {
-            return None;
-        }
-    } else if text.len() > TOKENS_MAX {
-        return None;
-    }
+    let tokens = if scannable {
+        normalize::tokens(text).map(|tokens| tokens.len())
+    } else {
+        // No token is shorter than a byte.
+        Some(text.len())
+    };
+    let enough = match tokens {
+        Some(..=SHORT_TOKENS) => SHORT_STACK_ENOUGH,
+        Some(..=TOKENS_MAX) => STACK_ENOUGH,
+        _ => return Arc::new([unparsed(text)]),
+    };
+    stacker::maybe_grow(enough, STACK_BYTES, || parse(text, reading, scannable))
+        .unwrap_or_else(|| Arc::new([unparsed(text)]))
+}
+
+/// The statements of `text`, or `None` if it does not parse.
+fn parse(text: &str, reading: Reading, scannable: bool) -> Option<Arc<[Arc<Statement>]>> {
     let options = if reading.standard_conforming_strings {
         ParserOptions::DEFAULT
     } else {
@@ -54,7 +70,13 @@ fn parse(text: &str, reading: Reading) -> Option<Arc<[Arc<Statement>]>> {
         return Some(Arc::new([empty(text)]));
     };
     if rest.is_empty() {
-        return Some(Arc::new([analyzed(text, first.stmt.as_deref(), options, scannable, Risk::empty())]));
+        return Some(Arc::new([analyzed(
+            text,
+            first.stmt.as_deref(),
+            options,
+            scannable,
+            Risk::empty(),
+        )]));
     }
     tree.stmts
         .iter()
@@ -73,7 +95,13 @@ fn part(text: &str, start: i32, len: i32) -> Option<&str> {
     Some(part.trim_ascii())
 }
 
-fn analyzed(text: &str, node: Option<&Node>, options: ParserOptions, scannable: bool, risks: Risk) -> Arc<Statement> {
+fn analyzed(
+    text: &str,
+    node: Option<&Node>,
+    options: ParserOptions,
+    scannable: bool,
+    risks: Risk,
+) -> Arc<Statement> {
     let mut facts = Facts::default();
     let verb = utility::top(&mut facts, node);
     let normalized = scannable.then(|| normalize::normalize(text)).flatten();

@@ -3,7 +3,8 @@
 //! Every kind the grammar knows is named in one of the matches; a kind that is not is unknown.
 
 use pg_query::protobuf::{
-    CreateTableAsStmt, DiscardMode, ExplainStmt, ObjectType, SelectStmt, TransactionStmtKind, VacuumStmt,
+    CreateTableAsStmt, DiscardMode, ExplainStmt, ObjectType, SelectStmt, TransactionStmtKind,
+    VacuumStmt,
 };
 use pg_query::{Node, NodeEnum};
 use types::command::{Access, Action, Output, Risk};
@@ -51,7 +52,9 @@ impl Visitor<'_> {
     /// Statements that read or change rows.
     fn rows(&mut self, node: &Node, kind: &NodeEnum) -> Option<&'static str> {
         let (verb, returns) = match kind {
-            NodeEnum::SelectStmt(select) => (select_verb(select), first(select).into_clause.is_none()),
+            NodeEnum::SelectStmt(select) => {
+                (select_verb(select), first(select).into_clause.is_none())
+            }
             NodeEnum::InsertStmt(insert) => ("INSERT", insert.returning_clause.is_some()),
             NodeEnum::UpdateStmt(update) => ("UPDATE", update.returning_clause.is_some()),
             NodeEnum::DeleteStmt(delete) => ("DELETE", delete.returning_clause.is_some()),
@@ -272,7 +275,9 @@ fn is_analyze(option: &Node) -> bool {
         return false;
     }
     match option.arg.as_deref().and_then(|arg| arg.node.as_ref()) {
-        Some(NodeEnum::String(word)) => !["off", "false"].iter().any(|off| word.sval.eq_ignore_ascii_case(off)),
+        Some(NodeEnum::String(word)) => {
+            !["off", "false"].iter().any(|off| word.sval.eq_ignore_ascii_case(off))
+        }
         Some(NodeEnum::Boolean(on)) => on.boolval,
         Some(NodeEnum::Integer(on)) => on.ival != 0,
         _ => true,

@@ -1,0 +1,294 @@
+//! Statements and what is said of them; the tables are under `tests/fixtures/sql`.
+
+use proptest::prelude::*;
+use types::command::{Action, CopyFormat, Output, Risk};
+use types::limits::STATEMENT_CACHE_TEXT_MAX;
+
+use super::*;
+
+const STANDARD: Reading = Reading { standard_conforming_strings: true };
+const ESCAPES: Reading = Reading { standard_conforming_strings: false };
+
+fn all(text: &[u8]) -> Arc<[Arc<Statement>]> {
+    Analyzer::new().analyze(text, STANDARD)
+}
+
+fn one(text: &str) -> Arc<Statement> {
+    let statements = all(text.as_bytes());
+    assert_eq!(statements.len(), 1, "{text}");
+    Arc::clone(&statements[0])
+}
+
+/// Checks every statement of a fixture against what `say` says of it.
+fn check(fixture: &str, least: usize, say: fn(&Statement) -> String) {
+    let lines: Vec<&str> = fixture.lines().filter(|line| !line.starts_with("--")).collect();
+    let cases = lines.chunks_exact(2);
+    assert!(cases.remainder().is_empty(), "every statement has its line");
+    assert!(cases.len() >= least, "the fixture was cut short");
+    for case in cases {
+        assert_eq!(format!("    => {}", say(&one(case[0]))), case[1], "{}", case[0]);
+    }
+}
+
+fn facts(statement: &Statement) -> String {
+    let mut accesses: Vec<String> = statement
+        .accesses
+        .iter()
+        .map(|access| match &access.table {
+            Some(table) => format!("{} {table}", access.action.as_str()),
+            None => access.action.as_str().to_owned(),
+        })
+        .collect();
+    accesses.sort();
+    let risks: Vec<String> =
+        statement.risks.iter_names().map(|(name, _)| name.to_lowercase()).collect();
+    format!("{}: {} [{}]", statement.verb, accesses.join(", "), risks.join(" "))
+}
+
+fn outputs(statement: &Statement) -> String {
+    let Some(outputs) = &statement.outputs else {
+        return "none".to_owned();
+    };
+    let output = |output: &Output| match output {
+        Output::Opaque => "opaque".to_owned(),
+        Output::Columns(columns) => {
+            let columns: Vec<String> =
+                columns.iter().map(|c| format!("{}.{}", c.table, c.column)).collect();
+            format!("{{{}}}", columns.join(" "))
+        }
+    };
+    outputs.iter().map(output).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn statements_do_what_they_do() {
+    check(include_str!("../../../../tests/fixtures/sql/statements.txt"), 140, facts);
+}
+
+#[test]
+fn outputs_come_from_their_columns() {
+    check(include_str!("../../../../tests/fixtures/sql/lineage.txt"), 45, outputs);
+}
+
+#[test]
+fn functions_are_named_as_written() {
+    let statement = one("SELECT Lower(a), pg_catalog.upper(b), s.f(c), lower(d) FROM t");
+    let names: Vec<&str> = statement.functions.iter().map(|name| &**name).collect();
+    assert_eq!(names, ["lower", "pg_catalog.upper", "s.f"]);
+}
+
+#[test]
+fn a_string_is_cut_into_its_statements() {
+    let statements = all("SELECT 'é;'; /* ; */ DELETE FROM t ;; SELECT 2".as_bytes());
+    let texts: Vec<&str> = statements.iter().map(|statement| &*statement.text).collect();
+    assert_eq!(texts, ["SELECT 'é;'", "DELETE FROM t", "SELECT 2"]);
+    assert!(statements.iter().all(|statement| statement.risks.contains(Risk::MULTI)));
+    assert_eq!(statements[1].risks, Risk::MULTI | Risk::NO_WHERE);
+}
+
+#[test]
+fn one_statement_keeps_its_whole_text() {
+    let statement = one(" SELECT 1 ; -- end");
+    assert_eq!(&*statement.text, " SELECT 1 ; -- end");
+    assert_eq!(statement.risks, Risk::empty());
+}
+
+#[test]
+fn empty_strings_are_one_empty_statement() {
+    for text in ["", " \n", ";", "-- nothing"] {
+        let statement = one(text);
+        assert_eq!(
+            (statement.verb, statement.accesses[0].action),
+            ("EMPTY", Action::Session),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_parse_is_unknown_and_not_shown() {
+    for text in [
+        &b"SELEC 'secret'"[..],
+        b"SELECT 'secret\xff'",
+        b"SELECT 'secret'\0; DROP TABLE t",
+        b"SELECT 'secret",
+    ] {
+        let statements = all(text);
+        let [statement] = &*statements else { panic!("one statement") };
+        assert_eq!(statement.risks, Risk::UNPARSED);
+        assert_eq!((statement.verb, &*statement.normalized), ("UNKNOWN", "UNKNOWN"));
+        assert_eq!(facts(statement), "UNKNOWN: unknown [unparsed]");
+        assert!(statement.needs_wal());
+    }
+}
+
+#[test]
+fn backslashes_are_read_as_the_server_reads_them() {
+    let text = br"SELECT '\'; DELETE FROM t; --'";
+    let analyzer = Analyzer::new();
+    let standard = analyzer.analyze(text, STANDARD);
+    let escapes = analyzer.analyze(text, ESCAPES);
+    assert_eq!(standard.iter().map(|s| s.verb).collect::<Vec<_>>(), ["SELECT", "DELETE"]);
+    assert_eq!(escapes.iter().map(|s| s.verb).collect::<Vec<_>>(), ["SELECT"]);
+    assert_eq!(&*escapes[0].normalized, "SELECT", "the scanner cannot strip this");
+}
+
+#[test]
+fn copy_options_in_either_syntax() {
+    let old = one("COPY s.t (a, b) TO STDOUT WITH CSV HEADER DELIMITER ';' NULL 'x'");
+    let new = one("COPY s.t (a, b) TO STDOUT (FORMAT csv, HEADER true, DELIMITER ';', NULL 'x')");
+    assert_eq!(old.copy, new.copy);
+    let copy = new.copy.clone().unwrap();
+    assert_eq!(copy.table.unwrap().to_string(), "s.t");
+    assert_eq!(copy.columns.unwrap().len(), 2);
+    assert_eq!((copy.format, copy.header, copy.delimiter), (CopyFormat::Csv, true, b';'));
+    assert_eq!(copy.null.as_deref(), Some("x"));
+    assert_eq!(outputs(&new), "{s.t.a} {s.t.b}");
+
+    let plain = one("COPY t FROM STDIN").copy.clone().unwrap();
+    assert_eq!(
+        (plain.format, plain.header, plain.delimiter, plain.null),
+        (CopyFormat::Text, false, b'\t', None)
+    );
+    let binary = one("COPY BINARY t FROM STDIN").copy.clone().unwrap();
+    assert_eq!(binary.format, CopyFormat::Binary);
+    let query = one("COPY (SELECT email FROM u) TO STDOUT (HEADER off)");
+    assert_eq!(outputs(&query), "{u.email}");
+    let copy = query.copy.clone().unwrap();
+    assert_eq!((copy.table, copy.header), (None, false));
+    assert_eq!(one("COPY t TO PROGRAM 'cat'").copy, None);
+}
+
+#[test]
+fn normalized_text_has_no_literal() {
+    for (text, normalized) in [
+        ("SELECT 'secret', 42 /* secret */ -- secret", "SELECT $1, $2"),
+        ("SELECT $1, E'secret'", "SELECT $1, $2"),
+        ("CREATE ROLE r PASSWORD 'secret'", "CREATE ROLE r PASSWORD $1"),
+        ("DO $x$ secret $x$", "DO $1"),
+        (
+            "SELECT a  FROM t\nWHERE b=U&'secret' UESCAPE '!'",
+            "SELECT a FROM t WHERE b=$1 UESCAPE $2",
+        ),
+        ("SET x.y TO 'secret'", "SET x.y TO $1"),
+        ("COMMENT ON TABLE t IS 'secret'", "COMMENT ON TABLE t IS $1"),
+        ("SELECT X'5EC4E7', B'01', 1.5e3", "SELECT $1, $2, $3"),
+    ] {
+        assert_eq!(&*one(text).normalized, normalized, "{text}");
+    }
+}
+
+#[test]
+fn alike_statements_share_a_fingerprint() {
+    assert_eq!(
+        one("SELECT a FROM t WHERE b = 1").fingerprint,
+        one("SELECT a FROM t WHERE b = 2").fingerprint
+    );
+    assert_ne!(one("SELECT a FROM t").fingerprint, one("SELECT a FROM s.t").fingerprint);
+}
+
+/// The statement of `SELECT email || email || …`.
+fn chain(links: usize) -> Arc<Statement> {
+    one(&format!("SELECT {} FROM u", vec!["email"; links].join(" || ")))
+}
+
+#[test]
+fn a_thread_with_a_deep_stack_takes_deep_statements() {
+    let stack = 64 * 1024 * 1024;
+    let deep = std::thread::Builder::new().stack_size(stack).spawn(|| {
+        assert_eq!(outputs(&chain(500)), "{u.email}");
+        deep_nesting_is_parsed_or_refused();
+    });
+    deep.unwrap().join().unwrap();
+}
+
+#[test]
+fn deep_nesting_is_parsed_or_refused() {
+    assert_eq!(outputs(&chain(40)), "{u.email}");
+    assert_eq!(one(&format!("SELECT {} a FROM t", "NOT ".repeat(190))).verb, "SELECT");
+    let long = chain(5_000);
+    assert!(long.verb == "SELECT" || long.risks.contains(Risk::UNPARSED));
+
+    for depth in [1_000, 20_000] {
+        for (open, close) in
+            [("(", ")"), ("(SELECT ", ")"), ("CASE WHEN true THEN ", " END"), ("f(", ")")]
+        {
+            let statement = one(&format!("SELECT {}1{}", open.repeat(depth), close.repeat(depth)));
+            assert!(
+                statement.verb == "SELECT" || statement.risks.contains(Risk::UNPARSED),
+                "{open} {depth}"
+            );
+        }
+    }
+    let unions = one(&format!("SELECT 1 FROM t{}", " UNION SELECT 1 FROM t".repeat(3_000)));
+    assert!(unions.verb == "SELECT" || unions.risks.contains(Risk::UNPARSED));
+}
+
+#[test]
+fn nested_stars_end() {
+    let mut text = "WITH c0 AS (SELECT * FROM t)".to_owned();
+    for i in 1..200 {
+        text += &format!(", c{i} AS (SELECT * FROM c{0} a, c{0} b)", i - 1);
+    }
+    let statement = one(&format!("{text} SELECT x FROM c199"));
+    assert_eq!(outputs(&statement), "opaque");
+}
+
+#[test]
+fn too_many_tokens_are_refused() {
+    let text = format!("SELECT 1{}", ",1".repeat(200_000));
+    assert_eq!(one(&text).risks, Risk::UNPARSED);
+}
+
+#[test]
+fn known_texts_are_shared_and_long_ones_forgotten() {
+    let analyzer = Analyzer::new();
+    let first = analyzer.analyze(b"SELECT 1", STANDARD);
+    assert!(Arc::ptr_eq(&first, &analyzer.analyze(b"SELECT 1", STANDARD)));
+    assert!(!Arc::ptr_eq(&first, &analyzer.analyze(b"SELECT 1", ESCAPES)));
+    let long = format!("SELECT '{}'", "x".repeat(STATEMENT_CACHE_TEXT_MAX));
+    let first = analyzer.analyze(long.as_bytes(), STANDARD);
+    assert!(!Arc::ptr_eq(&first, &analyzer.analyze(long.as_bytes(), STANDARD)));
+}
+
+/// Statements with a hole for a literal.
+const TEMPLATES: &[&str] = &[
+    "SELECT @ FROM t WHERE a = @",
+    "INSERT INTO t VALUES (@, @)",
+    "ALTER ROLE r PASSWORD @",
+    "COPY t FROM STDIN (NULL @)",
+    "SET application_name = @",
+    "DO @",
+    "COMMENT ON TABLE t IS @",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS @",
+    "ALTER SYSTEM SET archive_command = @",
+    "CREATE SUBSCRIPTION s CONNECTION @ PUBLICATION p",
+    "SELECT 1 /* @ */ -- @",
+];
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(!all(&bytes).is_empty());
+    }
+
+    #[test]
+    fn arbitrary_sql_words_never_panic(words in proptest::collection::vec(
+        prop::sample::select(vec!["SELECT", "*", "FROM", "t", "u", ".", ",", "(", ")", "WITH", "RECURSIVE", "AS", "JOIN",
+            "ON", "a", "=", "1", "'x'", "UPDATE", "SET", "INSERT", "INTO", "VALUES", "DELETE", "RETURNING", "UNION", ";",
+            "WHERE", "EXISTS", "LATERAL", "COPY", "TO", "STDOUT", "EXPLAIN", "CREATE", "TABLE", "DROP", "USING"]), 0..30)) {
+        prop_assert!(!all(words.join(" ").as_bytes()).is_empty());
+    }
+
+    #[test]
+    fn no_literal_survives(secret in "[a-z]{3}[0-9]{9}[a-z]{3}", template in prop::sample::select(TEMPLATES), quote in 0..3) {
+        let literal = match quote {
+            0 => format!("'{secret}'"),
+            1 => format!("E'\\n{secret}'"),
+            _ => format!("$q${secret}$q$"),
+        };
+        for statement in all(template.replace('@', &literal).as_bytes()).iter() {
+            prop_assert!(!statement.normalized.contains(&secret), "{}", statement.normalized);
+        }
+    }
+}
