@@ -279,7 +279,9 @@ impl Visitor<'_> {
             Some(NodeEnum::ColumnDef(column)) => {
                 let ColumnDef { raw_default, constraints, .. } = &**column;
                 self.expr(raw_default.as_deref());
-                constraints.iter().for_each(|constraint| self.element(constraint));
+                for constraint in constraints {
+                    self.element(constraint);
+                }
             }
             Some(NodeEnum::Constraint(constraint)) => {
                 let Constraint { raw_expr, where_clause, .. } = &**constraint;
@@ -287,7 +289,7 @@ impl Visitor<'_> {
                 self.expr(where_clause.as_deref());
             }
             Some(NodeEnum::TableLikeClause(like)) => {
-                self.facts.relation(Action::Select, like.relation.as_ref())
+                self.facts.relation(Action::Select, like.relation.as_ref());
             }
             _ => self.facts.unknown(),
         }
@@ -321,7 +323,7 @@ impl Visitor<'_> {
         let Some(definition) = definition else { return };
         match &definition.node {
             Some(NodeEnum::ColumnDef(_) | NodeEnum::Constraint(_)) => {
-                self.elements(std::slice::from_ref(definition))
+                self.elements(std::slice::from_ref(definition));
             }
             Some(NodeEnum::RangeVar(other)) => self.facts.ddl(Some(other)),
             Some(NodeEnum::PartitionCmd(partition)) => self.facts.ddl(partition.name.as_ref()),
@@ -396,7 +398,9 @@ impl Visitor<'_> {
                 let rows = Relation::base(names::table(relation));
                 visitor.scopes.push(Item::new(&relation.relname, rows.into()));
             }
-            expressions.iter().for_each(|expression| drop(visitor.expr(*expression)));
+            for expression in expressions {
+                visitor.expr(*expression);
+            }
         });
     }
 }

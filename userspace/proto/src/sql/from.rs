@@ -31,16 +31,16 @@ impl Visitor<'_> {
             }
             Some(NodeEnum::JsonTable(table)) => {
                 let flow = self.json_table(table);
-                self.bring(table.alias.as_ref(), "json_table", Relation::unknown(flow));
+                self.bring(table.alias.as_ref(), "json_table", &Relation::unknown(flow));
             }
             _ => {
                 self.facts.unknown();
-                self.bring(None, "", Relation::unknown(Flow::opaque()));
+                self.bring(None, "", &Relation::unknown(Flow::opaque()));
             }
         }
     }
 
-    fn bring(&mut self, alias: Option<&Alias>, name: &str, rows: Relation) {
+    fn bring(&mut self, alias: Option<&Alias>, name: &str, rows: &Relation) {
         let names = alias.map(|alias| names::path(&alias.colnames)).unwrap_or_default();
         let name = alias.map_or(name, |alias| &alias.aliasname);
         self.scopes.push(Item::new(name, Rc::new(rows.renamed(&names))));
@@ -49,19 +49,18 @@ impl Visitor<'_> {
     fn range_var(&mut self, relation: &RangeVar) {
         let unqualified = relation.schemaname.is_empty();
         let cte = if unqualified { self.cte(&relation.relname) } else { None };
-        let rows = match cte {
-            Some(rows) => (*rows).clone(),
-            None => {
-                self.facts.relation(Action::Select, Some(relation));
-                Relation::base(names::table(relation))
-            }
+        let rows = if let Some(rows) = cte {
+            (*rows).clone()
+        } else {
+            self.facts.relation(Action::Select, Some(relation));
+            Relation::base(names::table(relation))
         };
         let alias = relation.alias.as_ref();
         if alias.is_none() && !unqualified {
             let schema = Some(relation.schemaname.clone());
             self.scopes.push(Item { schema, ..Item::new(&relation.relname, Rc::new(rows)) });
         } else {
-            self.bring(alias, &relation.relname, rows);
+            self.bring(alias, &relation.relname, &rows);
         }
     }
 
@@ -70,7 +69,7 @@ impl Visitor<'_> {
         let hidden = if *lateral { Vec::new() } else { self.scopes.take() };
         let rows = self.query(subquery.as_deref());
         self.scopes.restore(hidden);
-        self.bring(alias.as_ref(), "", rows);
+        self.bring(alias.as_ref(), "", &rows);
     }
 
     fn join(&mut self, join: &JoinExpr) {
@@ -100,10 +99,12 @@ impl Visitor<'_> {
         own.iter().filter(|item| item.primary).for_each(|item| rows.include(&item.relation));
         self.scopes.restore(before);
         if alias.is_some() {
-            self.bring(alias.as_ref(), "", rows);
+            self.bring(alias.as_ref(), "", &rows);
             return;
         }
-        own.into_iter().for_each(|item| self.scopes.push(item));
+        for item in own {
+            self.scopes.push(item);
+        }
         if let Some(alias) = join_using_alias {
             self.scopes.push(Item::secondary(&alias.aliasname, Rc::new(rows)));
         }
@@ -131,7 +132,7 @@ impl Visitor<'_> {
             }
             flow.add(self.expr(call));
         }
-        self.bring(alias.as_ref(), name, Relation::unknown(flow));
+        self.bring(alias.as_ref(), name, &Relation::unknown(flow));
     }
 
     fn range_table_func(&mut self, table: &RangeTableFunc) {
@@ -155,6 +156,6 @@ impl Visitor<'_> {
                 self.facts.unknown();
             }
         }
-        self.bring(alias.as_ref(), "xmltable", Relation::unknown(flow));
+        self.bring(alias.as_ref(), "xmltable", &Relation::unknown(flow));
     }
 }

@@ -32,94 +32,16 @@ pub(super) fn risks(name: &str) -> Risk {
     {
         return Risk::SIDE_EFFECT;
     }
-    match name {
-        "pg_stat_file"
-        | "lo_import"
-        | "lo_export"
-        | "pg_execute_server_program"
-        | "pg_current_logfile"
-        | "pg_show_all_file_settings"
-        | "pg_hba_file_rules"
-        | "pg_relation_filepath"
-        | "pg_sequence_read"
-        | "pg_backup_start"
-        | "pg_backup_stop"
-        | "pg_start_backup"
-        | "pg_stop_backup"
-        | "get_raw_page"
-        | "heap_page_items"
-        | "pg_get_wal_records_info"
-        | "pg_create_physical_replication_slot"
-        | "pg_create_logical_replication_slot"
-        | "pg_drop_replication_slot"
-        | "binary_upgrade_create_empty_extension"
-        | "postgres_fdw_disconnect"
-        | "postgres_fdw_get_connections" => Risk::UNSAFE_FUNCTION,
-        "query_to_xml"
-        | "query_to_xmlschema"
-        | "query_to_xml_and_xmlschema"
-        | "cursor_to_xml"
-        | "cursor_to_xmlschema"
-        | "table_to_xml"
-        | "table_to_xmlschema"
-        | "table_to_xml_and_xmlschema"
-        | "schema_to_xml"
-        | "schema_to_xmlschema"
-        | "schema_to_xml_and_xmlschema"
-        | "database_to_xml"
-        | "database_to_xmlschema"
-        | "database_to_xml_and_xmlschema"
-        | "ts_stat"
-        | "ts_rewrite"
-        | "crosstab"
-        | "crosstab2"
-        | "crosstab3"
-        | "crosstab4"
-        | "connectby"
-        | "xpath_table" => Risk::OPAQUE,
-        "nextval"
-        | "setval"
-        | "set_config"
-        | "pg_terminate_backend"
-        | "pg_cancel_backend"
-        | "pg_notify"
-        | "pg_reload_conf"
-        | "pg_rotate_logfile"
-        | "pg_switch_wal"
-        | "pg_switch_xlog"
-        | "pg_create_restore_point"
-        | "pg_promote"
-        | "pg_export_snapshot"
-        | "pg_current_xact_id"
-        | "txid_current"
-        | "pg_log_backend_memory_contexts"
-        | "pg_logfile_rotate"
-        | "lo_creat"
-        | "lo_create"
-        | "lo_unlink"
-        | "lo_put"
-        | "lo_from_bytea"
-        | "lo_truncate"
-        | "lo_truncate64"
-        | "lowrite"
-        | "lo_open"
-        | "lo_manage"
-        | "pg_import_system_collations"
-        | "setseed"
-        | "pg_restore_relation_stats"
-        | "pg_restore_attribute_stats"
-        | "pg_clear_relation_stats"
-        | "pg_clear_attribute_stats"
-        | "pg_prewarm"
-        | "pg_sleep"
-        | "pg_sleep_for"
-        | "pg_sleep_until"
-        | "pg_nextoid"
-        | "pg_extension_config_dump"
-        | "brin_summarize_new_values"
-        | "gin_clean_pending_list" => Risk::SIDE_EFFECT,
-        "lo_get" | "loread" => Risk::STATISTICS,
-        _ => Risk::empty(),
+    if UNSAFE.binary_search(&name).is_ok() {
+        Risk::UNSAFE_FUNCTION
+    } else if OPAQUE.binary_search(&name).is_ok() {
+        Risk::OPAQUE
+    } else if EFFECTS.binary_search(&name).is_ok() {
+        Risk::SIDE_EFFECT
+    } else if name == "lo_get" || name == "loread" {
+        Risk::STATISTICS
+    } else {
+        Risk::empty()
     }
 }
 
@@ -162,6 +84,103 @@ pub(super) fn takes_row(name: &str) -> bool {
             | "to_jsonb"
     )
 }
+
+/// Functions that read or write files, run programs, or reach other hosts.
+const UNSAFE: &[&str] = &[
+    "binary_upgrade_create_empty_extension",
+    "get_raw_page",
+    "heap_page_items",
+    "lo_export",
+    "lo_import",
+    "pg_backup_start",
+    "pg_backup_stop",
+    "pg_create_logical_replication_slot",
+    "pg_create_physical_replication_slot",
+    "pg_current_logfile",
+    "pg_drop_replication_slot",
+    "pg_execute_server_program",
+    "pg_get_wal_records_info",
+    "pg_hba_file_rules",
+    "pg_relation_filepath",
+    "pg_sequence_read",
+    "pg_show_all_file_settings",
+    "pg_start_backup",
+    "pg_stat_file",
+    "pg_stop_backup",
+    "postgres_fdw_disconnect",
+    "postgres_fdw_get_connections",
+];
+
+/// Functions that run SQL they are given as text, or read relations named by a value.
+const OPAQUE: &[&str] = &[
+    "connectby",
+    "crosstab",
+    "crosstab2",
+    "crosstab3",
+    "crosstab4",
+    "cursor_to_xml",
+    "cursor_to_xmlschema",
+    "database_to_xml",
+    "database_to_xml_and_xmlschema",
+    "database_to_xmlschema",
+    "query_to_xml",
+    "query_to_xml_and_xmlschema",
+    "query_to_xmlschema",
+    "schema_to_xml",
+    "schema_to_xml_and_xmlschema",
+    "schema_to_xmlschema",
+    "table_to_xml",
+    "table_to_xml_and_xmlschema",
+    "table_to_xmlschema",
+    "ts_rewrite",
+    "ts_stat",
+    "xpath_table",
+];
+
+/// Functions that change something, or hold a connection up.
+const EFFECTS: &[&str] = &[
+    "brin_summarize_new_values",
+    "gin_clean_pending_list",
+    "lo_creat",
+    "lo_create",
+    "lo_from_bytea",
+    "lo_manage",
+    "lo_open",
+    "lo_put",
+    "lo_truncate",
+    "lo_truncate64",
+    "lo_unlink",
+    "lowrite",
+    "nextval",
+    "pg_cancel_backend",
+    "pg_clear_attribute_stats",
+    "pg_clear_relation_stats",
+    "pg_create_restore_point",
+    "pg_current_xact_id",
+    "pg_export_snapshot",
+    "pg_extension_config_dump",
+    "pg_import_system_collations",
+    "pg_log_backend_memory_contexts",
+    "pg_logfile_rotate",
+    "pg_nextoid",
+    "pg_notify",
+    "pg_prewarm",
+    "pg_promote",
+    "pg_reload_conf",
+    "pg_restore_attribute_stats",
+    "pg_restore_relation_stats",
+    "pg_rotate_logfile",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "pg_switch_wal",
+    "pg_switch_xlog",
+    "pg_terminate_backend",
+    "set_config",
+    "setseed",
+    "setval",
+    "txid_current",
+];
 
 /// Functions whose result holds no column's value.
 const VALUELESS: &[&str] = &[
@@ -408,7 +427,7 @@ mod tests {
 
     #[test]
     fn tables_are_sorted() {
-        for table in [VALUELESS, PURE] {
+        for table in [UNSAFE, OPAQUE, EFFECTS, VALUELESS, PURE] {
             assert!(table.is_sorted(), "binary search needs order: {table:?}");
         }
     }

@@ -132,7 +132,9 @@ impl Relation {
         }
         if !self.is_closed() {
             let mut renamed = Self::unknown(self.all.clone());
-            names.iter().for_each(|name| renamed.push(Some((*name).to_owned()), self.all.clone()));
+            for name in names {
+                renamed.push(Some((*name).to_owned()), self.all.clone());
+            }
             return renamed;
         }
         let mut renamed = self.clone();

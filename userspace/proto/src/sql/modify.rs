@@ -57,7 +57,9 @@ impl Visitor<'_> {
         self.scoped(with_clause.as_ref(), |visitor| {
             visitor.facts.relation(Action::Update, relation.as_ref());
             visitor.bring_target(relation.as_ref(), &Rc::new(base(relation.as_ref())));
-            from_clause.iter().for_each(|item| visitor.from(item));
+            for item in from_clause {
+                visitor.from(item);
+            }
             let mut target = base(relation.as_ref());
             visitor.assignments(target_list, &mut target);
             visitor.condition(where_clause.as_deref());
@@ -73,7 +75,9 @@ impl Visitor<'_> {
             visitor.facts.relation(Action::Delete, relation.as_ref());
             let target = Rc::new(base(relation.as_ref()));
             visitor.bring_target(relation.as_ref(), &target);
-            using_clause.iter().for_each(|item| visitor.from(item));
+            for item in using_clause {
+                visitor.from(item);
+            }
             visitor.condition(where_clause.as_deref());
             visitor.returning(relation.as_ref(), &target, returning_clause.as_ref())
         })
@@ -99,7 +103,7 @@ impl Visitor<'_> {
             for when in merge_when_clauses {
                 match &when.node {
                     Some(NodeEnum::MergeWhenClause(when)) => {
-                        visitor.merge_when(relation.as_ref(), when, &mut target)
+                        visitor.merge_when(relation.as_ref(), when, &mut target);
                     }
                     _ => visitor.facts.unknown(),
                 }

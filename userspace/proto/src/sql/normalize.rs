@@ -20,7 +20,6 @@ pub(super) fn normalize(text: &str) -> Option<String> {
         match Token::try_from(token.token) {
             Ok(Token::SqlComment | Token::CComment) => {
                 end = -1;
-                continue;
             }
             Ok(kind) if is_constant(kind) => {
                 next += 1;

@@ -112,7 +112,9 @@ impl<'f> Visitor<'f> {
             let left = side(larg.as_deref());
             left.union(&side(rarg.as_deref()))
         } else if values_lists.is_empty() {
-            from_clause.iter().for_each(|item| self.from(item));
+            for item in from_clause {
+                self.from(item);
+            }
             self.targets(target_list)
         } else {
             self.values(values_lists)

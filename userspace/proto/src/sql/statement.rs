@@ -20,9 +20,9 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// With this much stack left the thread's own is used.
 const STACK_ENOUGH: usize = 48 * 1024 * 1024;
 
-/// A statement of this many tokens nests at most 400 levels (two per token: `NOT NOT …`). A hundred
-/// levels were measured to fit 256 KiB, so this much is enough for it.
-const SHORT_TOKENS: usize = 200;
+/// A statement of this many tokens nests at most 128 levels (two per token: `NOT NOT …`), which take
+/// less than 1 MiB even unoptimized.
+const SHORT_TOKENS: usize = 64;
 const SHORT_STACK_ENOUGH: usize = 1536 * 1024;
 
 /// The most tokens a text may have: at most half of them become nodes of about 1 KiB each, so the
