@@ -1,2 +1,107 @@
-//! placeholder
-fn main() {}
+//! Measures one PostgreSQL reached directly, through pgbouncer, haproxy and vestibule, in turns.
+//!
+//! Every round runs every case against every target, so that a noisy minute hits all of them alike;
+//! medians over the rounds are reported. What survives a noisy machine is the processor time of the
+//! proxy's process: it is read from the kernel's scheduler statistics, in nanoseconds, while the load is
+//! steady. `cargo xtask bench` builds what is measured and starts this.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use integration::Postgres;
+
+mod case;
+mod load;
+mod probe;
+mod report;
+mod target;
+
+use case::Case;
+use report::{Row, Sample};
+use target::Target;
+
+/// Compare vestibule with other proxies and with none.
+#[derive(Parser)]
+struct Cli {
+    /// Short rounds and 100 MB of bulk data.
+    #[arg(long)]
+    quick: bool,
+    /// Write the rows as JSON here.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Only these targets.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// How long and how much.
+struct Plan {
+    rounds: usize,
+    /// Of steady load, per case, target and round.
+    seconds: u64,
+    bulk_bytes: u64,
+    /// pgbench's scale: 100,000 accounts each.
+    scale: u32,
+}
+
+impl Plan {
+    fn new(quick: bool) -> Self {
+        if quick {
+            return Self { rounds: 1, seconds: 1, bulk_bytes: 100_000_000, scale: 5 };
+        }
+        Self { rounds: 3, seconds: 5, bulk_bytes: 1_000_000_000, scale: 10 }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let plan = Plan::new(cli.quick);
+    let done =
+        measure(&plan, &cli.only).and_then(|rows| report::publish(&rows, cli.json.as_deref()));
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn measure(plan: &Plan, only: &[String]) -> Result<Vec<Row>> {
+    eprintln!(
+        "loading: pgbench at scale {}, {} MB of bulk data",
+        plan.scale,
+        plan.bulk_bytes / 1_000_000
+    );
+    let server = Postgres::with_settings(&["shared_buffers=512MB", "max_wal_size=4GB"])?;
+    load::fill(&server, plan.scale, plan.bulk_bytes)?;
+    let targets = target::start(&server, only)?;
+    let cases = Case::all();
+    let mut samples: Vec<Sample> = Vec::new();
+    for round in 0..plan.rounds {
+        for case in &cases {
+            // Each round begins with another target: none is always the first after a pause.
+            for step in 0..targets.len() {
+                let target = targets.get((step + round) % targets.len()).context("a target")?;
+                samples.extend(run_one(plan, round, *case, target)?);
+            }
+        }
+    }
+    Ok(report::medians(&samples))
+}
+
+fn run_one(plan: &Plan, round: usize, case: Case, target: &Target<'_>) -> Result<Option<Sample>> {
+    if !target.supports(case) {
+        return Ok(None);
+    }
+    let sample = load::run(case, target, plan.seconds)
+        .with_context(|| format!("{} {} {}", target.name(), case.name(), case.clients()))?;
+    eprintln!(
+        "round {} {:>9} {:>2} clients {:<22} {:>9.1}/s {:>8.1} us/txn",
+        round + 1,
+        case.name(),
+        case.clients(),
+        target.name(),
+        sample.tps,
+        sample.cpu_us_per_txn.unwrap_or_default()
+    );
+    Ok(Some(sample))
+}

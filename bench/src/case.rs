@@ -1,0 +1,73 @@
+//! What is measured.
+
+/// One kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// One-row SELECTs by pgbench, so many clients at once.
+    Select { mode: Mode, clients: u32 },
+    /// One connection per transaction.
+    Connect { clients: u32 },
+    /// A large result, by one client.
+    Bulk(Bulk),
+}
+
+/// How pgbench sends a query (`-M`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Simple,
+    Extended,
+    Prepared,
+}
+
+/// By which command a large result is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bulk {
+    Select,
+    CopyOut,
+}
+
+impl Mode {
+    /// Answers pgbench's word, which is the report's.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Simple => "simple",
+            Self::Extended => "extended",
+            Self::Prepared => "prepared",
+        }
+    }
+}
+
+impl Case {
+    /// Answers all of them, in the order of a round.
+    pub(crate) fn all() -> Vec<Self> {
+        let modes = [Mode::Simple, Mode::Extended, Mode::Prepared];
+        let selects = modes
+            .into_iter()
+            .flat_map(|mode| [1, 8, 64].map(|clients| Self::Select { mode, clients }));
+        selects
+            .chain([
+                Self::Connect { clients: 8 },
+                Self::Bulk(Bulk::Select),
+                Self::Bulk(Bulk::CopyOut),
+            ])
+            .collect()
+    }
+
+    /// Answers its word in the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Select { mode, .. } => mode.name(),
+            Self::Connect { .. } => "connect",
+            Self::Bulk(Bulk::Select) => "select_bulk",
+            Self::Bulk(Bulk::CopyOut) => "copy_out",
+        }
+    }
+
+    /// Answers how many clients it has.
+    pub(crate) fn clients(self) -> u32 {
+        match self {
+            Self::Select { clients, .. } | Self::Connect { clients } => clients,
+            Self::Bulk(_) => 1,
+        }
+    }
+}

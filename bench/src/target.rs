@@ -1,0 +1,183 @@
+//! The ways to the server, each a process of its own, all running while any is measured.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use integration::port::Port;
+use integration::process::{Running, run, wait_until};
+use integration::{Agent, Daemon, Postgres, bank, postgres, world};
+use tempfile::TempDir;
+
+use crate::case::{Case, Mode};
+
+/// A way to the server.
+pub(crate) struct Target<'a> {
+    name: &'static str,
+    server: &'a Postgres,
+    way: Way,
+    prepares: bool,
+}
+
+enum Way {
+    Direct,
+    Proxy { process: Running, port: Port, _folder: TempDir },
+    // Boxed: far larger than the others.
+    Vestibule(Box<Daemon>),
+}
+
+/// Starts all of them, or only those named.
+pub(crate) fn start<'a>(server: &'a Postgres, only: &[String]) -> Result<Vec<Target<'a>>> {
+    let wanted = |name: &&str| only.is_empty() || only.iter().any(|o| o == name);
+    NAMES.iter().filter(|name| wanted(name)).map(|name| Target::start(name, server)).collect()
+}
+
+const NAMES: [&str; 5] =
+    ["direct", "pgbouncer-session", "pgbouncer-transaction", "haproxy", "vestibule"];
+
+impl<'a> Target<'a> {
+    fn start(name: &'static str, server: &'a Postgres) -> Result<Self> {
+        // pgbouncer knows prepared statements in transaction mode since 1.21 (its changelog).
+        let pools_prepared = || Ok::<_, anyhow::Error>(pgbouncer_version()? >= (1, 21));
+        let (way, prepares) = match name {
+            "direct" => (Way::Direct, true),
+            "pgbouncer-session" => (pgbouncer(server, "session", pools_prepared()?)?, true),
+            "pgbouncer-transaction" => {
+                let prepares = pools_prepared()?;
+                (pgbouncer(server, "transaction", prepares)?, prepares)
+            }
+            "haproxy" => (haproxy(server)?, true),
+            _ => (Way::Vestibule(Box::new(Daemon::start(server.port(), threads(), &[])?)), true),
+        };
+        Ok(Self { name, server, way, prepares })
+    }
+
+    /// Answers its name in the report.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it can do this at all.
+    pub(crate) fn supports(&self, case: Case) -> bool {
+        self.prepares || !matches!(case, Case::Select { mode: Mode::Prepared, .. })
+    }
+
+    /// Answers the proxy's process id, where there is a proxy.
+    pub(crate) fn pid(&self) -> Result<Option<u32>> {
+        match &self.way {
+            Way::Direct => Ok(None),
+            Way::Proxy { process, .. } => Ok(Some(process.pid())),
+            Way::Vestibule(daemon) => daemon.pid().map(Some),
+        }
+    }
+
+    /// Answers the journal's folder, where there is one.
+    pub(crate) fn journal(&self) -> Option<std::path::PathBuf> {
+        match &self.way {
+            Way::Vestibule(daemon) => Some(daemon.journal()),
+            _ => None,
+        }
+    }
+
+    /// Answers a client's command that goes this way: for vestibule as an enrolled agent.
+    pub(crate) fn client(&self, program: impl AsRef<Path>) -> Command {
+        let program = program.as_ref();
+        let mut command = match &self.way {
+            Way::Vestibule(daemon) => {
+                let agent =
+                    Agent::new(daemon, world::READER, postgres::SUPERUSER, self.server.port());
+                return agent.command(program);
+            }
+            Way::Direct | Way::Proxy { .. } => Command::new(program),
+        };
+        let port = match &self.way {
+            Way::Proxy { port, .. } => port.number(),
+            _ => self.server.port(),
+        };
+        integration::agent::with_bank(&mut command, postgres::SUPERUSER, port);
+        command
+    }
+}
+
+/// As many threads for each proxy that has them: half the processors.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2))
+}
+
+fn pgbouncer_version() -> Result<(u32, u32)> {
+    let said = run(Command::new("/usr/sbin/pgbouncer").arg("--version"), 10)?.ok()?;
+    // "PgBouncer 1.18.0"
+    let version = said.split_whitespace().nth(1).context("pgbouncer's version")?;
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => bail!("pgbouncer's version is not known: {said}"),
+    }
+}
+
+fn pgbouncer(server: &Postgres, mode: &str, prepares: bool) -> Result<Way> {
+    let folder = open_folder()?;
+    let port = Port::take()?;
+    let user = postgres::SUPERUSER;
+    let users = folder.path().join("users.txt");
+    fs::write(&users, format!("\"{user}\" \"{}\"\n", bank::PASSWORD)).context("users.txt")?;
+    let config = format!(
+        "[databases]\n{db} = host=127.0.0.1 port={upstream} dbname={db}\n\n[pgbouncer]\n\
+         listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+         auth_type = scram-sha-256\nauth_file = {users}\npool_mode = {mode}\n\
+         max_client_conn = 300\ndefault_pool_size = 80\n\
+         ignore_startup_parameters = extra_float_digits\n{prepared}",
+        db = bank::DATABASE,
+        upstream = server.port(),
+        port = port.number(),
+        users = users.display(),
+        prepared = if prepares { "max_prepared_statements = 200\n" } else { "" },
+    );
+    let path = folder.path().join("pgbouncer.ini");
+    fs::write(&path, config).context("pgbouncer.ini")?;
+    // It refuses to run as root.
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]);
+    command.arg("/usr/sbin/pgbouncer").arg("--quiet").arg(path);
+    launch("pgbouncer", command, folder, port)
+}
+
+fn haproxy(server: &Postgres) -> Result<Way> {
+    let folder = open_folder()?;
+    let port = Port::take()?;
+    let config = format!(
+        "global\n  nbthread {threads}\n  maxconn 1000\n\ndefaults\n  mode tcp\n  timeout connect 5s\n  \
+         timeout client 1h\n  timeout server 1h\n\nlisten bank\n  bind 127.0.0.1:{port}\n  \
+         server bank 127.0.0.1:{upstream}\n",
+        threads = threads(),
+        port = port.number(),
+        upstream = server.port(),
+    );
+    let path = folder.path().join("haproxy.cfg");
+    fs::write(&path, config).context("haproxy.cfg")?;
+    let mut command = Command::new("/usr/sbin/haproxy");
+    command.args(["-db", "-q", "-f"]).arg(path);
+    launch("haproxy", command, folder, port)
+}
+
+fn launch(name: &str, mut command: Command, folder: TempDir, port: Port) -> Result<Way> {
+    let log = fs::File::create(folder.path().join("log")).context("its log")?;
+    command.stdin(Stdio::null()).stdout(log.try_clone().context("its log")?).stderr(log);
+    let mut process = Running::new(name, command.current_dir(folder.path()))?;
+    let ready = wait_until(&format!("{name} listens"), 10, || {
+        if !process.is_running()? {
+            bail!("{name} ended");
+        }
+        Ok(std::net::TcpStream::connect(("127.0.0.1", port.number())).is_ok())
+    });
+    ready.with_context(|| fs::read_to_string(folder.path().join("log")).unwrap_or_default())?;
+    Ok(Way::Proxy { process, port, _folder: folder })
+}
+
+fn open_folder() -> Result<TempDir> {
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).context("its mode")?;
+    Ok(folder)
+}
