@@ -4,6 +4,7 @@
 //! the demonstration share is the harness in `tests/src`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -63,8 +64,14 @@ enum Task {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().task {
+fn main() -> ExitCode {
+    let Err(error) = run(Cli::parse().task) else { return ExitCode::SUCCESS };
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Setup { check: true } => setup::report(),
         Task::Setup { check: false } => setup::ensure(setup::Scope::All),
         Task::Demo { out, quick } => demo::run(&out, quick),

@@ -60,6 +60,7 @@ fn check_file(file: &File) -> Vec<String> {
     let File { path, text } = file;
     let mut wrong = Vec::new();
     let root = paths::root().display().to_string();
+    let production = production_lines(text);
     for (number, line) in text.lines().enumerate() {
         let mut say = |what: &str| wrong.push(format!("{path}:{}: {what}", number + 1));
         if line.contains(&root) {
@@ -71,13 +72,18 @@ fn check_file(file: &File) -> Vec<String> {
         if let Some(word) = WORDS.iter().map(|w| w.concat()).find(|word| line.contains(word)) {
             say(&format!("`{word}` has no place here"));
         }
+        let reaches_out = IO_WORDS.iter().find(|word| code(line).contains(**word));
+        if let Some(word) = reaches_out.filter(|_| number < production && is_pure(path)) {
+            say(&format!(
+                "`{word}`: types, proto and policy do no I/O, read no clock, spawn nothing"
+            ));
+        }
         if has_unsafe(line) && !UNSAFE_IN.iter().any(|folder| path.starts_with(folder)) {
             say("`unsafe` outside of ebpf/ and userspace/redirect/");
         }
     }
-    let lines = production_lines(text);
-    if file.is_rust() && lines > FILE_LINES_MAX {
-        wrong.push(format!("{path}: {lines} production lines; {FILE_LINES_MAX} at most"));
+    if file.is_rust() && production > FILE_LINES_MAX {
+        wrong.push(format!("{path}: {production} production lines; {FILE_LINES_MAX} at most"));
     }
     wrong
 }
@@ -85,9 +91,36 @@ fn check_file(file: &File) -> Vec<String> {
 /// Where the kernel is spoken to.
 const UNSAFE_IN: &[&str] = &["ebpf/", "userspace/redirect/"];
 
+/// Where nothing reaches outside.
+const PURE_IN: &[&str] = &["userspace/types/src/", "userspace/proto/src/", "userspace/policy/src/"];
+
+/// Ways to reach outside.
+const IO_WORDS: &[&str] = &[
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::os::unix::net",
+    "std::process",
+    "std::env",
+    "thread::spawn",
+    "thread::Builder",
+    "Instant::now",
+    "SystemTime::now",
+    "tokio",
+];
+
 /// Words that have no place in Rust sources, in two halves, as this file is one of them.
 const WORDS: &[[&str; 2]] =
     &[["TO", "DO"], ["FIX", "ME"], ["#[ig", "nore"], ["#[al", "low("], ["unimple", "mented!("]];
+
+fn is_pure(path: &str) -> bool {
+    PURE_IN.iter().any(|folder| path.starts_with(folder)) && !path.ends_with("/tests.rs")
+}
+
+/// A line without its comment.
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
 
 /// Lines before the inline tests.
 fn production_lines(text: &str) -> usize {
@@ -99,8 +132,7 @@ fn production_lines(text: &str) -> usize {
 
 /// Whether a line of code, its comment left out, has the keyword.
 fn has_unsafe(line: &str) -> bool {
-    let code = line.split("//").next().unwrap_or_default();
-    let code: String = code.split('"').step_by(2).collect();
+    let code: String = code(line).split('"').step_by(2).collect();
     code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == concat!("un", "safe"))
 }
 
@@ -119,6 +151,16 @@ mod tests {
         assert_eq!(wrong("userspace/proxy/src/a.rs", text).len(), 1);
         assert!(wrong("userspace/redirect/src/a.rs", text).is_empty());
         assert!(wrong("userspace/proxy/src/a.rs", "#![deny(unsafe_code)] // no unsafe").is_empty());
+    }
+
+    #[test]
+    fn what_is_pure_reaches_nothing_outside() {
+        let text = "use std::fs;\n";
+        assert_eq!(wrong("userspace/types/src/a.rs", text).len(), 1);
+        assert!(wrong("userspace/journal/src/a.rs", text).is_empty());
+        assert!(wrong("userspace/types/src/a.rs", "//! No std::fs here.\n").is_empty());
+        let tests = format!("#[cfg(test)]\nmod tests {{\n{text}}}\n");
+        assert!(wrong("userspace/proto/src/a.rs", &tests).is_empty());
     }
 
     #[test]
