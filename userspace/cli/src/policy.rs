@@ -46,7 +46,7 @@ fn test(dir: &Path) -> Result<ExitCode> {
     let policies = compile(dir)?;
     let mut failed = 0;
     let mut passed = 0;
-    for (name, text) in files(&dir.join("cases"), "toml")? {
+    for (name, text) in files(&dir.join("cases"))? {
         let cases = cases::parse(&text).with_context(|| name.clone())?;
         for case in &cases {
             match case.run(&policies) {
@@ -63,24 +63,17 @@ fn test(dir: &Path) -> Result<ExitCode> {
 }
 
 fn compile(dir: &Path) -> Result<PolicySet> {
-    let read = |name: &str| {
-        let path = dir.join(name);
-        fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))
-    };
-    let source = PolicySource {
-        schema: read("vestibule.cedarschema")?,
-        policies: files(dir, "cedar")?,
-        classification: read("classification.toml")?,
-    };
+    let source = PolicySource::from_files(files(dir)?).with_context(|| dir.display().to_string())?;
     PolicySet::compile(&source).with_context(|| dir.display().to_string())
 }
 
-/// Name and text of a directory's files with an ending, in the order of their names.
-fn files(dir: &Path, ending: &str) -> Result<Vec<(String, String)>> {
+/// Name and text of a directory's files, in the order of their names.
+fn files(dir: &Path) -> Result<Vec<(String, String)>> {
+    let what = || format!("{} can't be read", dir.display());
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir).with_context(|| format!("{} can't be read", dir.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == ending) {
+    for entry in fs::read_dir(dir).with_context(what)? {
+        let path = entry.with_context(what)?.path();
+        if path.is_file() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = fs::read_to_string(&path)
                 .with_context(|| format!("{} can't be read", path.display()))?;

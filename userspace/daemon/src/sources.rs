@@ -5,34 +5,23 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use policy::PolicySource;
 use types::secret::Secret;
 
-/// What a policy directory holds: `vestibule.cedarschema`, `classification.toml` and every
-/// `*.cedar`, in the order of their names.
+/// What a policy directory holds.
 pub(crate) fn policies(dir: &Path) -> Result<PolicySource> {
-    let read = |name: &str| {
-        let path = dir.join(name);
-        fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))
-    };
-    let entries = fs::read_dir(dir).with_context(|| format!("{} can't be read", dir.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if Path::new(&name).extension().is_some_and(|e| e == "cedar") {
-            names.push(name);
+    let what = || format!("{} can't be read", dir.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).with_context(what)? {
+        let entry = entry.with_context(what)?;
+        if entry.file_type()?.is_file() {
+            let text = fs::read_to_string(entry.path())
+                .with_context(|| format!("{} can't be read", entry.path().display()))?;
+            files.push((entry.file_name().to_string_lossy().into_owned(), text));
         }
     }
-    names.sort();
-    ensure!(!names.is_empty(), "{} holds no *.cedar file", dir.display());
-    let policies =
-        names.into_iter().map(|n| Ok((n.clone(), read(&n)?))).collect::<Result<Vec<_>>>()?;
-    Ok(PolicySource {
-        schema: read("vestibule.cedarschema")?,
-        policies,
-        classification: read("classification.toml")?,
-    })
+    PolicySource::from_files(files).with_context(|| dir.display().to_string())
 }
 
 /// The key under which masked values are hashed; made on first use, mode 0600.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cedar_policy::{AuthorizationError, Authorizer, Entities, Policy, PolicyId, Request, Response};
 use lru::LruCache;
-use types::command::{Access, Command, CommandKind, Statement};
+use types::command::{Access, Command, CommandKind, Risk, Statement};
 use types::decision::{Decision, Effect, Obligation};
 use types::principal::Principal;
 use types::redact::{DataClass, MaskRule, Operator};
@@ -29,7 +29,14 @@ pub struct SessionPolicy {
     requester: Result<Requester, RequestError>,
     masks: Vec<MaskRule>,
     obligations: Arc<[Obligation]>,
-    memo: Mutex<LruCache<MemoKey, (Weak<Statement>, Decision)>>,
+    memo: Mutex<Memo>,
+}
+
+/// Decisions remembered: by the very statement, which costs one look, and by what a decision
+/// depends on, so that statements that differ in their literals alone are decided once.
+struct Memo {
+    by_statement: LruCache<MemoKey, (Weak<Statement>, Decision)>,
+    by_content: LruCache<Content, Decision>,
 }
 
 impl SessionPolicy {
@@ -46,7 +53,10 @@ impl SessionPolicy {
             requester: Requester::new(principal, target, &loaded.actions),
             masks: Vec::new(),
             obligations: Arc::new([]),
-            memo: Mutex::new(LruCache::new(DECISIONS_KEPT)),
+            memo: Mutex::new(Memo {
+                by_statement: LruCache::new(DECISIONS_KEPT),
+                by_content: LruCache::new(DECISIONS_KEPT),
+            }),
             loaded,
         };
         let classes = session.loaded.classification.classes.iter().map(|rule| &rule.name);
@@ -64,12 +74,16 @@ impl SessionPolicy {
         let Command { id: _, kind, statement, parameters: _, batch: _ } = command;
         let hour = hour_of(unix_us);
         let key = MemoKey { statement: Arc::as_ptr(statement) as usize, kind: *kind, hour };
-        if let Some((_, decision)) = self.memo().get(&key) {
+        if let Some((_, decision)) = self.memo().by_statement.get(&key) {
             return decision.clone();
         }
-        let decision = self.decide(statement, *kind, hour);
+        let content = Content::of(statement, *kind, hour);
+        let known = self.memo().by_content.get(&content).cloned();
+        let decision = known.unwrap_or_else(|| self.decide(statement, *kind, hour));
+        let mut memo = self.memo();
         // A weak reference keeps the address from being used again, and lets the text go.
-        self.memo().put(key, (Arc::downgrade(statement), decision.clone()));
+        memo.by_statement.put(key, (Arc::downgrade(statement), decision.clone()));
+        memo.by_content.put(content, decision.clone());
         decision
     }
 
@@ -226,7 +240,7 @@ impl SessionPolicy {
         self.requester.as_ref().map_err(RequestError::again)
     }
 
-    fn memo(&self) -> std::sync::MutexGuard<'_, LruCache<MemoKey, (Weak<Statement>, Decision)>> {
+    fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
         // No code that can panic runs under this lock.
         self.memo.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,7 +253,37 @@ enum Answer {
     Failed(BTreeSet<PolicyId>),
 }
 
-/// What a decision depends on within one session.
+/// All that a decision depends on within one session: what `Requester` builds requests from.
+#[derive(PartialEq, Eq, Hash)]
+struct Content {
+    kind: CommandKind,
+    hour: u8,
+    verb: &'static str,
+    accesses: Vec<Access>,
+    functions: Vec<Arc<str>>,
+    risks: Risk,
+    bytes: usize,
+}
+
+impl Content {
+    fn of(statement: &Statement, kind: CommandKind, hour: u8) -> Self {
+        let Statement {
+            text,
+            normalized: _,
+            fingerprint: _,
+            verb,
+            accesses,
+            functions,
+            risks,
+            outputs: _,
+            copy: _,
+        } = statement;
+        let (accesses, functions) = (accesses.clone(), functions.clone());
+        Self { kind, hour, verb, accesses, functions, risks: *risks, bytes: text.len() }
+    }
+}
+
+/// A very statement, within one session and hour.
 #[derive(PartialEq, Eq, Hash)]
 struct MemoKey {
     statement: usize,
@@ -247,7 +291,8 @@ struct MemoKey {
     hour: u8,
 }
 
-/// Decisions kept per identity: 256 × about 350 B (statement shell and decision) = 90 KiB.
+/// Decisions kept per identity, in each of two memories: 256 × about 350 B (statement shell or
+/// content, and decision) = 90 KiB each.
 const DECISIONS_KEPT: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
 /// Objects of one statement: each costs two evaluations, 1,024 × about 60 µs = 60 ms.

@@ -13,4 +13,4 @@ mod request;
 
 pub use authorize::SessionPolicy;
 pub use load::LoadError;
-pub use policy_set::{PolicySet, PolicySource};
+pub use policy_set::{MissingFile, PolicySet, PolicySource};

@@ -29,6 +29,39 @@ pub struct PolicySource {
     pub classification: String,
 }
 
+impl PolicySource {
+    /// The source that the files of a policy directory make, each given by name and text:
+    /// `vestibule.cedarschema`, `classification.toml`, and every `*.cedar` in the order of names.
+    /// Other files are passed over.
+    pub fn from_files(
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, MissingFile> {
+        let (mut schema, mut classification, mut policies) = (None, None, Vec::new());
+        for (name, text) in files {
+            match name.as_str() {
+                "vestibule.cedarschema" => schema = Some(text),
+                "classification.toml" => classification = Some(text),
+                _ if name.ends_with(".cedar") => policies.push((name, text)),
+                _ => {}
+            }
+        }
+        if policies.is_empty() {
+            return Err(MissingFile("*.cedar"));
+        }
+        policies.sort();
+        Ok(Self {
+            schema: schema.ok_or(MissingFile("vestibule.cedarschema"))?,
+            policies,
+            classification: classification.ok_or(MissingFile("classification.toml"))?,
+        })
+    }
+}
+
+/// A policy directory lacks this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {0}")]
+pub struct MissingFile(&'static str);
+
 /// A compiled, validated policy set.
 pub struct PolicySet {
     loaded: Arc<Loaded>,

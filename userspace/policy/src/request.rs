@@ -204,7 +204,7 @@ fn risks(risks: Risk) -> Result<RestrictedExpression, RequestError> {
 }
 
 /// The risks as the schema and the cases name them.
-pub(crate) const RISKS: [(&str, Risk); 11] = [
+pub(crate) const RISKS: [(&str, Risk); 12] = [
     ("noWhere", Risk::NO_WHERE),
     ("ddl", Risk::DDL),
     ("copyProgram", Risk::COPY_PROGRAM),
@@ -216,6 +216,7 @@ pub(crate) const RISKS: [(&str, Risk); 11] = [
     ("statistics", Risk::STATISTICS),
     ("sideEffect", Risk::SIDE_EFFECT),
     ("reinterprets", Risk::REINTERPRETS),
+    ("unknownFunction", Risk::UNKNOWN_FUNCTION),
 ];
 
 /// Every action, for the probe of the schema and the cases.

@@ -27,6 +27,10 @@ const DEALT_MAX: usize = 1_024;
 /// After a failed accept (no file descriptors left) the loop rests, so that it does not spin.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// A worker's stack: the SQL grammar measures its depth against it. Virtual; touched only as deep as
+/// statements nest.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
 type Dealt = (std::net::TcpStream, SocketAddr);
 
 /// The running data path.
@@ -65,7 +69,8 @@ pub fn start(
             let local = LocalSet::new();
             local.block_on(&runtime, work(door, number, dealt, stop));
         };
-        threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
+        let worker = thread::Builder::new().name(format!("worker-{number}"));
+        threads.push(worker.stack_size(STACK_BYTES).spawn(work)?);
     }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let stop = stop.clone();

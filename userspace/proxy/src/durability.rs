@@ -124,3 +124,64 @@ impl Waiters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use tokio::runtime::Builder;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+
+    fn durable(lsn: u64, health: Health) -> Durable {
+        Durable { lsn: Lsn(lsn), rows: 0, health }
+    }
+
+    /// Waits for `lsn` on a worker whose committer publishes from another thread.
+    fn wait(lsn: u64, publish: impl FnOnce(&Durability) + Send + 'static) -> Result<(), JournalFailed> {
+        let shared = Durability::new(1);
+        let waiters = Rc::new(Waiters::new(Arc::clone(&shared), 0));
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let local = LocalSet::new();
+        local.block_on(&runtime, async {
+            let running = Rc::clone(&waiters);
+            spawn_local(async move { running.run().await });
+            let committer = std::thread::spawn(move || publish(&shared));
+            let waited = poll_fn(|cx| waiters.poll(7, Lsn(lsn), cx));
+            let done = tokio::time::timeout(Duration::from_secs(10), waited).await.expect("woken");
+            committer.join().unwrap();
+            done
+        })
+    }
+
+    #[test]
+    fn wakes_when_the_record_is_durable() {
+        let publish = |shared: &Durability| {
+            for lsn in 1..=1_000 {
+                shared.publish(&durable(lsn, Health::Open));
+            }
+        };
+        assert_eq!(wait(1_000, publish), Ok(()));
+    }
+
+    #[test]
+    fn a_failed_journal_lets_only_what_is_durable_go() {
+        let publish = |shared: &Durability| {
+            shared.publish(&durable(5, Health::Failed("disk".into())));
+        };
+        assert_eq!(wait(5, publish), Ok(()));
+        assert_eq!(wait(6, publish), Err(JournalFailed));
+    }
+
+    #[test]
+    fn an_ended_session_is_forgotten() {
+        let waiters = Waiters::new(Durability::new(1), 0);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiters.poll(1, Lsn(1), &mut cx).is_pending());
+        waiters.forget(1);
+        assert!(waiters.waiting.borrow().is_empty());
+    }
+}

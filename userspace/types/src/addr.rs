@@ -14,6 +14,7 @@ pub enum Side {
 
 impl Side {
     /// The other leg.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::Downstream => Self::Upstream,

@@ -213,11 +213,13 @@ bitflags! {
         /// Changes the session so that later text means something else
         /// (`client_encoding`, `standard_conforming_strings`, `search_path`, …).
         const REINTERPRETS = 1 << 10;
+        /// Calls a function that is not known to be one of the server's own: it may write.
+        const UNKNOWN_FUNCTION = 1 << 11;
 
         /// Risks that make a read as effective as a write.
         const EFFECTS = Self::DDL.bits() | Self::COPY_PROGRAM.bits() | Self::PRIVILEGE.bits()
             | Self::UNSAFE_FUNCTION.bits() | Self::OPAQUE.bits() | Self::UNPARSED.bits()
-            | Self::SIDE_EFFECT.bits();
+            | Self::SIDE_EFFECT.bits() | Self::UNKNOWN_FUNCTION.bits();
     }
 }
 

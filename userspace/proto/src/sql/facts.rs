@@ -71,7 +71,11 @@ impl Facts {
     /// Adds a call of the function with this (possibly qualified, folded) name.
     pub(super) fn call(&mut self, path: &[&str]) {
         let Some(name) = path.last() else { return };
-        self.risks |= functions::risks(name);
+        let known = functions::risks(name);
+        self.risks |= known;
+        if known.is_empty() && functions::returns(path) == functions::Returns::Unknown {
+            self.risks |= Risk::UNKNOWN_FUNCTION;
+        }
         self.functions.insert(path.join(".").to_lowercase().into());
     }
 }
