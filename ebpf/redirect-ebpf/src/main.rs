@@ -1,2 +1,24 @@
+//! The kernel side of the redirection: sends TCP connections of enrolled agents to the proxy and
+//! tells the proxy where they wanted to go and who asked.
+//!
+//! Every unknown is a refusal. It holds no policy, and it does nothing for sockets outside the
+//! cgroups it is attached to. One file per family of programs.
 #![no_std]
 #![no_main]
+
+mod connect;
+mod maps;
+mod peername;
+mod process;
+mod selftest;
+mod sockops;
+
+/// The kernel lends `bpf_probe_read_kernel` only to programs that declare a GPL-compatible licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

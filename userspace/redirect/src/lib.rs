@@ -1,1 +1,102 @@
-//! placeholder
+//! The kernel side, from user space: arms the hooks, enrols agents' cgroups, and says where an
+//! accepted connection wanted to go and who made it.
+//!
+//! [`Kernel::arm`] loads the programs or takes over those an earlier daemon left pinned; dropping
+//! [`Kernel`] leaves everything pinned, so that agents are refused and never go free. It holds no
+//! policy, opens no socket to listen on and knows no protocol. The only `unsafe` code of user
+//! space is in `sys.rs`.
+
+mod attach;
+mod btf;
+mod cgroup;
+mod enrol;
+mod error;
+mod load;
+mod maps;
+mod original_destination;
+mod pin;
+mod probe;
+mod sys;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use types::id::CgroupId;
+
+pub use enrol::Enrolled;
+pub use error::Error;
+pub use probe::probe;
+
+/// Where to arm, and for which listener.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cgroup v2 mount; found in `/proc/self/mountinfo` if none.
+    pub cgroup_root: Option<PathBuf>,
+    /// Our directory below it: `SLICE/agents` has the hooks, `SLICE/proxy` the daemon.
+    pub slice: String,
+    /// Where programs and maps live on without us; on a bpffs, mounted if need be.
+    pub pin_dir: PathBuf,
+    /// The port that the proxy listens on, on 127.0.0.1 and ::1, in this network namespace.
+    pub listener_port: u16,
+}
+
+/// The armed hooks. One process at a time holds a pin directory.
+#[derive(Debug)]
+pub struct Kernel {
+    slice: cgroup::Slice,
+    pins: pin::Pins,
+    maps: maps::Maps,
+    /// Cgroups that [`Kernel::ended`] saw without a process the last time.
+    empty: Mutex<HashSet<CgroupId>>,
+}
+
+impl Kernel {
+    /// Arms the hooks: makes the slice, moves this whole process to `SLICE/proxy`, loads the
+    /// programs, attaches or updates their pinned links, and directs this network namespace's
+    /// connections to the listener. Sockets to listen on must be made after this.
+    ///
+    /// Fails when any part fails: nothing is armed by half without an error.
+    pub fn arm(options: Options) -> Result<Self, Error> {
+        let Options { cgroup_root, slice, pin_dir, listener_port } = options;
+        let root = cgroup_root.map_or_else(cgroup::find_root, Ok)?;
+        let slice = cgroup::Slice::make(&root, &slice)?;
+        cgroup::join(&slice.proxy)?;
+        let pins = pin::Pins::open(pin_dir)?;
+        pins.check_maps()?;
+        let mut object = load::load(Some(&pins))?;
+        load::self_test(&mut object)?;
+        let maps = maps::Maps::take(&mut object)?;
+        maps.listen(sys::netns_cookie()?, listener_port)?;
+        attach::attach(&mut object, &slice, &pins)?;
+        let kernel = Self { slice, pins, maps, empty: Mutex::default() };
+        kernel.prune()?;
+        Ok(kernel)
+    }
+
+    /// The directory given to [`Kernel::arm`].
+    pub fn pin_dir(&self) -> &Path {
+        self.pins.root()
+    }
+
+    /// Lets enrolled agents go free: removes every pin, and the cgroups that are empty.
+    pub fn disarm(self) -> Result<(), Error> {
+        self.pins.remove()?;
+        self.slice.remove();
+        Ok(())
+    }
+
+    fn empty(&self) -> std::sync::MutexGuard<'_, HashSet<CgroupId>> {
+        self.empty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets enrolled agents of a daemon that has ended go free; see [`Kernel::disarm`].
+pub fn disarm(pin_dir: &Path, slice: &str) -> Result<(), Error> {
+    if !pin_dir.exists() {
+        return Ok(());
+    }
+    pin::Pins::open(pin_dir.to_owned())?.remove()?;
+    cgroup::Slice::make(&cgroup::find_root()?, slice)?.remove();
+    Ok(())
+}

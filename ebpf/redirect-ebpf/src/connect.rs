@@ -1,0 +1,132 @@
+//! `connect()` of agents: note where to and by whom, then go to the proxy; or refuse.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::helpers::generated::{
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_set_retval,
+};
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use redirect_common::{AF_INET, AF_INET6};
+
+use crate::maps::{LISTENERS, make_stored};
+use crate::process;
+
+const ALLOW: i32 = 1;
+const DENY: i32 = 0;
+const ECONNREFUSED: i32 = 111;
+const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
+
+/// 127.0.0.1 and the third word of an IPv4-mapped IPv6 address, network order.
+const LOOPBACK: u32 = u32::from_be_bytes([127, 0, 0, 1]).to_be();
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// The connection may not be made.
+struct Refused;
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    verdict(redirect4(&ctx))
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    verdict(redirect6(&ctx))
+}
+
+#[inline(always)]
+fn redirect4(ctx: &SockAddrContext) -> Result<(), Refused> {
+    let address = ctx.sock_addr;
+    // SAFETY: the context's fields, as the verifier allows them.
+    let to = unsafe { read_volatile(&raw const (*address).user_ip4) };
+    let port = note(ctx, AF_INET, [to, 0, 0, 0])?;
+    // SAFETY: as above.
+    unsafe {
+        write_volatile(&raw mut (*address).user_ip4, LOOPBACK);
+        write_volatile(&raw mut (*address).user_port, port);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn redirect6(ctx: &SockAddrContext) -> Result<(), Refused> {
+    let address = ctx.sock_addr;
+    let to = address6(address);
+    let port = note(ctx, AF_INET6, to)?;
+    // A socket bound to an IPv4-mapped address must stay in IPv4.
+    let mapped = to[0] == 0 && to[1] == 0 && to[2] == MAPPED;
+    let (third, fourth) = if mapped { (MAPPED, LOOPBACK) } else { (0, 1_u32.to_be()) };
+    // SAFETY: the context's fields, one word each at a constant place.
+    unsafe {
+        write_volatile(&raw mut (*address).user_ip6[0], 0);
+        write_volatile(&raw mut (*address).user_ip6[1], 0);
+        write_volatile(&raw mut (*address).user_ip6[2], third);
+        write_volatile(&raw mut (*address).user_ip6[3], fourth);
+        write_volatile(&raw mut (*address).user_port, port);
+    }
+    Ok(())
+}
+
+/// Stores the record with the socket; answers the proxy's port in network order.
+#[inline(always)]
+fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4]) -> Result<u32, Refused> {
+    let address = ctx.sock_addr;
+    // SAFETY: the context's fields; the helpers take it.
+    let (kind, protocol, to_port, socket, netns_cookie, socket_cookie, now) = unsafe {
+        (
+            read_volatile(&raw const (*address).type_),
+            read_volatile(&raw const (*address).protocol),
+            read_volatile(&raw const (*address).user_port),
+            (*address).__bindgen_anon_1.sk,
+            bpf_get_netns_cookie(ctx.as_ptr()),
+            bpf_get_socket_cookie(ctx.as_ptr()),
+            bpf_ktime_get_boot_ns(),
+        )
+    };
+    if kind != SOCK_STREAM || protocol != IPPROTO_TCP {
+        return Err(Refused);
+    }
+    let enrolled = process::enrolled().ok_or(Refused)?;
+    // SAFETY: the value is one word, written whole by the daemon.
+    let port = *unsafe { LISTENERS.get(&netns_cookie) }.ok_or(Refused)?;
+    let record = make_stored(socket).ok_or(Refused)?;
+    record.socket_cookie = socket_cookie;
+    record.netns_cookie = netns_cookie;
+    record.enrolled = enrolled;
+    record.at_ns = now;
+    record.address = to;
+    record.family = family;
+    record.port = u16::from_be(to_port as u16);
+    record.pad = 0;
+    process::describe(&mut record.process).map_err(|_| Refused)?;
+    Ok(u32::from((port as u16).to_be()))
+}
+
+#[inline(always)]
+fn address6(address: *const bpf_sock_addr) -> [u32; 4] {
+    // SAFETY: as the verifier allows them: one word each at a constant place.
+    unsafe {
+        [
+            read_volatile(&raw const (*address).user_ip6[0]),
+            read_volatile(&raw const (*address).user_ip6[1]),
+            read_volatile(&raw const (*address).user_ip6[2]),
+            read_volatile(&raw const (*address).user_ip6[3]),
+        ]
+    }
+}
+
+/// What the program returns; a refusal looks like a closed port, which clients handle well.
+#[inline(always)]
+fn verdict(outcome: Result<(), Refused>) -> i32 {
+    match outcome {
+        Ok(()) => ALLOW,
+        Err(Refused) => {
+            // SAFETY: the helper takes any errno; if it fails the caller sees EPERM instead.
+            unsafe { bpf_set_retval(-ECONNREFUSED) };
+            DENY
+        }
+    }
+}

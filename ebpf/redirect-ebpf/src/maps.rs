@@ -1,0 +1,66 @@
+//! The maps, and socket storage by socket pointer.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, HashMap};
+use redirect_common::{
+    ConnectRecord, FlowKey, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, ProcessRecord,
+};
+
+/// cgroup id to mode.
+#[map]
+pub static ENROLLED: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENROLLED, 0);
+
+/// Network namespace cookie to the proxy's port.
+#[map]
+pub static LISTENERS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_LISTENERS, 0);
+
+/// Records on their way from the agent's socket to the accepted one.
+#[map]
+pub static FLOWS: HashMap<FlowKey, ConnectRecord> = HashMap::with_max_entries(MAX_FLOWS, 0);
+
+/// The record of the agent's socket, and of the accepted one.
+#[btf_map]
+pub static CONNECTS: SkStorage<ConnectRecord> = SkStorage::new();
+
+/// Where the self-test leaves its answer.
+#[map]
+pub static SELF: Array<ProcessRecord> = Array::with_max_entries(1, 0);
+
+/// The record stored with a socket.
+pub fn stored(socket: *mut bpf_sock) -> Option<&'static mut ConnectRecord> {
+    storage(socket, ptr::null(), 0)
+}
+
+/// The record stored with a socket, made first (zeroed) if there is none.
+pub fn make_stored(socket: *mut bpf_sock) -> Option<&'static mut ConnectRecord> {
+    storage(socket, ptr::null(), BPF_SK_STORAGE_GET_F_CREATE.into())
+}
+
+/// Stores a copy of `record` with a socket that has none.
+pub fn store(socket: *mut bpf_sock, record: *const ConnectRecord) -> bool {
+    storage(socket, record, BPF_SK_STORAGE_GET_F_CREATE.into()).is_some()
+}
+
+#[inline(always)]
+fn storage(
+    socket: *mut bpf_sock,
+    initial: *const ConnectRecord,
+    flags: u64,
+) -> Option<&'static mut ConnectRecord> {
+    if socket.is_null() {
+        return None;
+    }
+    let map = (&raw const CONNECTS).cast_mut().cast::<c_void>();
+    let initial = initial.cast_mut().cast();
+    // SAFETY: the verifier knows `socket` as a socket of the context and `initial` as null or a
+    // map's value; the storage lives as long as the socket, which outlives the program's run.
+    unsafe {
+        bpf_sk_storage_get(map, socket.cast(), initial, flags).cast::<ConnectRecord>().as_mut()
+    }
+}

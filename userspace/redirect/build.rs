@@ -1,0 +1,47 @@
+//! Builds the kernel programs with the nightly compiler and bpf-linker into `target/ebpf`, one
+//! directory for all profiles (aya-build would build `core` anew in each), and copies the object
+//! to `OUT_DIR`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+fn main() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ebpf");
+    println!("cargo:rerun-if-changed={}", source.display());
+    println!("cargo:rerun-if-changed=build.rs");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // OUT_DIR is TARGET/PROFILE/build/redirect-HASH/out.
+    let target = out.ancestors().nth(4).expect("OUT_DIR is four below target").join("ebpf");
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
+    let flags = [
+        &format!("--cfg=bpf_target_arch=\"{arch}\""),
+        "-Cdebuginfo=2",
+        "-Clinker=bpf-linker",
+        "-Clink-arg=--btf",
+        "-Cpanic=abort",
+    ];
+    let status = Command::new("rustup")
+        .args(["run", "nightly", "cargo", "build", "--release", "--package=redirect-ebpf"])
+        .args(["--target=bpfel-unknown-none", "-Zbuild-std=core"])
+        // A checked addition has no one to panic to in the kernel; bpf-linker does its own LTO.
+        .args([
+            "--config=profile.release.overflow-checks=false",
+            "--config=profile.release.lto=false",
+        ])
+        .arg("--manifest-path")
+        .arg(source.join("redirect-ebpf/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env_remove("RUSTC")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "the kernel programs did not build; if nightly, rust-src or bpf-linker is missing: run `cargo xtask setup`"
+    );
+    fs::copy(target.join("bpfel-unknown-none/release/redirect"), out.join("redirect.o"))
+        .expect("a successful build leaves its object");
+}

@@ -1,0 +1,105 @@
+//! Why the kernel side could not do as asked.
+
+use std::io;
+use std::path::PathBuf;
+
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use types::id::CgroupId;
+
+/// What failed, and on what.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory of cgroupfs, bpffs, procfs or sysfs.
+    #[error("{action} {} failed", path.display())]
+    File {
+        /// What was done to it.
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A system call without a path.
+    #[error("{call} failed")]
+    Call {
+        /// Which.
+        call: &'static str,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// No cgroup v2 file system is mounted.
+    #[error("no cgroup2 file system is mounted")]
+    NoCgroup2,
+    /// The name would leave its directory, or can't be taken apart again.
+    #[error("{0:?} can't name a cgroup")]
+    Name(String),
+    /// Another process holds the pin directory.
+    #[error("{} is in use by another daemon", .0.display())]
+    InUse(PathBuf),
+    /// A link pinned here is attached to another slice.
+    #[error("the link {} belongs to another slice: disarm it first", .0.display())]
+    OtherSlice(PathBuf),
+    /// A pinned map is not the one this version makes.
+    #[error("the pinned map {name} has another layout: disarm, then start again")]
+    OtherMap {
+        /// Which.
+        name: &'static str,
+    },
+    /// The running kernel's BTF can't be read.
+    #[error("the kernel's BTF is malformed at byte {0}")]
+    Btf(usize),
+    /// The running kernel's BTF has no such member.
+    #[error("the kernel's BTF has no {0}")]
+    NoMember(&'static str),
+    /// The programs read something else from the kernel than procfs says.
+    #[error("the kernel's {0} is read wrong: its structures are not as its BTF says")]
+    SelfTest(&'static str),
+    /// The object file.
+    #[error("the kernel programs can't be loaded")]
+    Object(#[from] Box<aya::EbpfError>),
+    /// The object file lacks something: a fault of the build.
+    #[error("the object has no {0}")]
+    Missing(&'static str),
+    /// One program.
+    #[error("program {name}")]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// Why: the verifier's words, for a refused program.
+        #[source]
+        source: ProgramError,
+    },
+    /// One map.
+    #[error("map {name}")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+    /// The accepted socket has no record: whoever connected is not an agent, or came past the
+    /// hooks. The connection must be dropped.
+    #[error("the connection has no record in the kernel")]
+    NoRecord,
+    /// The accepted socket's record makes no sense.
+    #[error("the connection's record has address family {0}")]
+    Family(u32),
+    /// Not, or no longer, enrolled.
+    #[error("cgroup {} is not enrolled", .0.0)]
+    NotEnrolled(CgroupId),
+}
+
+impl Error {
+    /// For `map_err` on an operation on a path.
+    pub(crate) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}

@@ -1,0 +1,95 @@
+//! The maps, typed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData, MapError, SkStorage};
+use redirect_common::{ConnectRecord, MODE_ENFORCE, MODE_REVOKED, map};
+use types::id::CgroupId;
+
+use crate::Error;
+
+/// Handles of the maps; each outlives the object it came from.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    enrolled: Mutex<HashMap<MapData, u64, u32>>,
+    listeners: Mutex<HashMap<MapData, u64, u32>>,
+    connects: SkStorage<MapData, ConnectRecord>,
+}
+
+impl Maps {
+    /// Takes them out of the object.
+    pub(crate) fn take(object: &mut Ebpf) -> Result<Self, Error> {
+        let mut take = |name| object.take_map(name).ok_or(Error::Missing(name));
+        let (enrolled, listeners) = (take(map::ENROLLED)?, take(map::LISTENERS)?);
+        let connects = take(map::CONNECTS)?;
+        Ok(Self {
+            enrolled: Mutex::new(typed(map::ENROLLED, enrolled)?),
+            listeners: Mutex::new(typed(map::LISTENERS, listeners)?),
+            connects: typed(map::CONNECTS, connects)?,
+        })
+    }
+
+    /// Sends connections of a network namespace to a port.
+    pub(crate) fn listen(&self, netns_cookie: u64, port: u16) -> Result<(), Error> {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.insert(netns_cookie, u32::from(port), 0).map_err(failed(map::LISTENERS))
+    }
+
+    /// Redirects the cgroup's connections from now on.
+    pub(crate) fn enroll(&self, cgroup: CgroupId) -> Result<(), Error> {
+        self.enrolled().insert(cgroup.0, MODE_ENFORCE, 0).map_err(failed(map::ENROLLED))
+    }
+
+    /// Refuses the cgroup's connections from now on.
+    pub(crate) fn revoke(&self, cgroup: CgroupId) -> Result<(), Error> {
+        self.enrolled().insert(cgroup.0, MODE_REVOKED, 0).map_err(failed(map::ENROLLED))
+    }
+
+    /// Forgets the cgroup; not an error if it is not there.
+    pub(crate) fn forget(&self, cgroup: CgroupId) -> Result<(), Error> {
+        match self.enrolled().remove(&cgroup.0) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(source) => Err(failed(map::ENROLLED)(source)),
+        }
+    }
+
+    /// Whether the cgroup is enrolled, revoked or not.
+    pub(crate) fn knows(&self, cgroup: CgroupId) -> Result<bool, Error> {
+        match self.enrolled().get(&cgroup.0, 0) {
+            Ok(_) => Ok(true),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(source) => Err(failed(map::ENROLLED)(source)),
+        }
+    }
+
+    /// All enrolled cgroups.
+    pub(crate) fn all(&self) -> Result<Vec<CgroupId>, Error> {
+        let enrolled = self.enrolled();
+        enrolled.keys().map(|key| key.map(CgroupId).map_err(failed(map::ENROLLED))).collect()
+    }
+
+    /// The record stored with a socket.
+    pub(crate) fn record(
+        &self,
+        socket: std::os::fd::BorrowedFd<'_>,
+    ) -> Result<ConnectRecord, Error> {
+        match self.connects.get(&socket, 0) {
+            Ok(record) => Ok(record),
+            Err(MapError::KeyNotFound) => Err(Error::NoRecord),
+            Err(source) => Err(failed(map::CONNECTS)(source)),
+        }
+    }
+
+    fn enrolled(&self) -> MutexGuard<'_, HashMap<MapData, u64, u32>> {
+        self.enrolled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(name: &'static str, map: Map) -> Result<T, Error> {
+    map.try_into().map_err(failed(name))
+}
+
+fn failed(name: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { name, source }
+}

@@ -1,0 +1,146 @@
+//! The pin directory: `PIN_DIR/ABI/` holds maps and links, named as in the object.
+//!
+//! Whoever may remove a pin may free the agents, so the directory is root's alone.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapInfo;
+use redirect_common::{ABI, ConnectRecord, FlowKey, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, map};
+
+use crate::Error;
+use crate::sys;
+
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// Maps that are pinned: name, key bytes, value bytes, entries.
+const MAPS: [(&str, usize, usize, u32); 4] = [
+    (map::ENROLLED, 8, 4, MAX_ENROLLED),
+    (map::LISTENERS, 8, 4, MAX_LISTENERS),
+    (map::FLOWS, size_of::<FlowKey>(), size_of::<ConnectRecord>(), MAX_FLOWS),
+    (map::CONNECTS, 4, size_of::<ConnectRecord>(), 0),
+];
+
+/// A pin directory, locked.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+    directory: PathBuf,
+    _lock: File,
+}
+
+impl Pins {
+    /// Opens and locks the directory, mounting a bpffs and making directories as needed.
+    pub(crate) fn open(root: PathBuf) -> Result<Self, Error> {
+        mount_if_needed(&root)?;
+        let directory = root.join(format!("{ABI:016x}"));
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&directory).map_err(Error::file("making", &directory))?;
+        let lock = File::open(&root).map_err(Error::file("opening", &root))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root, directory, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::InUse(root)),
+            Err(TryLockError::Error(source)) => {
+                Err(Error::File { action: "locking", path: root, source })
+            }
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where an object of this name is pinned.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Names and paths of the maps to pin.
+    pub(crate) fn maps(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        MAPS.iter().map(|&(name, ..)| (name, self.path(name)))
+    }
+
+    /// Compares pinned maps with what we would make: aya takes a pinned map as it is.
+    pub(crate) fn check_maps(&self) -> Result<(), Error> {
+        for &(name, key, value, entries) in &MAPS {
+            let path = self.path(name);
+            if !path.exists() {
+                continue;
+            }
+            let info = MapInfo::from_pin(&path).map_err(|source| Error::Map { name, source })?;
+            let same = info.key_size() as usize == key
+                && info.value_size() as usize == value
+                && info.max_entries() == entries;
+            if !same {
+                return Err(Error::OtherMap { name });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the pinned link on `cgroup` the program. False if there is none to give it to; the
+    /// pin of one whose cgroup was removed goes.
+    pub(crate) fn adopt_link(
+        &self,
+        name: &str,
+        cgroup: u64,
+        program: BorrowedFd<'_>,
+    ) -> Result<bool, Error> {
+        let path = self.path(name);
+        let link = match sys::open_link(&path) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(Error::File { action: "opening", path, source }),
+        };
+        let info = sys::link_info(link.as_fd()).map_err(Error::file("examining", &path))?;
+        if info.cgroup != 0 && info.cgroup != cgroup {
+            return Err(Error::OtherSlice(path));
+        }
+        match sys::update_link(link.as_fd(), program) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+                fs::remove_file(&path).map_err(Error::file("removing", &path))?;
+                Ok(false)
+            }
+            Err(source) => Err(Error::File { action: "updating", path, source }),
+        }
+    }
+
+    /// Removes every pin of every version: links first, so that nothing runs without its maps.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let versions = fs::read_dir(&self.root).map_err(Error::file("reading", &self.root))?;
+        for version in versions {
+            let version = version.map_err(Error::file("reading", &self.root))?.path();
+            let pins = fs::read_dir(&version).map_err(Error::file("reading", &version))?;
+            for pin in pins {
+                let pin = pin.map_err(Error::file("reading", &version))?.path();
+                fs::remove_file(&pin).map_err(Error::file("removing", &pin))?;
+            }
+            fs::remove_dir(&version).map_err(Error::file("removing", &version))?;
+        }
+        // A mount point of its own stays.
+        drop(fs::remove_dir(&self.root));
+        Ok(())
+    }
+}
+
+/// Mounts a bpffs at `/sys/fs/bpf`, if the path is below that, or else at the path.
+fn mount_if_needed(root: &Path) -> Result<(), Error> {
+    let point = if root.starts_with(BPFFS) {
+        Path::new(BPFFS)
+    } else {
+        fs::create_dir_all(root).map_err(Error::file("making", root))?;
+        root
+    };
+    // The directory below the mount point is the lock against mounting twice.
+    let below = File::open(point).map_err(Error::file("opening", point))?;
+    below.lock().map_err(Error::file("locking", point))?;
+    if sys::is_bpffs(point).map_err(Error::file("examining", point))? {
+        return Ok(());
+    }
+    sys::mount_bpffs(point).map_err(Error::file("mounting a bpffs at", point))
+}

@@ -1,0 +1,161 @@
+//! System calls that neither std nor aya offers. All `unsafe` is here.
+#![expect(unsafe_code, reason = "system calls without a safe wrapper in our dependencies")]
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::Error;
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// What the kernel says of a cgroup link (`struct bpf_link_info`).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct CgroupLink {
+    kind: u32,
+    /// The link's id.
+    pub(crate) id: u32,
+    /// The program it runs.
+    pub(crate) program: u32,
+    pad: u32,
+    /// The cgroup it is attached to; 0 once that was removed.
+    pub(crate) cgroup: u64,
+    attach_type: u32,
+    pad2: u32,
+}
+
+/// This network namespace's cookie.
+pub(crate) fn netns_cookie() -> Result<u64, Error> {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0));
+    let socket = socket.map_err(|source| Error::Call { call: "bind", source })?;
+    let mut cookie = 0_u64;
+    let mut size = 8;
+    // SAFETY: both pointers are to live variables of the size said.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    check(answer.into())
+        .map_err(|source| Error::Call { call: "getsockopt SO_NETNS_COOKIE", source })?;
+    Ok(cookie)
+}
+
+/// Whether a path is on a BPF file system.
+pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let path = c_path(path)?;
+    let mut info = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: a C string and room for the answer.
+    check(unsafe { libc::statfs(path.as_ptr(), info.as_mut_ptr()) }.into())?;
+    // SAFETY: zeroed is a valid value, and the call succeeded.
+    Ok(u64::try_from(unsafe { info.assume_init() }.f_type).is_ok_and(|kind| kind == BPF_FS_MAGIC))
+}
+
+/// Mounts a BPF file system that only root may enter.
+pub(crate) fn mount_bpffs(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: C strings throughout.
+    let answer = unsafe {
+        libc::mount(
+            c"bpf".as_ptr(),
+            path.as_ptr(),
+            c"bpf".as_ptr(),
+            0,
+            c"mode=0700".as_ptr().cast(),
+        )
+    };
+    check(answer.into()).map(drop)
+}
+
+/// Opens a pinned link.
+pub(crate) fn open_link(path: &Path) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        path: u64,
+        fd: u32,
+        flags: u32,
+    }
+    let path = c_path(path)?;
+    let mut attr = Attr { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call has just made it, for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What a cgroup link is attached to.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<CgroupLink> {
+    #[repr(C)]
+    struct Attr {
+        fd: i32,
+        size: u32,
+        info: u64,
+    }
+    let mut info = CgroupLink::default();
+    let size = u32::try_from(size_of::<CgroupLink>()).map_err(io::Error::other)?;
+    let mut attr = Attr { fd: link.as_raw_fd(), size, info: (&raw mut info) as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
+/// Replaces a link's program, atomically.
+pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        link: i32,
+        program: i32,
+        flags: u32,
+        old: u32,
+    }
+    let mut attr = Attr { link: link.as_raw_fd(), program: program.as_raw_fd(), flags: 0, old: 0 };
+    bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Runs a raw tracepoint program on this thread; answers what it returned.
+pub(crate) fn test_run(program: BorrowedFd<'_>) -> io::Result<u32> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        program: i32,
+        retval: u32,
+        data_sizes: [u32; 2],
+        data: [u64; 2],
+        repeat: u32,
+        duration: u32,
+        ctx_sizes: [u32; 2],
+        ctx: [u64; 2],
+        flags: u32,
+        cpu: u32,
+        batch_size: u32,
+        pad: u32,
+    }
+    let mut attr = Attr { program: program.as_raw_fd(), ..Attr::default() };
+    bpf(BPF_PROG_TEST_RUN, &mut attr)?;
+    Ok(attr.retval)
+}
+
+fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: every caller passes the `repr(C)` beginning of `union bpf_attr` for its command, and
+    // the pointers in it outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) })
+}
+
+fn check(answer: libc::c_long) -> io::Result<libc::c_long> {
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}

@@ -1,0 +1,210 @@
+//! A slice, a pin directory and a port for one test, and processes to put into cgroups.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aya::maps::{HashMap, MapData};
+use aya::programs::links::{FdLink, PinnedLink};
+use redirect::{Kernel, Options};
+use redirect_common::{ABI, ConnectRecord, FlowKey};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Removed with all that is in it when dropped; then this process is back where it was.
+pub(crate) struct Bed {
+    root: PathBuf,
+    home: PathBuf,
+    slice: String,
+    pin_dir: PathBuf,
+    port: u16,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Bed {
+    pub(crate) fn new(port: u16) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup v2");
+        let root = PathBuf::from(line.split(' ').nth(4).unwrap());
+        let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let home = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        let name = format!("vestibule-redirect-{}-{port}", std::process::id());
+        Self {
+            home: root.join(home),
+            root,
+            pin_dir: Path::new("/sys/fs/bpf").join(&name),
+            slice: name,
+            port,
+            _turn: turn,
+        }
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            cgroup_root: None,
+            slice: self.slice.clone(),
+            pin_dir: self.pin_dir.clone(),
+            listener_port: self.port,
+        }
+    }
+
+    pub(crate) fn arm(&self) -> Kernel {
+        Kernel::arm(self.options()).unwrap_or_else(|error| panic!("{error:#?}"))
+    }
+
+    pub(crate) fn listen(&self) -> (TcpListener, TcpListener) {
+        let bind = |host| TcpListener::bind((host, self.port)).unwrap();
+        (bind("127.0.0.1"), bind("::1"))
+    }
+
+    pub(crate) fn agents(&self) -> PathBuf {
+        self.root.join(&self.slice).join("agents")
+    }
+
+    pub(crate) fn outside(&self) -> PathBuf {
+        self.home.clone()
+    }
+
+    /// Name, link id and program id of every pinned link.
+    pub(crate) fn programs(&self) -> Vec<(PathBuf, u32, u32)> {
+        let directory = self.pin_dir.join(format!("{ABI:016x}"));
+        let mut links: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .filter_map(|pin| {
+                let path = pin.unwrap().path();
+                // Maps have names in capitals.
+                let name = path.file_name()?.to_str()?;
+                if name == name.to_uppercase() {
+                    return None;
+                }
+                let info = FdLink::from(PinnedLink::from_pin(&path).ok()?).info().ok()?;
+                Some((path, info.id(), info.program_id()))
+            })
+            .collect();
+        links.sort();
+        links
+    }
+
+    /// Entries in the map of flows.
+    pub(crate) fn flows(&self) -> usize {
+        let path = self.pin_dir.join(format!("{ABI:016x}")).join("FLOWS");
+        let map = aya::maps::Map::HashMap(MapData::from_pin(path).unwrap());
+        HashMap::<_, FlowKey, ConnectRecord>::try_from(map).unwrap().keys().count()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        drop(fs::write(self.home.join("cgroup.procs"), "0"));
+        drop(fs::write(self.root.join(&self.slice).join("cgroup.kill"), "1"));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.pin_dir.exists() || self.root.join(&self.slice).exists() {
+            drop(redirect::disarm(&self.pin_dir, &self.slice));
+            remove(&self.root.join(&self.slice));
+            if Instant::now() > deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn remove(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove(&entry.path());
+        }
+    }
+    drop(fs::remove_dir(directory));
+}
+
+/// A process in a cgroup; killed when dropped.
+pub(crate) struct Child(std::process::Child);
+
+impl Child {
+    /// Connects by TCP, says the peer's name or the error, and keeps the connection.
+    pub(crate) fn connect(cgroup: &Path, host: &str, port: u16) -> Self {
+        let family = if host.contains(':') { "AF_INET6" } else { "AF_INET" };
+        let start = format!("import socket;s=socket.socket(socket.{family});s.connect");
+        Self::python(cgroup, &connect_script(&start, host, port))
+    }
+
+    pub(crate) fn python(cgroup: &Path, script: &str) -> Self {
+        let shell = "echo $$ > \"$0/cgroup.procs\" && exec python3 -c \"$1\"";
+        let child = Command::new("sh")
+            .args(["-c", shell])
+            .arg(cgroup)
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// The line it prints.
+    pub(crate) fn said(mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Field 22 of proc_pid_stat(5).
+    pub(crate) fn start_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn exe_inode(&self) -> u64 {
+        fs::metadata(format!("/proc/{}/exe", self.pid())).unwrap().ino()
+    }
+
+    pub(crate) fn comm(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/comm", self.pid())).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// `start` ends in a call without arguments.
+pub(crate) fn connect_script(start: &str, host: &str, port: u16) -> String {
+    let (setup, call) = start.rsplit_once(';').unwrap();
+    format!(
+        "{setup}
+import sys
+try:
+    {call}(('{host}', {port}))
+    print('peer', *s.getpeername()[:2], flush=True)
+except OSError as e:
+    print('error', e.errno, flush=True)
+sys.stdin.read()"
+    )
+}
+
+/// Accepts within ten seconds.
+pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    listener.set_nonblocking(true).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match listener.accept() {
+            Ok(accepted) => return accepted,
+            Err(error) => assert!(Instant::now() < deadline, "nobody connected: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
