@@ -22,6 +22,8 @@ pub(crate) const PROXY: &str = "sockops_proxy";
 /// Loads and attaches all programs.
 pub(crate) fn attach(object: &mut Ebpf, slice: &Slice, pins: &Pins) -> Result<(), Error> {
     load(object)?;
+    let [a, b, c, d] = ADDRESS;
+    pins.take_over(&[PROXY, AGENTS, a, b, c, d])?;
     for (name, directory) in [(PROXY, &slice.proxy), (AGENTS, &slice.agents)] {
         let program = socket_program(object, name)?;
         let cgroup = id(directory)?;

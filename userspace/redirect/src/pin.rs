@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::MapInfo;
 use redirect_common::{ABI, ConnectRecord, FlowKey, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, map};
 
-use crate::Error;
-use crate::sys;
+use crate::{Error, cgroup, sys};
 
 const BPFFS: &str = "/sys/fs/bpf";
 
@@ -82,6 +81,24 @@ impl Pins {
         Ok(())
     }
 
+    /// Takes over the links of other versions, so that no program runs twice; their maps go with
+    /// their directories, so agents enrolled then are refused until they are enrolled again.
+    pub(crate) fn take_over(&self, links: &[&str]) -> Result<(), Error> {
+        for version in cgroup::children(&self.root).map_err(Error::file("reading", &self.root))? {
+            if version == self.directory {
+                continue;
+            }
+            for name in links {
+                let (from, to) = (version.join(name), self.path(name));
+                if from.exists() && !to.exists() {
+                    fs::rename(&from, &to).map_err(Error::file("moving", from))?;
+                }
+            }
+            remove_version(&version)?;
+        }
+        Ok(())
+    }
+
     /// Gives the pinned link on `cgroup` the program. False if there is none to give it to; the
     /// pin of one whose cgroup was removed goes.
     pub(crate) fn adopt_link(
@@ -110,22 +127,23 @@ impl Pins {
         }
     }
 
-    /// Removes every pin of every version: links first, so that nothing runs without its maps.
+    /// Removes every pin of every version.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        let versions = fs::read_dir(&self.root).map_err(Error::file("reading", &self.root))?;
-        for version in versions {
-            let version = version.map_err(Error::file("reading", &self.root))?.path();
-            let pins = fs::read_dir(&version).map_err(Error::file("reading", &version))?;
-            for pin in pins {
-                let pin = pin.map_err(Error::file("reading", &version))?.path();
-                fs::remove_file(&pin).map_err(Error::file("removing", &pin))?;
-            }
-            fs::remove_dir(&version).map_err(Error::file("removing", &version))?;
+        for version in cgroup::children(&self.root).map_err(Error::file("reading", &self.root))? {
+            remove_version(&version)?;
         }
         // A mount point of its own stays.
         drop(fs::remove_dir(&self.root));
         Ok(())
     }
+}
+
+fn remove_version(version: &Path) -> Result<(), Error> {
+    for pin in fs::read_dir(version).map_err(Error::file("reading", version))? {
+        let pin = pin.map_err(Error::file("reading", version))?.path();
+        fs::remove_file(&pin).map_err(Error::file("removing", &pin))?;
+    }
+    fs::remove_dir(version).map_err(Error::file("removing", version))
 }
 
 /// Mounts a bpffs at `/sys/fs/bpf`, if the path is below that, or else at the path.

@@ -1,6 +1,11 @@
 //! The hooks on this machine's kernel, with real processes in real cgroups. Needs root; fails,
 //! never skips, where it cannot run. Each test has its own slice, pin directory and port; one runs
 //! at a time, because arming moves this whole process.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test's set-up fails by panicking, and waits by the clock"
+)]
 
 mod bed;
 
@@ -100,7 +105,7 @@ fn without_a_daemon_agents_are_refused_and_the_next_one_takes_over() {
         assert_eq!((&old.0, old.1), (&new.0, new.1), "the same links");
         assert_ne!(old.2, new.2, "new programs");
     }
-    assert_eq!(kernel.enrolled().unwrap(), [enrolled.clone()]);
+    assert_eq!(kernel.enrolled().unwrap(), std::slice::from_ref(&enrolled));
     let child = Child::connect(&enrolled.path, "127.0.0.1", 15113);
     let (socket, source) = bed::accept(&v4);
     let accepted = kernel.accepted(std::os::fd::AsFd::as_fd(&socket), source).unwrap();
@@ -146,6 +151,25 @@ fn a_severed_link_is_made_anew() {
     let _child = Child::connect(&enrolled.path, "203.0.113.7", 5432);
     let (socket, source) = bed::accept(&v4);
     kernel.accepted(std::os::fd::AsFd::as_fd(&socket), source).unwrap();
+}
+
+#[test]
+fn links_of_another_version_are_taken_over_not_doubled() {
+    let bed = Bed::new(15107);
+    drop(bed.arm());
+    let before = bed.programs();
+    bed.rename_version();
+    let kernel = bed.arm();
+    let (v4, _v6) = bed.listen();
+    let links = |programs: Vec<(_, u32, u32)>| -> Vec<_> {
+        programs.into_iter().map(|(_, link, _)| link).collect()
+    };
+    assert_eq!(links(bed.programs()), links(before));
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    let _child = Child::connect(&enrolled.path, "203.0.113.7", 5432);
+    let (socket, source) = bed::accept(&v4);
+    let accepted = kernel.accepted(std::os::fd::AsFd::as_fd(&socket), source).unwrap();
+    assert_eq!(accepted.orig_dst.0, "203.0.113.7:5432".parse().unwrap());
 }
 
 #[test]

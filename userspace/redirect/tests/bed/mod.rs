@@ -91,6 +91,12 @@ impl Bed {
         links
     }
 
+    /// Makes the pins look like those of another version.
+    pub(crate) fn rename_version(&self) {
+        let version = self.pin_dir.join(format!("{ABI:016x}"));
+        fs::rename(version, self.pin_dir.join("0123456789abcdef")).unwrap();
+    }
+
     /// Entries in the map of flows.
     pub(crate) fn flows(&self) -> usize {
         let path = self.pin_dir.join(format!("{ABI:016x}")).join("FLOWS");
