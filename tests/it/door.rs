@@ -19,6 +19,8 @@ fn without_a_kernel_record_there_is_no_entry() {
     assert!(bytes.is_empty(), "{bytes:?}");
     assert_eq!(world.daemon.count("connections_refused").unwrap(), before + 1);
     assert_eq!(world.daemon.count("sessions_total").unwrap(), 0);
+    let recorded = "SELECT count(*) FROM control WHERE kind = 'connection.refused' AND detail LIKE '%no_record%'";
+    assert_eq!(world.evidence().unwrap().count(recorded).unwrap(), 1);
 }
 
 #[test]
@@ -43,7 +45,8 @@ except OSError as e:
     assert_eq!(world.daemon.count("connections_refused").unwrap(), 1);
     let evidence = world.evidence().unwrap();
     let recorded = format!(
-        "SELECT count(*) FROM events WHERE decision = 'deny' AND dst_port = {port} AND dst_ip = '127.0.0.1'"
+        "SELECT count(*) FROM control WHERE kind = 'connection.refused' \
+         AND detail LIKE '%unknown_target%' AND detail LIKE '%127.0.0.1:{port}%'"
     );
     assert_eq!(evidence.count(&recorded).unwrap(), 1);
 }

@@ -19,13 +19,13 @@ import psycopg, datetime, decimal
 with psycopg.connect(autocommit=True) as c:
     for binary in (False, True):
         cur = c.cursor(binary=binary)
-        cur.execute('SELECT id, balance, opened_on FROM accounts WHERE id = %s AND kind <> %b', (41, 'loan'))
+        cur.execute('SELECT id, balance, opened_on FROM accounts WHERE id = %s AND kind <> %b', (42, 'loan'))
         row = cur.fetchone()
         print(type(row[0]).__name__, type(row[1]).__name__, type(row[2]).__name__, row[0])
         cur.execute('SELECT ssn, email FROM customers WHERE id = %s', (41,))
         print(len(cur.fetchall()))
 ",
-        "int Decimal date 41\n1\nint Decimal date 41\n1",
+        "int Decimal date 42\n1\nint Decimal date 42\n1",
     );
     let raw = world.bank.sql("SELECT ssn FROM customers WHERE id = 41").unwrap();
     let script = "
