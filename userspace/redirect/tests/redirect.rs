@@ -34,14 +34,19 @@ fn an_agents_connections_arrive_with_destination_and_identity() {
         ("203.0.113.9:6379", "::ffff:203.0.113.9", &v4),
     ] {
         let wanted: SocketAddr = target.parse().unwrap();
-        let child = Child::connect(&enrolled.path, host, wanted.port());
+        let family = if host.contains(':') { "AF_INET6" } else { "AF_INET" };
+        let start = format!(
+            "import os,socket;s=socket.socket(socket.{family});os.setgid(4321);os.setuid(1234);s.connect"
+        );
+        let script = connect_script(&start, host, wanted.port());
+        let child = Child::python(&enrolled.path, &script);
         let (socket, source) = bed::accept(listener);
         let accepted = kernel.accepted(std::os::fd::AsFd::as_fd(&socket), source).unwrap();
         assert_eq!(accepted.orig_dst, OrigDst(wanted));
         assert_eq!(accepted.source, source);
         assert_eq!(accepted.enrolled, enrolled.cgroup);
         let process = &accepted.process;
-        assert_eq!((process.key.tgid, process.uid, process.gid), (child.pid(), 0, 0));
+        assert_eq!((process.key.tgid, process.uid, process.gid), (child.pid(), 1234, 4321));
         assert_eq!(process.cgroup, enrolled.cgroup);
         assert_eq!(process.key.start_ns / 10_000_000, child.start_ticks());
         assert_eq!(process.exe.unwrap().ino, child.exe_inode());
