@@ -42,8 +42,11 @@ class Session(socketserver.BaseRequestHandler):
         return b
     def handle(self):
         try:
-            size, = struct.unpack('!i', self.exactly(4))
-            startup = self.exactly(size - 4)
+            while True:
+                size, = struct.unpack('!i', self.exactly(4))
+                startup = self.exactly(size - 4)
+                if size != 8: break
+                self.request.sendall(b'N')
             words = startup[4:].split(b'\0')
             lie = LIES[dict(zip(words[::2], words[1::2]))[b'database']]
             self.request.sendall(m(b'R', struct.pack('!i', 0)) + m(b'S', b'client_encoding\0UTF8\0') + m(b'K', struct.pack('!ii', 1, 2)) + READY)
