@@ -119,7 +119,9 @@ async fn work(
     let serving = async {
         while let Some((stream, peer)) = dealt.recv().await {
             match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => drop(tokio::task::spawn_local(serve(Rc::clone(&worker), stream, peer))),
+                Ok(stream) => {
+                    drop(tokio::task::spawn_local(serve(Rc::clone(&worker), stream, peer)))
+                }
                 Err(error) => warn!(%error, "an accepted connection can't be used"),
             }
         }

@@ -33,7 +33,7 @@ pub(crate) async fn admit(
     source: SocketAddr,
 ) -> Result<Admitted, Refused> {
     let record = door.kernel.original_destination(downstream.as_fd(), source);
-    let accepted = record.map_err(|_| Refused::NoRecord { source })?;
+    let accepted = record.map_err(|_| Refused::NoRecord { peer: source })?;
     let Ok(open) = usize::try_from(door.counters.sessions_open.get()) else {
         return Err(Refused::TooMany);
     };
@@ -46,6 +46,7 @@ pub(crate) async fn admit(
     }
     let principal = attribute(door, &accepted).await?;
     let Some((target, protocol)) = door.targets.find(accepted.orig_dst) else {
+        let principal = Box::new(principal);
         return Err(Refused::UnknownTarget { addr: accepted.orig_dst, principal });
     };
     Ok(Admitted { accepted, principal, target, protocol })
@@ -75,7 +76,7 @@ pub(crate) async fn dial(addr: OrigDst) -> std::io::Result<TcpStream> {
 pub(crate) enum Refused {
     /// The kernel has no record: nobody enrolled made this connection.
     #[error("no kernel record of the connection")]
-    NoRecord { source: SocketAddr },
+    NoRecord { peer: SocketAddr },
     /// There are as many sessions as there may be.
     #[error("{SESSIONS_MAX} sessions are open already")]
     TooMany,
@@ -87,7 +88,7 @@ pub(crate) enum Refused {
     Unattributed { tgid: u32 },
     /// The destination is no target.
     #[error("{addr} is no configured target")]
-    UnknownTarget { addr: OrigDst, principal: Principal },
+    UnknownTarget { addr: OrigDst, principal: Box<Principal> },
 }
 
 impl Refused {

@@ -141,7 +141,10 @@ mod tests {
     }
 
     /// Waits for `lsn` on a worker whose committer publishes from another thread.
-    fn wait(lsn: u64, publish: impl FnOnce(&Durability) + Send + 'static) -> Result<(), JournalFailed> {
+    fn wait(
+        lsn: u64,
+        publish: impl FnOnce(&Durability) + Send + 'static,
+    ) -> Result<(), JournalFailed> {
         let shared = Durability::new(1);
         let waiters = Rc::new(Waiters::new(Arc::clone(&shared), 0));
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();

@@ -135,7 +135,11 @@ impl<'d> Ledger<'d> {
             r#"{{"session_id":"{}","agent":"{}","side":"{side}","what":"{what}"}}"#,
             self.session, self.principal.agent
         );
-        self.write(Frame::Control(Control { at: now, kind: "protocol.violation", detail: &detail }));
+        self.write(Frame::Control(Control {
+            at: now,
+            kind: "protocol.violation",
+            detail: &detail,
+        }));
     }
 
     /// Writes the session's end, once.
@@ -194,7 +198,7 @@ impl<'d> Ledger<'d> {
 /// Writes that a connection became no session.
 pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<Lsn, AppendError> {
     let who = match refused {
-        Refused::NoRecord { source } => format!(r#","source":"{source}""#),
+        Refused::NoRecord { peer } => format!(r#","peer":"{peer}""#),
         Refused::Unattributed { tgid } => format!(r#","pid":{tgid}"#),
         Refused::UnknownTarget { addr, principal } => format!(
             r#","destination":"{addr}","agent":"{}","instance":"{}","pid":{}"#,

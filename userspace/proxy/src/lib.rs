@@ -12,7 +12,7 @@ pub mod listener;
 pub mod targets;
 
 mod admit;
-mod leg;
 mod ledger;
+mod leg;
 mod relay;
 mod serve;

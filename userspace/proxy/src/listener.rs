@@ -18,7 +18,9 @@ pub fn bind(port: u16) -> io::Result<Vec<TcpListener>> {
     match listen((Ipv6Addr::LOCALHOST, port).into()) {
         Ok(v6) => Ok(vec![v4, v6]),
         // A host without IPv6 has no IPv6 connections to redirect.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) =>
+        {
             Ok(vec![v4])
         }
         Err(error) => Err(error),

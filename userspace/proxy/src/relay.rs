@@ -18,8 +18,8 @@ use types::decision::{Decision, Effect, Obligation};
 use types::event::Event;
 
 use crate::catalogs::CatalogKey;
-use crate::leg::Leg;
 use crate::ledger::Ledger;
+use crate::leg::Leg;
 use crate::serve::Worker;
 
 /// One session between its two sockets.
@@ -132,8 +132,8 @@ impl<'w> Relay<'w> {
     }
 
     /// Ends the session's records.
-    pub(crate) fn close(mut self, end: End) {
-        if let End::Socket(side, error) = &end {
+    pub(crate) fn close(mut self, end: &End) {
+        if let End::Socket(side, error) = end {
             debug!(?side, %error, "socket failed");
         }
         self.finish(end.reason());
@@ -205,15 +205,15 @@ impl<'w> Relay<'w> {
     }
 
     fn decide(&mut self, command: &Command, now: Timestamp) {
-        let policy = self.open(command.kind, now);
+        let policy = self.open(command.kind);
         let decision = policy.authorize(command, now.unix_us);
         let verdict = verdict(&decision);
         let denied = verdict != Verdict::Allow;
         let verdict = match self.ledger.begin(command, &decision, self.masks.as_deref(), now) {
             Ok(lsn) => {
                 self.gates.downstream = lsn;
-                let before_upstream = command.kind != CommandKind::Query
-                    || command.statement.needs_wal();
+                let before_upstream =
+                    command.kind != CommandKind::Query || command.statement.needs_wal();
                 if before_upstream && !denied {
                     self.gates.upstream = lsn;
                 }
@@ -233,7 +233,7 @@ impl<'w> Relay<'w> {
     }
 
     /// The session's policy; its first command opens its record.
-    fn open(&mut self, kind: CommandKind, now: Timestamp) -> Arc<SessionPolicy> {
+    fn open(&mut self, kind: CommandKind) -> Arc<SessionPolicy> {
         if let Some(policy) = &self.policy {
             return Arc::clone(policy);
         }
@@ -245,7 +245,7 @@ impl<'w> Relay<'w> {
         self.ledger.open();
         let door = &self.worker.door;
         let policy = door.policy.session(self.ledger.principal(), self.ledger.target());
-        self.masks = Some(door.masks(&policy.masks()));
+        self.masks = Some(door.masks(policy.masks()));
         self.policy = Some(Arc::clone(&policy));
         policy
     }
@@ -268,7 +268,8 @@ impl<'w> Relay<'w> {
 
     fn take_catalog(&mut self, rows: Option<&[Vec<Option<String>>]>, now: Timestamp) {
         let door = &self.worker.door;
-        let read = rows.and_then(|rows| Catalog::from_rows(door.policy.classification(), rows).ok());
+        let read =
+            rows.and_then(|rows| Catalog::from_rows(door.policy.classification(), rows).ok());
         match read.map(Arc::new) {
             Some(catalog) => {
                 door.catalogs.put(self.catalog_key(), Arc::clone(&catalog), now);
@@ -306,8 +307,8 @@ fn verdict(decision: &Decision) -> Verdict {
             Verdict::Allow
         }
         Effect::Deny => refusal(Arc::clone(reason)),
-        Effect::RequireApproval => {
-            refusal(format!("{reason} (needs a person's approval, and no approval desk is set up)").into())
-        }
+        Effect::RequireApproval => refusal(
+            format!("{reason} (needs a person's approval, and no approval desk is set up)").into(),
+        ),
     }
 }

@@ -15,8 +15,8 @@ use types::limits::READ_BYTES;
 use crate::admit::{Admitted, Refused, admit, dial};
 use crate::door::Door;
 use crate::durability::Waiters;
-use crate::leg::Leg;
 use crate::ledger::{Ledger, record_refusal};
+use crate::leg::Leg;
 use crate::relay::{End, Relay};
 use crate::targets::Protocol;
 
@@ -67,10 +67,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     let mut relay = Relay::new(&worker, worker.slot(), session, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     if matches!(end, End::Session) {
-        let flushed = tokio::time::timeout(FLUSH_PATIENCE, poll_fn(|cx| relay.poll_flush(cx))).await;
+        let flushed =
+            tokio::time::timeout(FLUSH_PATIENCE, poll_fn(|cx| relay.poll_flush(cx))).await;
         debug!(flushed = flushed.is_ok(), "session ended");
     }
-    relay.close(end);
+    relay.close(&end);
     door.counters.sessions_open.down();
 }
 
