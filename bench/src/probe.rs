@@ -52,3 +52,29 @@ pub(crate) fn journal_bytes(folder: &Path) -> Result<u64> {
     }
     Ok(total)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_costs_time_and_memory() {
+        let pid = std::process::id();
+        let before = cpu_ns(pid).unwrap();
+        let sum: u64 = std::hint::black_box((0..5_000_000_u64).fold(0, u64::wrapping_add));
+        assert!(sum > 0 && cpu_ns(pid).unwrap() > before);
+        reset_peak(pid).unwrap();
+        let quiet = peak_bytes(pid).unwrap();
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(peak_bytes(pid).unwrap() >= quiet + (60 << 20), "{}", block.len());
+    }
+
+    #[test]
+    fn a_journals_preallocation_is_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("00.vjl"), [0; 100]).unwrap();
+        fs::write(folder.path().join("07.vjl"), [&[7; 40][..], &[0; 60]].concat()).unwrap();
+        fs::write(folder.path().join("lock"), [1; 9]).unwrap();
+        assert_eq!(journal_bytes(folder.path()).unwrap(), 140);
+    }
+}

@@ -44,3 +44,16 @@ impl Port {
         self.number
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_gets_a_port_twice_while_it_is_held() {
+        let first = Port::take().unwrap();
+        let second = Port::take().unwrap();
+        assert_ne!(first.number(), second.number());
+        assert!(PORTS.contains(&first.number()));
+    }
+}

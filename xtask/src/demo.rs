@@ -155,7 +155,7 @@ fn prove(story: &mut Story, evidence: &Evidence<'_>, out: &Path) -> Result<()> {
         "In a copy (tampered/), one bit of byte {at} of {} is flipped:",
         file.file_name().unwrap_or_default().display()
     ));
-    let broken = tampered.verify()?;
+    let broken = tampered.verify_with_journal()?;
     story.quote(&format!("{}{}", broken.stdout, broken.stderr));
     ensure!(broken.code == Some(1), "the flipped byte was not found");
     Ok(())
