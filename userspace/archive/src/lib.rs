@@ -1,1 +1,15 @@
-//! placeholder
+//! The archive: rows as Parquet files, a Merkle tree over them, signed checkpoints; and how to
+//! query them. It never writes the journal and speaks to no network.
+
+pub mod decode;
+pub mod files;
+pub mod key;
+pub mod layout;
+pub mod merkle;
+pub mod note;
+pub mod query;
+pub mod texts;
+pub mod writer;
+
+#[cfg(test)]
+mod roundtrip;

@@ -1,0 +1,94 @@
+//! Where things lie below the archive's folder, and what a manifest says.
+
+use journal::row::Table;
+use serde::{Deserialize, Serialize};
+
+/// Files kept seven years.
+pub const STANDARD: &str = "std7y/v1";
+
+/// Recordings, kept thirteen months.
+pub const PAYLOAD: &str = "payload13m/v1";
+
+/// A file as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Its path below the archive's folder.
+    pub path: String,
+    /// Its table; absent for a text.
+    pub table: Option<String>,
+    /// SHA-256, hex.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// The least sequence number in it.
+    pub first_seq: u64,
+    /// The greatest.
+    pub last_seq: u64,
+}
+
+/// What one step of sealing wrote: `manifest/<first_seq>-<last_seq>.json` in the log's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// SHA-256 of the manifest before it, hex; zeros for the first.
+    pub previous: String,
+    /// The first row.
+    pub first_seq: u64,
+    /// The row after the last: the tree's size.
+    pub tree_size: u64,
+    /// The files.
+    pub files: Vec<FileEntry>,
+}
+
+/// The log's name.
+pub fn origin(node: &str, epoch: i32) -> String {
+    format!("vestibule/node/{node}/{epoch}")
+}
+
+/// The log's folder.
+pub fn log_dir(origin: &str) -> String {
+    format!("{STANDARD}/log/{origin}")
+}
+
+/// A manifest's name in the log's folder.
+pub fn manifest(first_seq: u64, tree_size: u64) -> String {
+    format!("manifest/{first_seq:020}-{:020}.json", tree_size.saturating_sub(1))
+}
+
+/// The path of a table's file for one day.
+pub fn parquet(table: Table, day: i64, node: &str, epoch: i32, seqs: (u64, u64)) -> String {
+    let class = if table == Table::Recordings { PAYLOAD } else { STANDARD };
+    let (table, dt, (first, last)) = (table.as_str(), date(day), seqs);
+    format!("{class}/table={table}/dt={dt}/node={node}/{epoch}-{first:020}-{last:020}.parquet")
+}
+
+/// The UTC date of a day counted from 1970-01-01, by Hinnant's `civil_from_days`.
+pub fn date(day: i64) -> String {
+    let z = day + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let d = doy - (153 * mp + 2) / 5 + 1;
+    let m = if mp < 10 { mp + 3 } else { mp - 9 };
+    let y = yoe + era * 400 + i64::from(m <= 2);
+    format!("{y:04}-{m:02}-{d:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (day, text) in
+            [(0, "1970-01-01"), (-1, "1969-12-31"), (11_016, "2000-02-29"), (20_778, "2026-11-21")]
+        {
+            assert_eq!(date(day), text);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! SQL on the archive, by the `duckdb` executable.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use crate::{files, layout, texts};
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// For people.
+    Table,
+    /// One JSON array.
+    Json,
+    /// CSV with a header.
+    Csv,
+}
+
+/// Why a query could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// There is no such archive.
+    #[error("no archive in {}", .0.display())]
+    NoArchive(PathBuf),
+    /// DuckDB is not there.
+    #[error("duckdb is not installed: `pip install duckdb-cli`, or name its executable")]
+    NoDuckdb,
+    /// The system refused.
+    #[error("cannot run duckdb: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs `sql` with the views at hand and answers DuckDB's exit status. DuckDB runs on a database
+/// in memory; nothing goes through a shell.
+pub fn run(
+    archive: &Path,
+    duckdb: Option<&Path>,
+    mode: Mode,
+    sql: &str,
+) -> Result<ExitStatus, QueryError> {
+    let archive = archive.canonicalize().map_err(|_| QueryError::NoArchive(archive.to_owned()))?;
+    if !archive.join(layout::STANDARD).is_dir() {
+        return Err(QueryError::NoArchive(archive));
+    }
+    let mut command = Command::new(duckdb.unwrap_or(Path::new("duckdb")));
+    command.arg(match mode {
+        Mode::Table => "-table",
+        Mode::Json => "-json",
+        Mode::Csv => "-csv",
+    });
+    command.args(["-init", "/dev/null", "-no-stdin", "-bail"]);
+    command.args(["-cmd", &views(&archive)?, "-c", sql]);
+    command.status().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => QueryError::NoDuckdb,
+        _ => QueryError::Io(error),
+    })
+}
+
+/// Views over the tables that have files; tables without are empty views with their columns.
+fn views(archive: &Path) -> Result<String, QueryError> {
+    let mut sql = String::from("SET TimeZone = 'UTC';");
+    for table in journal::row::Table::ALL {
+        let dir = archive.join(texts::class(table)).join(format!("table={}", table.as_str()));
+        let has_files =
+            files::walk(&dir)?.iter().any(|f| f.extension().is_some_and(|e| e == "parquet"));
+        let root = format!("{}/", archive.display());
+        sql.push_str(&if has_files { texts::view(table, &root) } else { texts::empty_view(table) });
+    }
+    Ok(sql)
+}

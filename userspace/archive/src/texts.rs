@@ -1,0 +1,72 @@
+//! What lies beside the data for whoever reads it: views and a description.
+
+use std::fmt::Write;
+
+use journal::row::{Kind, Table};
+
+use crate::layout;
+
+/// The retention class that a table's files are in.
+pub(crate) fn class(table: Table) -> &'static str {
+    if table == Table::Recordings { layout::PAYLOAD } else { layout::STANDARD }
+}
+
+/// A view of a table whose files are below `root`, which ends with a slash or is empty.
+pub(crate) fn view(table: Table, root: &str) -> String {
+    let (class, name, root) = (class(table), table.as_str(), root.replace('\'', "''"));
+    format!(
+        "CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet(\
+         '{root}{class}/table={name}/**/*.parquet', hive_partitioning = true, union_by_name = true);\n"
+    )
+}
+
+/// A view without rows that has a table's columns.
+pub(crate) fn empty_view(table: Table) -> String {
+    let mut columns: Vec<String> = table
+        .columns()
+        .iter()
+        .map(|c| format!("NULL::{} AS \"{}\"", sql_type(c.kind), c.name))
+        .collect();
+    columns.push("NULL::DATE AS dt, NULL::VARCHAR AS node".to_owned());
+    let (name, columns) = (table.as_str(), columns.join(", "));
+    format!("CREATE OR REPLACE VIEW {name} AS SELECT {columns} WHERE false;\n")
+}
+
+/// `views/duckdb.sql`: to be read by DuckDB started in the archive's folder.
+pub fn views() -> String {
+    Table::ALL.iter().map(|table| view(*table, "")).collect()
+}
+
+/// `README-AUDITOR.md`.
+pub fn readme() -> String {
+    let mut text = README.to_owned();
+    for table in Table::ALL {
+        write!(
+            text,
+            "\n### {}\n\n| column | type | may be absent |\n|---|---|---|\n",
+            table.as_str()
+        )
+        .expect("a string takes any text");
+        for column in table.columns() {
+            let absent = if column.nullable { "yes" } else { "no" };
+            writeln!(text, "| {} | {} | {absent} |", column.name, sql_type(column.kind))
+                .expect("a string takes any text");
+        }
+    }
+    text
+}
+
+fn sql_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bool => "BOOLEAN",
+        Kind::I32 => "INTEGER",
+        Kind::I64 => "BIGINT",
+        Kind::Ts => "TIMESTAMPTZ",
+        Kind::Str => "VARCHAR",
+        Kind::Bytes => "BLOB",
+        Kind::StrList => "VARCHAR[]",
+        Kind::MaskList => "STRUCT(entity VARCHAR, \"count\" BIGINT)[]",
+    }
+}
+
+const README: &str = include_str!("README-AUDITOR.md");
