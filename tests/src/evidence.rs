@@ -84,7 +84,7 @@ impl<'a> Evidence<'a> {
     /// If it fails.
     pub fn duckdb(&self, sql: &str) -> Result<Rows> {
         let mut duckdb = Command::new(paths::duckdb());
-        duckdb.args(["-json", "-c", &self.views()?, "-c", sql]);
+        duckdb.args(["-init", "/dev/null", "-json", "-c", &self.views()?, "-c", sql]);
         rows(&run(&mut duckdb, 60)?.ok().with_context(|| sql.to_owned())?)
     }
 
@@ -94,7 +94,7 @@ impl<'a> Evidence<'a> {
     /// If it fails.
     pub fn duckdb_table(&self, sql: &str) -> Result<String> {
         let mut duckdb = Command::new(paths::duckdb());
-        duckdb.args(["-box", "-c", &self.views()?, "-c", sql]);
+        duckdb.args(["-init", "/dev/null", "-box", "-c", &self.views()?, "-c", sql]);
         run(&mut duckdb, 60)?.ok().with_context(|| sql.to_owned())
     }
 
