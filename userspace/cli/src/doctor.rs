@@ -31,11 +31,14 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Ok(_) => bail!("the daemon's answer is not about its checks"),
         Err(unreachable) => {
             let mut checks = probe(&args.daemon)?;
-            checks.insert(0, Check {
-                name: "daemon".into(),
-                verdict: Verdict::Warn,
-                detail: format!("{unreachable:#}"),
-            });
+            checks.insert(
+                0,
+                Check {
+                    name: "daemon".into(),
+                    verdict: Verdict::Warn,
+                    detail: format!("{unreachable:#}"),
+                },
+            );
             checks
         }
     };
@@ -51,9 +54,10 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
 fn probe(daemon: &Path) -> Result<Vec<Check>> {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(daemon)));
     let daemon = beside.filter(|path| path.exists()).unwrap_or_else(|| daemon.to_owned());
-    let output = Command::new(&daemon).arg("--probe").output().with_context(|| {
-        format!("{} can't be run; name it with --daemon", daemon.display())
-    })?;
+    let output = Command::new(&daemon)
+        .arg("--probe")
+        .output()
+        .with_context(|| format!("{} can't be run; name it with --daemon", daemon.display()))?;
     serde_json::from_slice(&output.stdout).with_context(|| {
         format!("{} --probe: {}", daemon.display(), String::from_utf8_lossy(&output.stderr))
     })
@@ -61,7 +65,7 @@ fn probe(daemon: &Path) -> Result<Vec<Check>> {
 
 fn table(checks: &[Check]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     for Check { name, verdict, detail } in checks {
         let word = match verdict {
             Verdict::Ok => "ok",

@@ -63,7 +63,8 @@ fn test(dir: &Path) -> Result<ExitCode> {
 }
 
 fn compile(dir: &Path) -> Result<PolicySet> {
-    let source = PolicySource::from_files(files(dir)?).with_context(|| dir.display().to_string())?;
+    let source =
+        PolicySource::from_files(files(dir)?).with_context(|| dir.display().to_string())?;
     PolicySet::compile(&source).with_context(|| dir.display().to_string())
 }
 

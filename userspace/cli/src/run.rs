@@ -44,7 +44,6 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
 
 /// Moves this process into a cgroup (`cgroup.procs`, "0" is the writer: cgroups(7)).
 fn join(cgroup: &Path) -> Result<()> {
-    fs::write(cgroup.join("cgroup.procs"), "0").with_context(|| {
-        format!("can't join {}; `vestibule run` needs root", cgroup.display())
-    })
+    fs::write(cgroup.join("cgroup.procs"), "0")
+        .with_context(|| format!("can't join {}; `vestibule run` needs root", cgroup.display()))
 }

@@ -50,7 +50,7 @@ fn table(status: &Status) -> Table {
         pin_dir,
     } = status;
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     table.add_row(["daemon", &format!("{version}, pid {pid}, up {uptime_s} s")]);
     table.add_row(["node", node]);
     table.add_row(["sessions", &format!("{sessions_open} open, {sessions_total} since start")]);

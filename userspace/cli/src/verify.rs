@@ -30,8 +30,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let Args { archive, journal, key, output } = args;
-    let options =
-        Options { archive: archive.clone(), journal: journal.clone(), key: key.clone() };
+    let options = Options { archive: archive.clone(), journal: journal.clone(), key: key.clone() };
     let report = verify::verify(&options)?;
     match output {
         Output::Json => println!("{}", serde_json::to_string(&report)?),

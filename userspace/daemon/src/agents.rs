@@ -24,14 +24,11 @@ impl Agents {
         let mut random = [0; 6];
         getrandom::fill(&mut random).context("no random numbers")?;
         let instance: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let parent = self.kernel.nearest_enrolled(tgid).context("the caller's cgroup is unknown")?;
+        let parent =
+            self.kernel.nearest_enrolled(tgid).context("the caller's cgroup is unknown")?;
         let enrolled = self.kernel.enroll(agent, &instance, parent)?;
-        let added = self.enrollments.add(
-            enrolled.cgroup,
-            agent.clone(),
-            instance.as_str().into(),
-            parent,
-        );
+        let added =
+            self.enrollments.add(enrolled.cgroup, agent.clone(), instance.as_str().into(), parent);
         let enrollment = match added {
             Ok(enrollment) => enrollment,
             Err(full) => {

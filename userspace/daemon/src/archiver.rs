@@ -27,7 +27,11 @@ pub(crate) struct Archiver {
 
 impl Archiver {
     /// Opens the archive and starts its thread.
-    pub(crate) fn start(config: &Config, recorder: Recorder, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) fn start(
+        config: &Config,
+        recorder: Recorder,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let dir = config.archive_dir();
         let archive = Archive::open(&dir, &config.node())
             .with_context(|| format!("archive in {}", dir.display()))?;
@@ -35,10 +39,9 @@ impl Archiver {
         let journal_dir = config.journal_dir();
         let (requests, waiting) = mpsc::sync_channel::<mpsc::Sender<Result<Sealed>>>(WAITING_MAX);
         let work = move || {
-            if let Err(error) = rustix::process::setpriority_process(
-                Some(rustix::thread::gettid()),
-                NICENESS,
-            ) {
+            if let Err(error) =
+                rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
+            {
                 warn!(%error, "the archiver keeps its priority");
             }
             for reply in waiting {

@@ -230,10 +230,7 @@ mod tests {
             ("[proxy]\nworker = 3", "unknown field `worker`"),
             ("[proxy]\nworkers = 65", "proxy.workers"),
             ("[kernel]\nslice = '../x'", "kernel.slice"),
-            (
-                "[[target]]\nname='a'\naddress='x:1'\nprotocol='postgresql'",
-                "`x:1` is no address",
-            ),
+            ("[[target]]\nname='a'\naddress='x:1'\nprotocol='postgresql'", "`x:1` is no address"),
             ("[[target]]\nname='a'\naddress='*:1'\nprotocol='mysql'", "unknown variant `mysql`"),
         ] {
             let error = format!("{:#}", load(text).unwrap_err());

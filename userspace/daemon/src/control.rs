@@ -81,7 +81,9 @@ async fn client<A: Answer + Send + Sync + 'static>(
     tokio::time::timeout(REQUEST_PATIENCE, read.read_line(&mut line)).await??;
     let response = match serde_json::from_str::<Request>(&line) {
         Ok(request) => tokio::task::spawn_blocking(move || answer.answer(&request, tgid)).await?,
-        Err(error) => Response::Failed { reason: format!("the request is not understood: {error}") },
+        Err(error) => {
+            Response::Failed { reason: format!("the request is not understood: {error}") }
+        }
     };
     let mut bytes = serde_json::to_vec(&response)?;
     bytes.push(b'\n');

@@ -58,7 +58,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "--check, --probe and --config-schema answer on the terminal")]
+#[expect(
+    clippy::print_stdout,
+    reason = "--check, --probe and --config-schema answer on the terminal"
+)]
 fn run(cli: &Cli) -> Result<()> {
     let Cli { config: path, check, probe, disarm, config_schema } = cli;
     if *config_schema {
