@@ -149,6 +149,11 @@ impl ColumnPattern {
         self.matches(&name.table, &name.column)
     }
 
+    /// Its parts: schema (where given), table and column, each with `*` for any run of characters.
+    pub fn parts(&self) -> (Option<&str>, &str, &str) {
+        (self.schema.as_deref(), &self.table, &self.column)
+    }
+
     /// Parses a pattern; the error is the pattern itself.
     fn parse(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('.').collect();

@@ -3,6 +3,7 @@
 //! One pass, no allocation. Letters outside ASCII and digits of other scripts are not read; names
 //! and addresses have no recognizer, only column patterns.
 
+mod digits;
 mod number;
 mod word;
 
@@ -43,71 +44,94 @@ impl Kinds {
     /// What a column's name suggests it holds; enables the weak forms (bare nine digits, …).
     pub fn hinted_by(name: &[u8]) -> Self {
         let has = |word: &[u8]| name.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
-        let words: [(&[u8], RecognizerKind); 11] = [
+        let words: [(&[u8], RecognizerKind); 13] = [
             (b"ssn", RecognizerKind::UsSsn),
             (b"social", RecognizerKind::UsSsn),
-            (b"tax", RecognizerKind::UsSsn),
+            (b"taxid", RecognizerKind::UsSsn),
+            (b"tax_id", RecognizerKind::UsSsn),
+            (b"taxpayer", RecognizerKind::UsSsn),
             (b"card", RecognizerKind::CardNumber),
             (b"iban", RecognizerKind::Iban),
             (b"routing", RecognizerKind::UsAba),
-            (b"aba", RecognizerKind::UsAba),
+            (b"aba_", RecognizerKind::UsAba),
             (b"mail", RecognizerKind::Email),
             (b"phone", RecognizerKind::Phone),
             (b"mobile", RecognizerKind::Phone),
             (b"fax", RecognizerKind::Phone),
         ];
         let found = words.iter().filter(|(word, _)| has(word));
-        found.fold(Self::default(), |set, (_, kind)| set.with(*kind))
+        let set = found.fold(Self::default(), |set, (_, kind)| set.with(*kind));
+        let aba = name.eq_ignore_ascii_case(b"aba")
+            || name.last_chunk().is_some_and(|end: &[u8; 4]| end.eq_ignore_ascii_case(b"_aba"));
+        if aba { set.with(RecognizerKind::UsAba) } else { set }
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The set as bits, for [`Kinds::from_bits`].
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of these bits; unknown ones are dropped.
+    pub(super) fn from_bits(bits: u8) -> Self {
+        Self(bits & 0x3f)
     }
 }
 
 /// Yields the values of `kinds` in `text`, in order and without overlap; `hint` enables weak forms.
 pub fn find(text: &[u8], kinds: Kinds, hint: Kinds) -> Findings<'_> {
-    let mut findings = Findings { text, kinds, hint, end: 0, number: None, email: None };
-    findings.number = if may_hold_number(text) { findings.next_number(0) } else { None };
-    findings.email =
-        if kinds.has(RecognizerKind::Email) { word::next_email(text, 0) } else { None };
-    findings
+    Findings { text, scan: Scan::new(kinds, hint) }
 }
 
 /// The iterator of [`find`].
 #[derive(Clone, Debug)]
 pub struct Findings<'t> {
     text: &'t [u8],
-    kinds: Kinds,
-    hint: Kinds,
-    end: usize,
-    number: Option<Finding>,
-    email: Option<Range<usize>>,
-}
-
-impl Findings<'_> {
-    fn next_number(&self, from: usize) -> Option<Finding> {
-        number::next(self.text, from, self.kinds, self.hint)
-    }
-
-    fn advance(&mut self) -> Option<Finding> {
-        let email_first = match (&self.number, &self.email) {
-            (Some(number), Some(email)) => email.start <= number.range.start,
-            (number, _) => number.is_none(),
-        };
-        if email_first {
-            let range = self.email.take()?;
-            self.email = word::next_email(self.text, range.end);
-            return Some(Finding { range, kind: RecognizerKind::Email });
-        }
-        let found = self.number.take()?;
-        self.number = self.next_number(found.range.end);
-        Some(found)
-    }
+    scan: Scan,
 }
 
 impl Iterator for Findings<'_> {
     type Item = Finding;
 
     fn next(&mut self) -> Option<Finding> {
+        self.scan.next(self.text)
+    }
+}
+
+/// A search's place in a text it does not hold, so that what was found may be overwritten.
+#[derive(Clone, Debug)]
+pub(super) struct Scan {
+    kinds: Kinds,
+    hint: Kinds,
+    started: bool,
+    end: usize,
+    number: Option<Finding>,
+    email: Option<Range<usize>>,
+}
+
+impl Scan {
+    pub(super) fn new(kinds: Kinds, hint: Kinds) -> Self {
+        Self { kinds, hint, started: false, end: 0, number: None, email: None }
+    }
+
+    /// The next value in `text`, which is the same at every call but for what was found before.
+    pub(super) fn next(&mut self, text: &[u8]) -> Option<Finding> {
+        if !self.started {
+            self.start(text);
+        }
         loop {
-            let mut found = self.advance()?;
+            let mut found = self.advance(text)?;
             found.range.start = found.range.start.max(self.end);
             if !found.range.is_empty() {
                 self.end = found.range.end;
@@ -115,21 +139,40 @@ impl Iterator for Findings<'_> {
             }
         }
     }
+
+    fn start(&mut self, text: &[u8]) {
+        self.started = true;
+        if text.len() < SHORTEST {
+            return;
+        }
+        let short = text.len() <= digits::BLOCK;
+        let (digit, sign) = if short { digits::contains(text) } else { (true, true) };
+        if digit {
+            self.number = number::next(text, 0, self.kinds, self.hint);
+        }
+        if sign && self.kinds.has(RecognizerKind::Email) {
+            self.email = word::next_email(text, 0);
+        }
+    }
+
+    fn advance(&mut self, text: &[u8]) -> Option<Finding> {
+        let email_first = match (&self.number, &self.email) {
+            (Some(number), Some(email)) => email.start <= number.range.start,
+            (number, _) => number.is_none(),
+        };
+        if email_first {
+            let range = self.email.take()?;
+            self.email = word::next_email(text, range.end);
+            return Some(Finding { range, kind: RecognizerKind::Email });
+        }
+        let found = self.number.take()?;
+        self.number = number::next(text, found.range.end, self.kinds, self.hint);
+        Some(found)
+    }
 }
 
-/// Whether seven digits stand within two neighbouring blocks of 32 bytes: every number recognized
-/// has at least that many (an IBAN of Malta has the fewest), none longer than 34 characters.
-fn may_hold_number(text: &[u8]) -> bool {
-    let mut before = 0;
-    for block in text.chunks(32) {
-        let digits: u8 = block.iter().map(|b| u8::from(b.wrapping_sub(b'0') < 10)).sum();
-        if before + digits >= 7 {
-            return true;
-        }
-        before = digits;
-    }
-    false
-}
+/// The shortest value of any kind: `a@b.co`.
+const SHORTEST: usize = 6;
 
 #[cfg(test)]
 mod tests {

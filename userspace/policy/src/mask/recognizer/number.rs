@@ -1,93 +1,91 @@
 //! Values that start at, or shortly before, a run of digits.
 
+use std::ops::Range;
+
+use super::digits::{self, BLOCK};
 use super::word::iban;
 use super::{Finding, Kinds, RecognizerKind};
 
-/// The first value at or after `from`.
+/// The first value whose first digits stand at or after `from`.
 pub(super) fn next(text: &[u8], from: usize, kinds: Kinds, hint: Kinds) -> Option<Finding> {
-    let mut at = from;
-    while let Some(start) = next_digit(text, at) {
-        let run = digits(text, start);
-        if let Some(found) = at_run(text, start, run, kinds, hint) {
-            return Some(found);
+    let mut base = from;
+    while let Some(block) = text.get(base..).filter(|rest| !rest.is_empty()) {
+        let mut mask = digits::mask(block.get(..BLOCK).unwrap_or(block));
+        base += BLOCK;
+        while mask != 0 {
+            let skip = mask.trailing_zeros() as usize;
+            let start = base - BLOCK + skip;
+            let mut run = (mask >> skip).trailing_ones() as usize;
+            if skip + run == BLOCK {
+                mask = 0;
+                run += text.iter().skip(base).take_while(|b| b.is_ascii_digit()).count();
+                base = start + run;
+            } else {
+                mask &= u64::MAX << (skip + run);
+            }
+            if let Some(found) = at_run(text, start, run, kinds, hint) {
+                return Some(found);
+            }
         }
-        at = start + run;
     }
     None
 }
 
-fn next_digit(text: &[u8], mut from: usize) -> Option<usize> {
-    loop {
-        let block = text.get(from..)?;
-        if block.is_empty() {
-            return None;
-        }
-        let block = block.get(..32).unwrap_or(block);
-        let any = block.iter().fold(0u8, |n, b| n | u8::from(b.wrapping_sub(b'0') < 10));
-        if any != 0 {
-            return block.iter().position(u8::is_ascii_digit).map(|at| from + at);
-        }
-        from += block.len();
-    }
-}
-
-/// Length of the run of digits at `from`.
-fn digits(text: &[u8], from: usize) -> usize {
-    text.iter().skip(from).take_while(|b| b.is_ascii_digit()).count()
+/// Length of the run of digits at `from`; 20 stands for anything longer than a number recognized.
+fn run_at(text: &[u8], from: usize) -> usize {
+    text.iter().skip(from).take(20).take_while(|b| b.is_ascii_digit()).count()
 }
 
 fn before(text: &[u8], at: usize, back: usize) -> u8 {
     at.checked_sub(back).and_then(|i| text.get(i)).copied().unwrap_or(0)
 }
 
+/// A value whose first digits are the run of `run` at `start`; most runs are turned away by their
+/// length and the byte before them.
 fn at_run(text: &[u8], start: usize, run: usize, kinds: Kinds, hint: Kinds) -> Option<Finding> {
-    use RecognizerKind::{CardNumber, Iban, Phone, UsAba, UsSsn};
-    let found = |start: usize, end: usize, kind| Some(Finding { range: start..end, kind });
-    if kinds.has(Iban)
-        && before(text, start, 1).is_ascii_alphabetic()
-        && let Some(end) = iban(text, start)
-    {
-        return found(start - 2, end, Iban);
-    }
-    if kinds.has(Phone)
-        && let Some((from, end)) = e164(text, start)
-    {
-        return found(from, end, Phone);
-    }
-    if run == 3 {
-        if kinds.has(UsSsn)
-            && let Some(end) = ssn_grouped(text, start)
-        {
-            return found(start, end, UsSsn);
+    use RecognizerKind::{CardNumber, Iban, Phone, UsSsn};
+    let found = |(start, end): (usize, usize), kind| Some(Finding { range: start..end, kind });
+    let last = before(text, start, 1);
+    if run >= 2 && last.is_ascii_alphabetic() && kinds.has(Iban) {
+        if let Some(end) = iban(text, start) {
+            return found((start - 2, end), Iban);
         }
-        if kinds.has(Phone)
-            && let Some((from, end)) = nanp(text, start, hint.has(Phone))
-        {
-            return found(from, end, Phone);
-        }
-        return None;
-    }
-    if run == 4
-        && kinds.has(CardNumber)
-        && let Some(end) = card_grouped(text, start, hint.has(CardNumber))
+    } else if last == b'+'
+        && kinds.has(Phone)
+        && let Some(range) = e164(text, start)
     {
-        return found(start, end, CardNumber);
+        return found(range, Phone);
     }
-    let end = start + run;
-    if run < 9 || run > 19 || !stands_alone(text, start, end) {
-        return None;
-    }
-    let value = text.get(start..end)?;
-    let hinted = |kind| kinds.has(kind) && hint.has(kind);
     match run {
-        9 if hinted(UsSsn) && ssn_valid(value) => found(start, end, UsSsn),
-        9 if hinted(UsAba) && aba_valid(value) => found(start, end, UsAba),
-        10 if hinted(Phone) && nanp_valid(value) => found(start, end, Phone),
-        13..=19 if kinds.has(CardNumber) && card_valid(value, hint.has(CardNumber)) => {
-            found(start, end, CardNumber)
+        3 => {
+            if kinds.has(UsSsn)
+                && let Some(end) = ssn_grouped(text, start)
+            {
+                return found((start, end), UsSsn);
+            }
+            let phone = if kinds.has(Phone) { nanp(text, start, hint.has(Phone)) } else { None };
+            phone.and_then(|range| found(range, Phone))
         }
+        4 if kinds.has(CardNumber) => card_grouped(text, start, hint.has(CardNumber))
+            .and_then(|end| found((start, end), CardNumber)),
+        9..=19 => bare(text, start..start + run, kinds, hint),
         _ => None,
     }
+}
+
+/// A value that is one run of digits.
+fn bare(text: &[u8], range: Range<usize>, kinds: Kinds, hint: Kinds) -> Option<Finding> {
+    use RecognizerKind::{CardNumber, Phone, UsAba, UsSsn};
+    let value = text.get(range.clone())?;
+    let hinted = |kind| kinds.has(kind) && hint.has(kind);
+    let kind = match value.len() {
+        9 if hinted(UsSsn) && ssn_valid(value) => UsSsn,
+        9 if hinted(UsAba) && aba_valid(value) => UsAba,
+        10 if hinted(Phone) && nanp_valid(value) => Phone,
+        13..=19 if kinds.has(CardNumber) && card_valid(value, hint.has(CardNumber)) => CardNumber,
+        _ => return None,
+    };
+    stands_alone(text, range.start, range.end).then_some(Finding { range, kind })
 }
 
 /// Whether a bare run is no part of a longer word, a hexadecimal string or a decimal fraction. A
@@ -105,7 +103,7 @@ fn ssn_grouped(text: &[u8], start: usize) -> Option<usize> {
     let [a, b, c, s, d, e, t, f, g, h, i] = *value;
     let whole = [a, b, c, d, e, f, g, h, i];
     let ok =
-        s == t && (s == b'-' || s == b' ') && ssn_valid(&whole) && digits(text, start + 7) == 4;
+        s == t && (s == b'-' || s == b' ') && ssn_valid(&whole) && run_at(text, start + 7) == 4;
     ok.then_some(start + 11)
 }
 
@@ -134,7 +132,7 @@ fn card_grouped(text: &[u8], start: usize, hinted: bool) -> Option<usize> {
     let mut number = [0u8; 19];
     let (mut len, mut at, mut best) = (0, start, None);
     loop {
-        let run = digits(text, at);
+        let run = run_at(text, at);
         if run == 0 || len + run > 19 {
             return best;
         }
@@ -188,7 +186,7 @@ fn e164(text: &[u8], start: usize) -> Option<(usize, usize)> {
     }
     let (mut at, mut count, mut end) = (start, 0, start);
     loop {
-        let run = digits(text, at);
+        let run = run_at(text, at);
         if run == 0 || count + run > 15 {
             break;
         }
@@ -228,4 +226,31 @@ fn nanp(text: &[u8], start: usize, hinted: bool) -> Option<(usize, usize)> {
 fn nanp_valid(value: &[u8]) -> bool {
     let high = |at: usize| value.get(at).is_some_and(|b| *b >= b'2');
     value.iter().all(u8::is_ascii_digit) && high(0) && high(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The blocks lose no run: as a walk byte by byte finds.
+        #[test]
+        fn blocks_are_a_walk(text in "([0-9]{1,5}|[0-9]{60,70}|[-a-z +.]{0,9}|4111111111111111|078-05-1120){0,40}", from in 0usize..9) {
+            let kinds = (0..6u8).fold(Kinds::default(), |k, at| Kinds(k.0 | 1 << at));
+            let text = text.as_bytes();
+            let mut at = from;
+            let want = loop {
+                let Some(skip) = text.iter().skip(at).position(u8::is_ascii_digit) else { break None };
+                let start = at + skip;
+                let run = text.iter().skip(start).take_while(|b| b.is_ascii_digit()).count();
+                if let Some(found) = at_run(text, start, run, kinds, kinds) {
+                    break Some(found);
+                }
+                at = start + run;
+            };
+            prop_assert_eq!(next(text, from, kinds, kinds), want);
+        }
+    }
 }
