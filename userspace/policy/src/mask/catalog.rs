@@ -1,31 +1,40 @@
 //! Which columns of one database hold which class, from one read-only query's rows.
+//!
+//! A view's definition is not read here: [`Catalog::resolve_views`] takes what an analysis of it
+//! found. Until then, and where the analysis does not know, every column of a view that reads
+//! classified columns has all their classes. A function a view calls is not looked into.
 
-use std::collections::HashMap;
+mod query;
 
-use types::command::TableName;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use types::command::{Output, TableName};
 use types::redact::DataClass;
 
 use crate::classification::Classification;
 
-/// Returns the probe's SQL. Every name and operator is qualified, so no `search_path` can shadow it.
-/// It asks for all user relations; the patterns are applied by [`Catalog::from_rows`].
-pub fn catalog_query(_classification: &Classification) -> String {
-    QUERY.to_owned()
-}
+pub use query::catalog_query;
 
 /// The columns of one database, and their classes.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     known: bool,
-    relations: HashMap<u32, Relation>,
+    relations: BTreeMap<u32, Relation>,
     by_name: HashMap<String, Vec<u32>>,
 }
 
 /// A table, view or the like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Relation {
-    pub(super) table: TableName,
+    pub(super) table: Option<TableName>,
+    /// In the order of their attribute numbers.
     pub(super) columns: Vec<CatalogColumn>,
+    /// What it inherits from or to.
+    kin: Vec<u32>,
+    /// What it reads, if it is a view.
+    bases: Vec<u32>,
+    definition: Option<String>,
+    outputs: Option<Vec<Output>>,
 }
 
 /// A column of a relation.
@@ -54,7 +63,7 @@ impl Catalog {
         Self::default()
     }
 
-    /// Reads the rows of [`catalog_query`].
+    /// Reads the rows of [`catalog_query`]; call [`Catalog::resolve_views`] next.
     ///
     /// # Errors
     ///
@@ -64,12 +73,35 @@ impl Catalog {
         rows: &[Vec<Option<String>>],
     ) -> Result<Self, CatalogError> {
         let mut catalog = Self { known: true, ..Self::default() };
-        let mut edges = Vec::new();
         for (row, cells) in rows.iter().enumerate() {
-            catalog.add(classification, cells, &mut edges).ok_or(CatalogError::Row { row })?;
+            catalog.add(cells).ok_or(CatalogError::Row { row })?;
         }
-        catalog.derive(&edges);
+        // Edges to relations that are not listed lead to nothing classified.
+        catalog.relations.retain(|_, relation| relation.table.is_some());
+        for (oid, relation) in &mut catalog.relations {
+            relation.columns.sort_unstable_by_key(|c| c.attnum);
+            let name = relation.table.as_ref().map_or("", |t| &*t.name);
+            catalog.by_name.entry(name.to_owned()).or_default().push(*oid);
+        }
+        catalog.derive(classification);
         Ok(catalog)
+    }
+
+    /// Gives each view's columns the classes of what flows into them: `outputs_of` is handed a
+    /// view's definition, as `pg_get_viewdef` prints it in the probing session, and returns its
+    /// output columns (`None`: not known, so all of the view's columns keep all classes it reads).
+    pub fn resolve_views(
+        &mut self,
+        classification: &Classification,
+        mut outputs_of: impl FnMut(&str) -> Option<Vec<Output>>,
+    ) {
+        for relation in self.relations.values_mut() {
+            if let Some(definition) = relation.definition.take() {
+                let outputs = outputs_of(&definition);
+                relation.outputs = outputs.filter(|o| o.len() == relation.columns.len());
+            }
+        }
+        self.derive(classification);
     }
 
     /// Whether the probe succeeded.
@@ -84,80 +116,132 @@ impl Catalog {
     /// The relations a name may mean; a schema that is not given counts as any.
     pub(super) fn named<'a>(&'a self, table: &'a TableName) -> impl Iterator<Item = &'a Relation> {
         let oids = self.by_name.get(&*table.name).map_or(&[][..], Vec::as_slice);
-        oids.iter()
-            .filter_map(|oid| self.relations.get(oid))
-            .filter(|r| table.schema.is_none() || r.table.schema == table.schema)
+        let relations = oids.iter().filter_map(|oid| self.relations.get(oid));
+        relations.filter(|r| {
+            table.schema.is_none() || r.table.as_ref().is_some_and(|t| t.schema == table.schema)
+        })
     }
 
-    fn add(
-        &mut self,
-        classification: &Classification,
-        cells: &[Option<String>],
-        edges: &mut Vec<Edge>,
-    ) -> Option<()> {
-        let [kind, oid, schema, name, attnum, column, other, _] = cells else { return None };
-        let oid: u32 = oid.as_deref()?.parse().ok()?;
-        let attnum: i16 = attnum.as_deref()?.parse().ok()?;
-        let other: u32 = other.as_deref()?.parse().ok()?;
-        if kind.as_deref() != Some("c") {
-            let view = kind.as_deref()? == "d";
-            edges.push(Edge { oid, base: other, attnum, view });
-            return Some(());
+    /// The classes of `column` (`*`: of all) in the relations `table` may mean. A column that is
+    /// not listed has all of its relation's. A relation that is not listed held nothing classified
+    /// when the probe ran, so its whole row is clean; a column of it has those of the patterns.
+    pub(super) fn classes_named<'a>(
+        &'a self,
+        classification: &'a Classification,
+        table: &'a TableName,
+        column: &'a str,
+    ) -> Vec<&'a DataClass> {
+        let mut known = self.named(table).peekable();
+        if known.peek().is_none() {
+            if self.known && column == "*" {
+                return Vec::new();
+            }
+            return classification.classes_of(table, column).map(|c| &c.name).collect();
         }
-        let relation = self.relations.entry(oid).or_insert_with(|| {
-            let name = name.as_deref().unwrap_or_default();
-            self.by_name.entry(name.to_owned()).or_default().push(oid);
-            let table = TableName { schema: schema.as_deref().map(Into::into), name: name.into() };
-            Relation { table, columns: Vec::new() }
-        });
-        let name = column.clone()?;
-        let classes = classification.classes_of(&relation.table, &name);
-        let classes = classes.map(|c| c.name.clone()).collect();
-        relation.columns.push(CatalogColumn { attnum, name, type_oid: other, classes });
+        let mut classes = Vec::new();
+        for relation in known {
+            let every = column == "*" || !relation.columns.iter().any(|c| c.name == column);
+            let meant = relation.columns.iter().filter(|c| every || c.name == column);
+            classes.extend(meant.flat_map(|c| &c.classes));
+        }
+        classes
+    }
+
+    fn add(&mut self, cells: &[Option<String>]) -> Option<()> {
+        let [kind, oid, schema, name, attnum, column, other, definition] = cells else {
+            return None;
+        };
+        let number = |cell: &Option<String>| cell.as_deref()?.parse::<u32>().ok();
+        let relation = self.relations.entry(number(oid)?).or_default();
+        match kind.as_deref()? {
+            "c" => {
+                let table = TableName {
+                    schema: Some(schema.as_deref()?.into()),
+                    name: name.as_deref()?.into(),
+                };
+                relation.table.get_or_insert(table);
+                relation.columns.push(CatalogColumn {
+                    attnum: attnum.as_deref()?.parse().ok()?,
+                    name: column.clone()?,
+                    type_oid: number(other)?,
+                    classes: Vec::new(),
+                });
+            }
+            "d" => relation.bases.push(number(other)?),
+            "i" => relation.kin.push(number(other)?),
+            "v" => relation.definition.clone_from(definition),
+            _ => return None,
+        }
         Some(())
     }
 
-    /// Carries classes from base columns to views and children, until nothing changes. Classes are
-    /// only added, so it ends; 64 levels of views are more than the server's own stack likes.
-    fn derive(&mut self, edges: &[Edge]) {
-        let mut by_target: HashMap<u32, Vec<&Edge>> = HashMap::new();
-        for edge in edges {
-            by_target.entry(edge.oid).or_default().push(edge);
+    /// Gives every column the classes its name has by the patterns, and carries them to views and
+    /// kin until nothing changes. Classes are only added, so it ends; a view is made after what it
+    /// reads and mostly has the higher OID, so one or two rounds do. Where [`ROUNDS_MAX`] do not,
+    /// whatever takes from another relation has all classes.
+    fn derive(&mut self, classification: &Classification) {
+        for relation in self.relations.values_mut() {
+            let Some(table) = &relation.table else { continue };
+            for column in &mut relation.columns {
+                let classes = classification.classes_of(table, &column.name);
+                column.classes = classes.map(|c| c.name.clone()).collect();
+            }
         }
-        for _ in 0..64 {
+        let derived: Vec<u32> = self
+            .relations
+            .iter()
+            .filter(|(_, r)| !r.bases.is_empty() || !r.kin.is_empty())
+            .map(|(oid, _)| *oid)
+            .collect();
+        for _ in 0..ROUNDS_MAX {
             let mut changed = false;
-            for (oid, edges) in &by_target {
-                changed |= self.derive_one(*oid, edges);
+            for oid in &derived {
+                let gained = self.gained(classification, *oid);
+                changed |= self.give(*oid, gained);
             }
             if !changed {
                 return;
             }
         }
+        let all: Vec<DataClass> = classification.classes.iter().map(|c| c.name.clone()).collect();
+        for oid in derived {
+            let columns = self.relations.get(&oid).map_or(0, |r| r.columns.len());
+            self.give(oid, vec![all.clone(); columns]);
+        }
     }
 
-    fn derive_one(&mut self, oid: u32, edges: &[&Edge]) -> bool {
-        let mut named: HashMap<String, Vec<DataClass>> = HashMap::new();
-        let mut all: Vec<DataClass> = Vec::new();
-        for edge in edges {
-            let Some(base) = self.relations.get(&edge.base) else { continue };
-            for column in &base.columns {
-                if edge.attnum == 0 || edge.attnum == column.attnum {
-                    named
-                        .entry(column.name.clone())
-                        .or_default()
-                        .extend(column.classes.iter().cloned());
-                    if edge.view {
-                        all.extend(column.classes.iter().cloned());
-                    }
-                }
-            }
-        }
-        let mut changed = false;
+    /// What each column of a relation takes from others.
+    fn gained(&self, classification: &Classification, oid: u32) -> Vec<Vec<DataClass>> {
+        let Some(relation) = self.relations.get(&oid) else { return Vec::new() };
+        let bases = relation.bases.iter().filter_map(|base| self.relations.get(base));
+        let all: BTreeSet<&DataClass> =
+            bases.flat_map(|b| &b.columns).flat_map(|c| &c.classes).collect();
+        let kin: Vec<&Relation> =
+            relation.kin.iter().filter_map(|kin| self.relations.get(kin)).collect();
+        let columns = relation.columns.iter().enumerate().map(|(at, column)| {
+            let mut classes = match relation.outputs.as_ref().and_then(|o| o.get(at)) {
+                Some(Output::Columns(from)) => from
+                    .iter()
+                    .flat_map(|c| self.classes_named(classification, &c.table, &c.column))
+                    .collect(),
+                _ => all.iter().copied().collect::<Vec<_>>(),
+            };
+            let alike = kin.iter().flat_map(|r| &r.columns).filter(|c| c.name == column.name);
+            classes.extend(alike.flat_map(|c| &c.classes));
+            classes.sort_unstable();
+            classes.dedup();
+            classes.into_iter().cloned().collect()
+        });
+        columns.collect()
+    }
+
+    fn give(&mut self, oid: u32, gained: Vec<Vec<DataClass>>) -> bool {
         let Some(relation) = self.relations.get_mut(&oid) else { return false };
-        for column in &mut relation.columns {
-            for class in named.get(&column.name).unwrap_or(&all) {
-                if !column.classes.contains(class) {
-                    column.classes.push(class.clone());
+        let mut changed = false;
+        for (column, classes) in relation.columns.iter_mut().zip(gained) {
+            for class in classes {
+                if !column.classes.contains(&class) {
+                    column.classes.push(class);
                     changed = true;
                 }
             }
@@ -166,33 +250,5 @@ impl Catalog {
     }
 }
 
-/// `oid` takes from column `attnum` of `base` (0: from all).
-struct Edge {
-    oid: u32,
-    base: u32,
-    attnum: i16,
-    view: bool,
-}
-
-const QUERY: &str = "\
-SELECT 'c'::pg_catalog.text, c.oid::pg_catalog.text, n.nspname::pg_catalog.text, \
-c.relname::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::pg_catalog.text, \
-a.atttypid::pg_catalog.text, c.relkind::pg_catalog.text \
-FROM pg_catalog.pg_class c \
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
-JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid \
-WHERE a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped \
-AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r','v','m','p','f']::pg_catalog.\"char\"[]) \
-AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog','information_schema']::pg_catalog.name[]) \
-UNION ALL \
-SELECT DISTINCT 'd', r.ev_class::pg_catalog.text, NULL, NULL, d.refobjsubid::pg_catalog.text, NULL, \
-d.refobjid::pg_catalog.text, NULL \
-FROM pg_catalog.pg_rewrite r \
-JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) r.oid \
-WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
-AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
-AND d.refobjid OPERATOR(pg_catalog.<>) r.ev_class \
-AND d.refobjid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
-UNION ALL \
-SELECT 'i', i.inhrelid::pg_catalog.text, NULL, NULL, '0', NULL, i.inhparent::pg_catalog.text, NULL \
-FROM pg_catalog.pg_inherits i";
+/// Rounds of carrying classes on: chains of views in the wrong order of OIDs take one each.
+const ROUNDS_MAX: usize = 64;

@@ -9,15 +9,18 @@ use types::secret::Secret;
 
 use super::RecognizerKind;
 use super::catalog::Catalog;
-use super::recognizer::{Kinds, find};
+use super::recognizer::{Kinds, Scan, find};
 use super::redactor::SessionRedactor;
 use crate::classification::Classification;
+use crate::obligation::strictness;
 
 /// Compiled rules, shared by the sessions they hold for.
 #[derive(Debug)]
 pub struct Masks {
     pub(super) rules: Vec<Rule>,
     pub(super) kinds: Kinds,
+    /// For each kind, by its number, the first rule whose class it finds.
+    by_kind: [Option<u16>; 6],
     pub(super) classification: Classification,
     pub(super) key: Secret<[u8; 32]>,
 }
@@ -48,7 +51,14 @@ impl Masks {
             })
             .collect();
         let kinds = rules.iter().filter_map(|r| r.kind).fold(Kinds::default(), Kinds::with);
-        Arc::new(Self { rules, kinds, classification: classification.clone(), key })
+        let mut by_kind = [None; 6];
+        for (at, rule) in (0u16..).zip(&rules) {
+            let slot = rule.kind.and_then(|kind| by_kind.get_mut(kind as usize));
+            if let Some(slot) = slot {
+                slot.get_or_insert(at);
+            }
+        }
+        Arc::new(Self { rules, kinds, by_kind, classification: classification.clone(), key })
     }
 
     /// The redactor of one session on a database whose columns are `catalog`'s.
@@ -66,26 +76,41 @@ impl Masks {
         }
     }
 
-    /// Replaces recognized values in a parameter. A parameter has no column, so the weak forms
-    /// count as found where they are the whole value.
+    /// Replaces recognized values in a parameter. It has no column whose name could hint at its
+    /// class, so only the strong forms count. Where the parameter was cut and a value may stand
+    /// across the cut, the last bytes are dropped, too.
     pub fn redact_parameter(&self, parameter: &mut Parameter) {
         match &mut parameter.value {
             ParameterValue::Null => {}
-            ParameterValue::Text { text, .. } => {
-                let mut out = Vec::new();
-                if self.replace_found(text.as_bytes(), self.kinds, &mut out, |_| ()) {
-                    *text = String::from_utf8_lossy(&out).into_owned();
+            ParameterValue::Text { text, bytes } => {
+                if self.replace_cut(text.as_bytes(), *bytes) {
+                    let keep = text.len().saturating_sub(CUT_BYTES);
+                    text.truncate(text.floor_char_boundary(keep));
+                }
+                if let Cow::Owned(redacted) = self.redact_literals(text) {
+                    *text = redacted;
                 }
             }
-            ParameterValue::Binary { head, .. } => {
-                let found: Vec<_> = find(head, self.kinds, self.kinds).map(|f| f.range).collect();
-                for range in found {
-                    if let Some(piece) = head.get_mut(range) {
+            ParameterValue::Binary { head, bytes } => {
+                if self.replace_cut(head, *bytes) {
+                    head.truncate(head.len().saturating_sub(CUT_BYTES));
+                }
+                let mut scan = Scan::new(self.kinds, Kinds::default());
+                while let Some(found) = scan.next(head) {
+                    if let Some(piece) = head.get_mut(found.range) {
                         piece.fill(b'*');
                     }
                 }
             }
         }
+    }
+
+    /// Whether a value may stand across the end of `head`, which was cut from `whole` bytes.
+    fn replace_cut(&self, head: &[u8], whole: u32) -> bool {
+        let cut = usize::try_from(whole).is_ok_and(|whole| whole > head.len());
+        let tail = head.len().saturating_sub(CUT_BYTES);
+        let tail = head.get(tail..).unwrap_or_default();
+        cut && !self.kinds.is_empty() && tail.iter().any(|b| b.is_ascii_digit() || *b == b'@')
     }
 
     /// Appends `text` with recognized values replaced and returns true; false and nothing written
@@ -112,31 +137,32 @@ impl Masks {
     }
 
     pub(super) fn rule_of(&self, kind: RecognizerKind) -> Option<(u16, &Rule)> {
-        let at = self.rules.iter().position(|r| r.kind == Some(kind))?;
-        Some((u16::try_from(at).ok()?, self.rules.get(at)?))
+        let at = *self.by_kind.get(kind as usize)?.as_ref()?;
+        Some((at, self.rules.get(usize::from(at))?))
     }
 
     /// The strictest rule for any of `classes`.
     pub(super) fn strictest<'a>(
         &self,
-        classes: impl Iterator<Item = &'a DataClass>,
+        classes: impl IntoIterator<Item = &'a DataClass>,
     ) -> Option<u16> {
+        let classes = classes.into_iter();
         let rules = classes.filter_map(|class| self.rules.iter().position(|r| r.class == *class));
-        self.stricter(rules)
+        self.stricter(rules.filter_map(|at| u16::try_from(at).ok()))
     }
 
     /// The strictest rule of all.
     pub(super) fn strictest_of_all(&self) -> Option<u16> {
-        self.stricter(0..self.rules.len())
+        self.stricter((0u16..).take(self.rules.len()))
     }
 
-    fn stricter(&self, rules: impl Iterator<Item = usize>) -> Option<u16> {
-        let rank = |at: &usize| match self.rules.get(*at).map(|r| r.operator) {
-            Some(Operator::Null) => 3,
-            Some(Operator::Replace) => 2,
-            Some(Operator::Hash) => 1,
-            _ => 0,
-        };
-        rules.max_by_key(rank).and_then(|at| u16::try_from(at).ok())
+    /// The strictest of these rules.
+    pub(super) fn stricter(&self, rules: impl IntoIterator<Item = u16>) -> Option<u16> {
+        let rank = |at: &u16| self.rules.get(usize::from(*at)).map(|r| strictness(r.operator));
+        rules.into_iter().max_by_key(rank)
     }
 }
+
+/// What of a cut parameter may be the head of a value: the longest number recognized, with its
+/// separators, is shorter (an IBAN, 34 characters and a separator after each).
+const CUT_BYTES: usize = 68;

@@ -10,14 +10,22 @@
 //! | origin not known, statement reads a relation with tagged columns | `Mask`, likewise |
 //! | origin not known, catalog not known | `Mask`, strictest rule of all |
 //! | a type that cannot hold text (numbers, times, uuid, oid, bool) | `Pass` |
+//! | its name, or the name of a column it comes from, suggests a class | `Inspect`, weak forms and integers too |
 //! | anything else | `Inspect` |
 //!
-//! A view's column has the classes of a same-named column the view reads; any other column of a
-//! view that reads tagged columns has all their classes. Encoded values (base64, compressed) are
-//! not recognized in `Inspect`.
+//! Lineage by the text counts besides the server's own description, never instead of it.
+//!
+//! A view's columns have the classes of what flows into them ([`Catalog::resolve_views`]); where
+//! that is not known, all classes of what the view reads.
+//!
+//! What replaces a value is valid for its type and format; where only NULL is known to be, it is
+//! NULL: numbers, arrays that are not of a text type, enumerations, composites, types of extensions
+//! such as `citext`, binary values of types not known. Lengths (`varchar(n)`) are not kept. Encoded
+//! values (base64, compressed, JSON escapes) are not recognized in `Inspect`.
 
 mod catalog;
 mod masks;
+mod nested;
 mod operator;
 mod plan;
 pub mod recognizer;

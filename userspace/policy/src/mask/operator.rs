@@ -17,23 +17,33 @@ pub(super) enum Shape {
     Uuid,
     /// `bytea`.
     Bytes,
+    /// `xml`.
+    Xml,
+    /// An array of a text type.
+    TextArray,
+    /// An integer: holds digits only.
+    Integer,
     /// Cannot hold text.
     Plain,
-    /// Arrays, composites, domains, enumerations, ranges, …
+    /// Anything else: numbers with a fraction, other arrays, composites, enumerations, ranges,
+    /// types of extensions (`citext`), and binary values of types not known. Nothing but NULL is
+    /// known to be valid. (A domain's columns are described with its base type's OID.)
     Other,
 }
 
-/// The shape of a type, by its OID in `pg_type.dat`; 0 (not known, COPY) is text.
+/// The shape of a type, by its OID in `pg_type.dat`; 0 (not known, COPY) is text where the format is.
 pub(super) fn shape(type_oid: u32, format: Format) -> Shape {
     match type_oid {
-        0 | 19 | 25 | 142 | 705 | 1042 | 1043 | 2275 => Shape::Text,
+        0 if format == Format::Text => Shape::Text,
+        19 | 25 | 705 | 1042 | 1043 | 2275 => Shape::Text,
         114 => Shape::Json { versioned: false },
         3802 => Shape::Json { versioned: format == Format::Binary },
+        142 => Shape::Xml,
         2950 => Shape::Uuid,
         17 => Shape::Bytes,
-        16 | 20 | 21 | 23 | 26 | 700 | 701 | 790 | 1082 | 1083 | 1114 | 1184 | 1186 | 1266 => {
-            Shape::Plain
-        }
+        1003 | 1009 | 1014 | 1015 if format == Format::Text => Shape::TextArray,
+        20 | 21 | 23 => Shape::Integer,
+        16 | 18 | 26 | 700 | 701 | 790 | 1082 | 1083 | 1114 | 1184 | 1186 | 1266 => Shape::Plain,
         _ => Shape::Other,
     }
 }
@@ -51,6 +61,10 @@ impl Masks {
         match (shape, rule.operator) {
             (Shape::Text, Operator::Replace | Operator::Partial | Operator::Hash) => {
                 self.part(rule, value, out);
+            }
+            (Shape::Xml, Operator::Hash) => self.part(rule, value, out),
+            (Shape::Xml, Operator::Replace | Operator::Partial) => {
+                out.extend_from_slice(&rule.word);
             }
             (Shape::Json { versioned }, Operator::Replace | Operator::Partial | Operator::Hash) => {
                 if versioned {

@@ -30,6 +30,12 @@ impl Kinds {
         self.0 & (1 << kind as u8) != 0
     }
 
+    /// The set of `kind` alone.
+    #[must_use]
+    pub const fn only(kind: RecognizerKind) -> Self {
+        Self(1 << kind as u8)
+    }
+
     /// The set with `kind`.
     #[must_use]
     pub fn with(self, kind: RecognizerKind) -> Self {

@@ -7,8 +7,10 @@ use types::redact::{Column, Format, MaskCount, Redaction, Redactor, Treatment, T
 
 use super::catalog::Catalog;
 use super::masks::Masks;
+use super::nested;
 use super::operator::{Shape, shape};
-use super::recognizer::{Kinds, find};
+use super::plan::output;
+use super::recognizer::{Kinds, Scan, find};
 
 /// One session's redactor.
 pub(super) struct SessionRedactor {
@@ -25,9 +27,7 @@ impl SessionRedactor {
     }
 
     fn count(&mut self, rule: u16) {
-        if let Some(count) = self.counts.get_mut(usize::from(rule)) {
-            *count += 1;
-        }
+        add(&mut self.counts, rule);
     }
 
     fn whole(
@@ -43,56 +43,133 @@ impl SessionRedactor {
         self.masks.whole(rule, shape, treatment.format, value, out)
     }
 
-    fn text(&mut self, value: &[u8], out: &mut Vec<u8>) -> Redaction {
+    fn text(&mut self, value: &[u8], hint: Kinds, out: &mut Vec<u8>) -> Redaction {
         let Self { masks, counts, .. } = self;
-        let found = masks.replace_found(value, Kinds::default(), out, |at| {
-            if let Some(count) = counts.get_mut(usize::from(at)) {
-                *count += 1;
-            }
-        });
+        let found = masks.replace_found(value, hint, out, |at| add(counts, at));
         if found { Redaction::Replaced } else { Redaction::Unchanged }
     }
 
     /// The rule of the first value found.
-    fn first(&self, value: &[u8]) -> Option<u16> {
-        let mut found = find(value, self.masks.kinds, Kinds::default());
+    fn first(&self, value: &[u8], hint: Kinds) -> Option<u16> {
+        let mut found = find(value, self.masks.kinds, hint);
         found.find_map(|f| self.masks.rule_of(f.kind)).map(|(at, _)| at)
     }
 
-    /// Inside strings values are replaced; one found elsewhere replaces the whole document.
-    fn json(&mut self, treatment: Treatment, value: &[u8], out: &mut Vec<u8>) -> Redaction {
-        let Some(first) = self.first(value) else { return Redaction::Unchanged };
-        if findings_in_strings(value, self.masks.kinds) {
-            return self.text(value, out);
+    fn search(
+        &mut self,
+        treatment: Treatment,
+        hint: Kinds,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Redaction {
+        let kinds = self.masks.kinds;
+        match shape(treatment.type_oid, treatment.format) {
+            Shape::Text => self.text(value, hint, out),
+            // Inside strings, and outside of markup, values are replaced; one found elsewhere
+            // replaces the whole document.
+            shape @ (Shape::Json { .. } | Shape::Xml) => {
+                let Some(first) = self.first(value, hint) else { return Redaction::Unchanged };
+                let apart = match shape {
+                    Shape::Xml => nested::outside_markup(value, kinds, hint),
+                    _ => nested::inside_strings(value, kinds, hint),
+                };
+                if apart {
+                    return self.text(value, hint, out);
+                }
+                self.whole(first, treatment, value, out)
+            }
+            Shape::TextArray => {
+                let Self { masks, counts, scratch, .. } = self;
+                nested::array(masks, value, hint, scratch, out, |at| add(counts, at))
+            }
+            Shape::Bytes => self.bytes(value, treatment.format, hint),
+            Shape::Integer if treatment.format == Format::Binary => self.integer(value, hint),
+            Shape::Integer | Shape::Plain | Shape::Uuid | Shape::Other => self.null(value, hint),
         }
-        self.whole(first, treatment, value, out)
     }
 
-    fn bytes(&mut self, value: &[u8], format: Format) -> Redaction {
-        let found = match value.strip_prefix(b"\\x").filter(|_| format == Format::Text) {
-            None => self.first(value),
-            Some(digits) => {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                scratch.clear();
-                let nibble = |b: u8| char::from(b).to_digit(16).and_then(|n| u8::try_from(n).ok());
-                scratch.extend(digits.chunks_exact(2).filter_map(|pair| match pair {
-                    [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
-                    _ => None,
-                }));
-                let found = self.first(&scratch);
-                self.scratch = scratch;
-                found
-            }
-        };
-        let Some(at) = found else { return Redaction::Unchanged };
+    /// NULL where anything is found.
+    fn null(&mut self, value: &[u8], hint: Kinds) -> Redaction {
+        let Some(at) = self.first(value, hint) else { return Redaction::Unchanged };
         self.count(at);
         Redaction::Null
+    }
+
+    /// A binary integer, by its decimal digits.
+    fn integer(&mut self, value: &[u8], hint: Kinds) -> Redaction {
+        let number = match (<[u8; 8]>::try_from(value), <[u8; 4]>::try_from(value)) {
+            (Ok(long), _) => i64::from_be_bytes(long),
+            (_, Ok(int)) => i64::from(i32::from_be_bytes(int)),
+            _ => return Redaction::Unchanged,
+        };
+        let mut digits = [0u8; 20];
+        let (mut at, mut rest) = (digits.len(), number.unsigned_abs());
+        while rest > 0 {
+            at -= 1;
+            if let Some(digit) = digits.get_mut(at) {
+                *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            }
+            rest /= 10;
+        }
+        self.null(digits.get(at..).unwrap_or_default(), hint)
+    }
+
+    fn bytes(&mut self, value: &[u8], format: Format, hint: Kinds) -> Redaction {
+        let Some(digits) = value.strip_prefix(b"\\x").filter(|_| format == Format::Text) else {
+            return self.null(value, hint);
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let nibble = |b: u8| char::from(b).to_digit(16).and_then(|n| u8::try_from(n).ok());
+        scratch.extend(digits.chunks_exact(2).filter_map(|pair| match pair {
+            [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
+            _ => None,
+        }));
+        let redaction = self.null(&scratch, hint);
+        self.scratch = scratch;
+        redaction
+    }
+}
+
+/// What a treatment means here.
+enum Means {
+    Pass,
+    Search(Kinds),
+    Whole(u16),
+}
+
+/// A search in a column whose name hints at what it holds: the number of no rule, with the hinted
+/// kinds as its low bits. A value too large to hold is filled whole.
+pub(super) fn hinted(hint: Kinds) -> TreatmentKind {
+    TreatmentKind::Mask(HINTED | u16::from(hint.bits()))
+}
+
+fn means(kind: TreatmentKind) -> Means {
+    match kind {
+        TreatmentKind::Pass => Means::Pass,
+        TreatmentKind::Inspect => Means::Search(Kinds::default()),
+        TreatmentKind::Mask(at) if at & HINTED != 0 => {
+            let [_, bits] = at.to_be_bytes();
+            Means::Search(Kinds::from_bits(bits))
+        }
+        TreatmentKind::Mask(at) => Means::Whole(at),
+    }
+}
+
+/// Above the number of any rule: a classification has at most `CLASSES_MAX` = 256 classes.
+const HINTED: u16 = 0x8000;
+
+fn add(counts: &mut [u64], rule: u16) {
+    if let Some(count) = counts.get_mut(usize::from(rule)) {
+        *count += 1;
     }
 }
 
 impl Redactor for SessionRedactor {
     fn plan(&mut self, statement: &Statement, columns: &[Column], treatments: &mut Vec<Treatment>) {
-        treatments.extend(columns.iter().enumerate().map(|(at, c)| self.column(statement, at, c)));
+        treatments.extend(columns.iter().enumerate().map(|(at, column)| {
+            self.column(statement, output(statement, at, columns.len()), column)
+        }));
     }
 
     fn plan_copy(
@@ -106,20 +183,10 @@ impl Redactor for SessionRedactor {
     }
 
     fn redact(&mut self, treatment: Treatment, value: &[u8], out: &mut Vec<u8>) -> Redaction {
-        match treatment.kind {
-            TreatmentKind::Pass => Redaction::Unchanged,
-            TreatmentKind::Mask(at) => self.whole(at, treatment, value, out),
-            TreatmentKind::Inspect => match shape(treatment.type_oid, treatment.format) {
-                Shape::Json { .. } => self.json(treatment, value, out),
-                Shape::Bytes => self.bytes(value, treatment.format),
-                Shape::Text => self.text(value, out),
-                Shape::Other if treatment.format == Format::Text => self.text(value, out),
-                Shape::Plain | Shape::Uuid | Shape::Other => {
-                    let Some(at) = self.first(value) else { return Redaction::Unchanged };
-                    self.count(at);
-                    Redaction::Null
-                }
-            },
+        match means(treatment.kind) {
+            Means::Pass => Redaction::Unchanged,
+            Means::Whole(at) => self.whole(at, treatment, value, out),
+            Means::Search(hint) => self.search(treatment, hint, value, out),
         }
     }
 
@@ -131,26 +198,21 @@ impl Redactor for SessionRedactor {
                 self.count(at);
             }
             TreatmentKind::Inspect => {
-                let mut from = 0;
-                while let Some(rest) = piece.get(from..) {
-                    let Some(found) = find(rest, self.masks.kinds, Kinds::default()).next() else {
-                        return;
-                    };
-                    let (start, end) = (from + found.range.start, from + found.range.end);
-                    if let Some(part) = piece.get_mut(start..end) {
+                let mut scan = Scan::new(self.masks.kinds, Kinds::default());
+                while let Some(found) = scan.next(piece) {
+                    if let Some(part) = piece.get_mut(found.range) {
                         part.fill(b'*');
                     }
                     if let Some((at, _)) = self.masks.rule_of(found.kind) {
                         self.count(at);
                     }
-                    from = end;
                 }
             }
         }
     }
 
     fn redact_text(&mut self, text: &[u8], out: &mut Vec<u8>) -> Redaction {
-        self.text(text, out)
+        self.text(text, Kinds::default(), out)
     }
 
     fn take_counts(&mut self) -> Vec<MaskCount> {
@@ -159,27 +221,4 @@ impl Redactor for SessionRedactor {
             .map(|(r, count)| MaskCount { class: r.class.clone(), count: std::mem::take(count) })
             .collect()
     }
-}
-
-/// Whether every value found stands within one JSON string, and does not start inside an escape.
-fn findings_in_strings(value: &[u8], kinds: Kinds) -> bool {
-    let (mut at, mut inside, mut escaped) = (0, false, false);
-    for found in find(value, kinds, Kinds::default()) {
-        for byte in value.get(at..found.range.start).unwrap_or_default() {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if inside => escaped = true,
-                b'"' => inside = !inside,
-                _ => {}
-            }
-        }
-        let part = value.get(found.range.clone()).unwrap_or_default();
-        let after_u = value.get(found.range.start.saturating_sub(6)..found.range.start);
-        let escape = escaped || after_u.is_some_and(|b| b.windows(2).any(|w| w == b"\\u"));
-        if !inside || escape || part.contains(&b'"') || part.contains(&b'\\') {
-            return false;
-        }
-        at = found.range.end;
-    }
-    true
 }
