@@ -3,6 +3,7 @@
 //! Does not read files and does not watch them: a new set is a new value.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cedar_policy::{Policy, PrincipalConstraint};
@@ -41,7 +42,9 @@ impl PolicySource {
             match name.as_str() {
                 "vestibule.cedarschema" => schema = Some(text),
                 "classification.toml" => classification = Some(text),
-                _ if name.ends_with(".cedar") => policies.push((name, text)),
+                _ if Path::new(&name).extension().is_some_and(|e| e == "cedar") => {
+                    policies.push((name, text));
+                }
                 _ => {}
             }
         }

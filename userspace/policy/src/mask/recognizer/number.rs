@@ -100,22 +100,25 @@ fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
 /// The end of `ddd-dd-dddd` or `ddd dd dddd` at `start`.
 fn ssn_grouped(text: &[u8], start: usize) -> Option<usize> {
     let value: &[u8; 11] = text.get(start..start + 11)?.try_into().ok()?;
-    let [a, b, c, s, d, e, t, f, g, h, i] = *value;
-    let whole = [a, b, c, d, e, f, g, h, i];
-    let ok =
-        s == t && (s == b'-' || s == b' ') && ssn_valid(&whole) && run_at(text, start + 7) == 4;
-    ok.then_some(start + 11)
+    let [area @ .., first, g1, g2, second, s1, s2, s3, s4]: [u8; 11] = *value;
+    if first != second || !matches!(first, b'-' | b' ') {
+        return None;
+    }
+    let [a1, a2, a3] = area;
+    let whole = [a1, a2, a3, g1, g2, s1, s2, s3, s4];
+    (ssn_valid(&whole) && run_at(text, start + 7) == 4).then_some(start + 11)
 }
 
 /// Area, group and serial as the Social Security Administration issues them.
 fn ssn_valid(value: &[u8]) -> bool {
-    let [a, b, c, d, e, f, g, h, i] = value else { return false };
-    value.iter().all(u8::is_ascii_digit)
-        && [*a, *b, *c] != *b"000"
-        && [*a, *b, *c] != *b"666"
-        && *a != b'9'
-        && [*d, *e] != *b"00"
-        && [*f, *g, *h, *i] != *b"0000"
+    let Some((area, rest)) = value.split_at_checked(3) else { return false };
+    value.len() == 9
+        && value.iter().all(u8::is_ascii_digit)
+        && area != b"000"
+        && area != b"666"
+        && !area.starts_with(b"9")
+        && !rest.starts_with(b"00")
+        && !rest.ends_with(b"0000")
 }
 
 /// The ABA checksum (weights 3, 7, 1) and the Federal Reserve's prefixes.
@@ -123,7 +126,7 @@ fn aba_valid(value: &[u8]) -> bool {
     let sum: u32 =
         value.iter().zip([3, 7, 1].iter().cycle()).map(|(b, w)| u32::from(b - b'0') * w).sum();
     let prefix = value.iter().take(2).fold(0, |n, b| n * 10 + u32::from(b - b'0'));
-    sum % 10 == 0 && sum > 0 && matches!(prefix, 0..=12 | 21..=32 | 61..=72 | 80)
+    sum.is_multiple_of(10) && sum > 0 && matches!(prefix, 0..=12 | 21..=32 | 61..=72 | 80)
 }
 
 /// The end of a card number in groups: four digits first, one separator throughout.
@@ -159,12 +162,12 @@ fn card_valid(value: &[u8], hinted: bool) -> bool {
         .enumerate()
         .map(|(at, b)| {
             let digit = u32::from(b - b'0');
-            if at % 2 == 0 { digit } else { digit * 2 - if digit > 4 { 9 } else { 0 } }
+            if at.is_multiple_of(2) { digit } else { digit * 2 - if digit > 4 { 9 } else { 0 } }
         })
         .sum();
     let prefix = value.iter().take(4).fold(0, |n, b| n * 10 + u32::from(b - b'0'));
     let zero = value.iter().all(|b| *b == b'0');
-    luhn % 10 == 0 && !zero && (hinted || iin(prefix, value.len()))
+    luhn.is_multiple_of(10) && !zero && (hinted || iin(prefix, value.len()))
 }
 
 fn iin(prefix: u32, len: usize) -> bool {
@@ -213,12 +216,13 @@ fn nanp(text: &[u8], start: usize, hinted: bool) -> Option<(usize, usize)> {
         return None;
     }
     let rest: &[u8; 8] = text.get(at..at + 8)?.try_into().ok()?;
-    let [a, b, c, separator, d, e, f, g] = *rest;
-    let [x, y, z] = text.get(start..start + 3)?.try_into().ok()?;
+    let [exchange @ .., separator, l1, l2, l3, l4]: [u8; 8] = *rest;
+    let ([a1, a2, a3], [e1, e2, e3]): ([u8; 3], _) =
+        (text.get(start..start + 3)?.try_into().ok()?, exchange);
     let separated = matches!(separator, b'-' | b'.') || separator == b' ' && (hinted || bracket);
     let ok = separated
         && (bracket || hinted || (!spaced && gap == separator))
-        && nanp_valid(&[x, y, z, a, b, c, d, e, f, g])
+        && nanp_valid(&[a1, a2, a3, e1, e2, e3, l1, l2, l3, l4])
         && !text.get(at + 8).is_some_and(u8::is_ascii_digit);
     ok.then_some((start - usize::from(bracket), at + 8))
 }

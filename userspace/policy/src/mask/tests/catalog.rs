@@ -1,5 +1,7 @@
 //! Catalogs from rows as PostgreSQL 15 answered the probe.
 
+use std::fmt::Write;
+
 use types::command::{ColumnName, Output, TableName};
 
 use super::super::{Catalog, catalog_query};
@@ -106,7 +108,7 @@ fn kin_share_classes_both_ways() {
 fn the_bound_on_rounds_masks_more_never_less() {
     let mut text = String::from("c|20000|public|customers|1|ssn|25|\n");
     for oid in (19_900..20_000).rev() {
-        text.push_str(&format!("c|{oid}|public|w|1|a|25|\nd|{oid}|||||{}|\n", oid + 1));
+        writeln!(text, "c|{oid}|public|w|1|a|25|\nd|{oid}|||||{}|", oid + 1).unwrap();
     }
     let catalog = Catalog::from_rows(&classification(), &rows(text.trim_end())).unwrap();
     assert!((19_900..20_000).all(|oid| classes(&catalog, oid)[0].contains("us_ssn")));
