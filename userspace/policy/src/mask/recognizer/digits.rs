@@ -6,6 +6,10 @@ pub(super) const BLOCK: usize = 64;
 /// Which bytes of `block` (its first [`BLOCK`] at most) are ASCII digits; bit 0 is the first byte.
 pub(super) fn mask(block: &[u8]) -> u64 {
     let (words, tail) = block.as_chunks::<8>();
+    let any = words.iter().take(8).fold(0, |any, word| any | digits(u64::from_le_bytes(*word)));
+    if any == 0 && words.len() >= 8 {
+        return 0;
+    }
     let mut mask = 0;
     let mut shift = 0;
     for word in words.iter().take(8) {
