@@ -1,1 +1,23 @@
-//! placeholder
+//! The write-ahead journal: what is recorded is durable here before it takes effect.
+//!
+//! `recorder` takes records and commits them in groups; `recover` opens what a crash left;
+//! `reader` and `assemble` turn frames back into records and rows; `merkle` and `checkpoint` are
+//! the algorithms that rows are committed to with. It signs nothing and knows no Parquet.
+
+pub mod assemble;
+pub mod clock;
+pub mod codec;
+mod committer;
+pub mod decode;
+mod encode;
+pub mod frame;
+mod kind;
+mod live;
+mod queue;
+pub mod reader;
+pub mod record;
+pub mod recorder;
+pub mod recover;
+pub mod row;
+pub mod segment;
+mod writer;

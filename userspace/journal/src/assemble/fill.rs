@@ -1,0 +1,330 @@
+//! One record with what it belongs to, as a row. A count over i64 becomes the largest.
+
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value, json};
+use types::clock::Timestamp;
+use types::command::{Action, CommandKind, Parameter, ParameterValue};
+use types::decision::Effect;
+use types::id::{SequenceNumber, SessionId};
+use types::principal::Principal;
+
+use crate::record::{
+    BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
+};
+use crate::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, ocsf};
+use crate::segment::SegmentHeader;
+
+/// The event row of a command.
+pub(super) fn event(
+    segment: &SegmentHeader,
+    seq: SequenceNumber,
+    opened: &OpenedSession,
+    begun: &BegunCommand,
+    ended: &EndedCommand,
+) -> Row {
+    let outcome = &ended.outcome;
+    let ids = ocsf(begun.kind, strongest(begun), outcome.status);
+    let masked: Vec<Masked> = outcome
+        .masked
+        .iter()
+        .map(|m| Masked { entity: m.class.0.to_string(), count: long(m.count) })
+        .collect();
+    let masked_count = masked.iter().fold(0_i64, |n, m| n.saturating_add(m.count));
+    let objects = objects(begun);
+    // A command that a crash ended has its end on another boot's clock.
+    let same_boot = segment.boot_id == opened.boot_id;
+    let mut row = EventRow {
+        node_id: segment.node.clone(),
+        log_epoch: epoch(segment),
+        seq,
+        ts: micros(begun.at),
+        end_ts: Some(micros(ended.at)),
+        mono_ns: long(begun.at.mono_ns),
+        boot_id: boot(opened.boot_id),
+        session_id: begun.session.to_string(),
+        session_seq: int(begun.command.0),
+        class_uid: ids.class_uid,
+        activity_id: ids.activity_id,
+        type_uid: ids.type_uid,
+        severity_id: ids.severity_id,
+        status_id: ids.status_id,
+        kind: begun.kind.as_str().to_owned(),
+        phase: "end".to_owned(),
+        verb: begun.verb.clone(),
+        object_schema: common_schema(&objects),
+        objects,
+        is_privileged: begun.is_privileged,
+        is_write: begun.is_write,
+        risks: begun.risks.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect(),
+        statement_norm: begun.normalized.clone(),
+        statement_fp: begun.fingerprint,
+        statement_len: i32::try_from(begun.text_bytes).unwrap_or(i32::MAX),
+        batch: int(begun.batch),
+        decision: decision(begun.decision.effect, masked_count).to_owned(),
+        rule_id: begun.decision.rule.clone(),
+        rule_ids: begun.decision.determining.iter().map(|id| id.0.to_string()).collect(),
+        decision_reason: begun.decision.reason.clone(),
+        policy_digest: hex(&begun.decision.policy_digest),
+        disposition_id: ids.disposition_id,
+        action_id: ids.action_id,
+        masked,
+        masked_count,
+        rows: outcome.rows.map(long),
+        bytes_in: long(outcome.bytes_in),
+        bytes_out: long(outcome.bytes_out),
+        duration_us: same_boot.then(|| long(ended.at.us_since(begun.at))),
+        status: outcome.status.as_str().to_owned(),
+        error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
+        ..EventRow::default()
+    };
+    put_principal(&mut row, &opened.principal);
+    put_ends(&mut row, opened);
+    Row::Event(Box::new(row))
+}
+
+fn put_principal(row: &mut EventRow, principal: &Principal) {
+    let Principal { agent, instance, chain, subject, process, assurance } = principal;
+    row.actor_user = subject.as_ref().map(|s| s.user.to_string());
+    row.actor_idp = subject.as_ref().map(|s| s.idp.to_string());
+    row.actor_sub = subject.as_ref().map(|s| s.sub.to_string());
+    row.agent_id = agent.to_string();
+    row.agent_instance = instance.to_string();
+    row.agent_chain = chain.iter().map(ToString::to_string).collect();
+    row.chain_depth = i32::try_from(chain.len()).unwrap_or(i32::MAX);
+    assurance.as_str().clone_into(&mut row.assurance);
+    row.process_exe_sha256 = process.exe_sha256.as_ref().map(|digest| hex(digest));
+    row.process_path = process.exe_path.as_ref().map(ToString::to_string);
+    row.cgroup_id = Some(long(process.cgroup.0));
+    row.pid = Some(int(process.key.tgid));
+    row.uid_os = Some(i64::from(process.uid));
+}
+
+fn put_ends(row: &mut EventRow, opened: &OpenedSession) {
+    (row.src_ip, row.src_port) = end(opened.source);
+    (row.dst_ip, row.dst_port) = end(opened.target_addr);
+    row.protocol = opened.protocol.to_string();
+    row.target_name = opened.target_name.to_string();
+    row.target_host.clone_from(&row.dst_ip);
+    row.target_db = opened.database.as_ref().map(ToString::to_string);
+    row.target_account = opened.account.as_ref().map(ToString::to_string);
+}
+
+/// The recording row of a command.
+pub(super) fn recording(
+    segment: &SegmentHeader,
+    seq: SequenceNumber,
+    begun: BegunCommand,
+    ended: &EndedCommand,
+) -> Row {
+    let sample = &ended.outcome.sample;
+    let has_text = begun.kind == CommandKind::Query || !begun.text.is_empty();
+    Row::Recording(Box::new(RecordingRow {
+        node_id: segment.node.clone(),
+        log_epoch: epoch(segment),
+        seq,
+        ts: micros(begun.at),
+        session_id: begun.session.to_string(),
+        session_seq: int(begun.command.0),
+        stream: "db_result".to_owned(),
+        chunk: 0,
+        first_ts: micros(begun.at),
+        last_ts: micros(ended.at),
+        statement: has_text.then_some(begun.text),
+        statement_sha256: begun.text_sha256.as_ref().map(|digest| hex(digest)),
+        parameters: (!begun.parameters.is_empty()).then(|| parameters(&begun.parameters)),
+        response_sample: (!sample.is_empty()).then(|| String::from_utf8_lossy(sample).into_owned()),
+        ..RecordingRow::default()
+    }))
+}
+
+/// The session row of a session.
+pub(super) fn session(
+    segment: &SegmentHeader,
+    seq: SequenceNumber,
+    opened: &OpenedSession,
+    closed: &ClosedSession,
+) -> Row {
+    let Principal { agent, instance, chain, subject, process, assurance } = &opened.principal;
+    let (src_ip, src_port) = end(opened.source);
+    let (dst_ip, dst_port) = end(opened.target_addr);
+    let totals = opened.totals;
+    Row::Session(Box::new(SessionRow {
+        node_id: segment.node.clone(),
+        log_epoch: epoch(segment),
+        seq,
+        ts: micros(closed.at),
+        session_id: opened.session.to_string(),
+        opened_at: micros(opened.at),
+        closed_at: Some(micros(closed.at)),
+        mono_ns: long(opened.at.mono_ns),
+        boot_id: boot(opened.boot_id),
+        actor_user: subject.as_ref().map(|s| s.user.to_string()),
+        actor_idp: subject.as_ref().map(|s| s.idp.to_string()),
+        actor_sub: subject.as_ref().map(|s| s.sub.to_string()),
+        agent_id: agent.to_string(),
+        agent_instance: instance.to_string(),
+        agent_chain: chain.iter().map(ToString::to_string).collect(),
+        chain_depth: i32::try_from(chain.len()).unwrap_or(i32::MAX),
+        assurance: assurance.as_str().to_owned(),
+        process_exe_sha256: process.exe_sha256.as_ref().map(|digest| hex(digest)),
+        process_path: process.exe_path.as_ref().map(ToString::to_string),
+        process_comm: Some(process.comm.to_string()),
+        cgroup_id: Some(long(process.cgroup.0)),
+        pid: Some(int(process.key.tgid)),
+        process_start_ns: Some(long(process.key.start_ns)),
+        parent_pid: process.parent.map(|key| int(key.tgid)),
+        parent_start_ns: process.parent.map(|key| long(key.start_ns)),
+        uid_os: Some(i64::from(process.uid)),
+        gid_os: Some(i64::from(process.gid)),
+        netns_cookie: Some(long(opened.netns_cookie)),
+        socket_cookie: Some(long(opened.socket_cookie)),
+        src_ip,
+        src_port,
+        target_host: dst_ip.clone(),
+        dst_ip,
+        dst_port,
+        protocol: opened.protocol.to_string(),
+        target_name: opened.target_name.to_string(),
+        target_db: opened.database.as_ref().map(ToString::to_string),
+        target_account: opened.account.as_ref().map(ToString::to_string),
+        events_declared: long(totals.events),
+        denied: long(totals.denied),
+        rows: long(totals.rows),
+        bytes_in: long(totals.bytes_in),
+        bytes_out: long(totals.bytes_out),
+        masked_count: long(totals.masked),
+        close_reason: Some(closed.reason.clone()),
+        retention_class: "std7y".to_owned(),
+        ..SessionRow::default()
+    }))
+}
+
+/// The control row of a control record; what its detail says in the columns' names is in them.
+pub(super) fn control(segment: &SegmentHeader, seq: SequenceNumber, entry: &ControlEntry) -> Row {
+    let detail: Map<String, Value> = serde_json::from_str(&entry.detail).unwrap_or_default();
+    let number = |name: &str| detail.get(name).and_then(Value::as_i64);
+    let text = |name: &str| detail.get(name).and_then(Value::as_str).map(str::to_owned);
+    Row::Control(Box::new(ControlRow {
+        node_id: segment.node.clone(),
+        log_epoch: epoch(segment),
+        seq,
+        ts: micros(entry.at),
+        mono_ns: long(entry.at.mono_ns),
+        boot_id: boot(segment.boot_id),
+        kind: entry.kind.clone(),
+        detail: entry.detail.clone(),
+        flows_observed: number("flows_observed"),
+        flows_proxied: number("flows_proxied"),
+        flows_denied: number("flows_denied"),
+        flows_bypassed: number("flows_bypassed"),
+        flows_failed: number("flows_failed"),
+        ring_drops: number("ring_drops"),
+        journal_lag_us: number("journal_lag_us"),
+        clock_state: text("clock_state"),
+        clock_offset_us: number("clock_offset_us"),
+        clock_maxerror_us: number("clock_maxerror_us"),
+        subject: text("subject"),
+        ticket: text("ticket"),
+        old_digest: text("old_digest"),
+        new_digest: text("new_digest"),
+        program_digest: text("program_digest"),
+    }))
+}
+
+/// The archive's word for what happened: an allowed command with masked values is `mask`.
+fn decision(effect: Effect, masked_count: i64) -> &'static str {
+    if effect == Effect::Allow && masked_count > 0 { "mask" } else { effect.as_str() }
+}
+
+fn strongest(begun: &BegunCommand) -> Action {
+    let actions = begun.accesses.iter().map(|access| access.action);
+    actions.max_by_key(|action| action.class()).unwrap_or(Action::Unknown)
+}
+
+/// What is touched, each once, in the order of the statement.
+fn objects(begun: &BegunCommand) -> Vec<String> {
+    let mut objects: Vec<String> = Vec::new();
+    for object in begun.accesses.iter().filter_map(|access| access.object.as_ref()) {
+        if !objects.contains(object) {
+            objects.push(object.clone());
+        }
+    }
+    objects
+}
+
+fn common_schema(objects: &[String]) -> Option<String> {
+    let mut schemas = objects.iter().map(|object| object.split_once('.').map(|(s, _)| s));
+    let first = schemas.next()??;
+    schemas.all(|schema| schema == Some(first)).then(|| first.to_owned())
+}
+
+/// A JSON list: `null`, a text, or `{"hex": …}`; a cut value says its `bytes`.
+fn parameters(parameters: &[Parameter]) -> String {
+    let value = |parameter: &Parameter| match &parameter.value {
+        ParameterValue::Null => Value::Null,
+        ParameterValue::Text { text, bytes } if is_cut(text.len(), *bytes) => {
+            json!({"text": text, "bytes": bytes})
+        }
+        ParameterValue::Text { text, .. } => json!(text),
+        ParameterValue::Binary { head, bytes } => json!({"hex": hex(head), "bytes": bytes}),
+    };
+    Value::Array(parameters.iter().map(value).collect()).to_string()
+}
+
+fn is_cut(kept: usize, bytes: u32) -> bool {
+    kept >= types::limits::PARAMETER_BYTES_MAX && usize::try_from(bytes).is_ok_and(|n| n > kept)
+}
+
+fn end(addr: SocketAddr) -> (Option<String>, Option<i32>) {
+    (Some(addr.ip().to_canonical().to_string()), Some(i32::from(addr.port())))
+}
+
+fn micros(at: Timestamp) -> Micros {
+    Micros(at.unix_us)
+}
+
+fn boot(boot: BootId) -> String {
+    SessionId::from_bytes(boot.0).to_string()
+}
+
+fn epoch(segment: &SegmentHeader) -> i32 {
+    int(segment.epoch)
+}
+
+fn int(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn long(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        write!(out, "{byte:02x}").expect("a string takes any text");
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_have_the_archives_words() {
+        assert_eq!(decision(Effect::Allow, 0), "allow");
+        assert_eq!(decision(Effect::Allow, 3), "mask");
+        assert_eq!(decision(Effect::Deny, 0), "deny");
+    }
+
+    #[test]
+    fn a_schema_is_common_or_absent() {
+        let objects = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        assert_eq!(common_schema(&objects(&["a.x", "a.y"])).as_deref(), Some("a"));
+        assert_eq!(common_schema(&objects(&["a.x", "b.y"])), None);
+        assert_eq!(common_schema(&objects(&["x"])), None);
+        assert_eq!(common_schema(&[]), None);
+    }
+}

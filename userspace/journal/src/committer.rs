@@ -1,0 +1,242 @@
+//! The committing thread: takes what waits, writes it, syncs it, says so.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use types::clock::Clock;
+
+use crate::queue::Queue;
+use crate::record::{Control, Frame, Lsn};
+use crate::recorder::{Durable, Health, Reserve, Stats};
+use crate::writer::{Committed, Writer};
+
+/// Commits between two looks at the free space: at 10,000 commits/s that is every 6 ms, in which
+/// a disk takes at most some tens of MiB of a reserve of more than 1 GiB.
+const SPACE_CHECK_COMMITS: u64 = 64;
+
+/// How often the free space is looked at while it is under the reserve.
+const PRESSURE_RECHECK: Duration = Duration::from_secs(1);
+
+/// A commit buffer larger than this is given back after use.
+const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+/// What appenders and the committing thread share.
+pub(crate) struct Shared {
+    queue: Mutex<Queue>,
+    /// The committer waits here for frames.
+    pub(crate) work: Condvar,
+    /// Appenders wait here for space.
+    pub(crate) space: Condvar,
+    /// Whoever waits for a frame to be durable.
+    pub(crate) committed: Condvar,
+    pub(crate) durable: AtomicU64,
+    pub(crate) rows: AtomicU64,
+    frames_done: AtomicU64,
+    rows_done: AtomicU64,
+    bytes_done: AtomicU64,
+    commits_done: AtomicU64,
+    pub(crate) pending_bytes_max: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Shared {
+    /// The state of a journal just opened.
+    pub(crate) fn new(queue: Queue, pending_bytes_max: usize, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            space: Condvar::new(),
+            committed: Condvar::new(),
+            durable: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            frames_done: AtomicU64::new(0),
+            rows_done: AtomicU64::new(0),
+            bytes_done: AtomicU64::new(0),
+            commits_done: AtomicU64::new(0),
+            pending_bytes_max,
+            clock,
+        }
+    }
+
+    /// The queue; a panic elsewhere leaves it usable, because every push is whole or undone.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What went through.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            frames: self.frames_done.load(Ordering::Relaxed),
+            rows: self.rows_done.load(Ordering::Relaxed),
+            bytes: self.bytes_done.load(Ordering::Relaxed),
+            commits: self.commits_done.load(Ordering::Relaxed),
+        }
+    }
+
+    fn publish(&self, writer: &Writer, committed: Committed) {
+        let lsn = writer.next_lsn().0 - 1;
+        let Committed { frames, bytes } = committed;
+        let before = self.rows.swap(writer.next_seq(), Ordering::AcqRel);
+        self.rows_done.fetch_add(writer.next_seq() - before, Ordering::Relaxed);
+        self.frames_done.fetch_add(frames, Ordering::Relaxed);
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+        self.commits_done.fetch_add(1, Ordering::Relaxed);
+        self.durable.store(lsn, Ordering::Release);
+    }
+}
+
+/// The thread's handle; dropping it stops the thread and waits for its last commit.
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    /// Starts the thread.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        writer: Writer,
+        reserve: Reserve,
+        on_durable: Box<dyn Fn(Durable) + Send>,
+    ) -> std::io::Result<Self> {
+        shared.durable.store(writer.next_lsn().0 - 1, Ordering::Release);
+        shared.rows.store(writer.next_seq(), Ordering::Release);
+        let run = Run { shared: Arc::clone(&shared), writer, reserve, on_durable };
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
+            run.commit_until_closed();
+        })?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Closes the queue, waits for the last commit, returns the last frame's place.
+    pub(crate) fn stop(&self) -> Lsn {
+        let last = self.shared.lock().close();
+        self.shared.work.notify_all();
+        self.shared.space.notify_all();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // A panic there has already marked the queue as stopped.
+            drop(thread.join());
+        }
+        last
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Run {
+    shared: Arc<Shared>,
+    writer: Writer,
+    reserve: Reserve,
+    on_durable: Box<dyn Fn(Durable) + Send>,
+}
+
+impl Run {
+    fn commit_until_closed(mut self) {
+        let _stopped = Stopped(Arc::clone(&self.shared));
+        let mut batch = Vec::new();
+        let mut commits = 0_u64;
+        self.check_space();
+        while self.take(&mut batch) {
+            if batch.is_empty() {
+                self.check_space();
+                continue;
+            }
+            let segment = self.writer.first_lsn();
+            match self.writer.commit(&mut batch, self.shared.clock.as_ref()) {
+                Ok(committed) => self.shared.publish(&self.writer, committed),
+                Err(error) => return self.fail(&error.to_string()),
+            }
+            self.shared.committed.notify_all();
+            self.report();
+            batch.clear();
+            batch.shrink_to(BUFFER_BYTES_KEPT);
+            commits += 1;
+            if commits.is_multiple_of(SPACE_CHECK_COMMITS) || segment != self.writer.first_lsn() {
+                self.check_space();
+            }
+        }
+    }
+
+    /// Waits for frames and takes them all; false once closed and empty. Under pressure it also
+    /// returns with nothing, from time to time.
+    fn take(&self, batch: &mut Vec<u8>) -> bool {
+        let mut queue = self.shared.lock();
+        while queue.pending_bytes() == 0 {
+            if queue.is_closing() {
+                return false;
+            }
+            queue.set_idle(true);
+            if *queue.health() == Health::Pressure {
+                queue = self
+                    .shared
+                    .work
+                    .wait_timeout(queue, PRESSURE_RECHECK)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+                break;
+            }
+            queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.set_idle(false);
+        queue.swap(batch);
+        drop(queue);
+        self.shared.space.notify_all();
+        true
+    }
+
+    fn check_space(&mut self) {
+        let (free, floor) = match self.writer.space(self.reserve) {
+            Ok(space) => space,
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        let under = free < floor;
+        let mut queue = self.shared.lock();
+        if under == (*queue.health() == Health::Pressure) {
+            return;
+        }
+        let (health, kind) = if under {
+            (Health::Pressure, "log.pressure")
+        } else {
+            (Health::Open, "log.pressure_over")
+        };
+        queue.set_health(health);
+        let detail = format!(r#"{{"free_bytes":{free},"reserve_bytes":{floor}}}"#);
+        let at = self.shared.clock.now();
+        // Refused only where the journal failed or closes; both end it anyway.
+        let _refused = queue.push(&Frame::Control(Control { at, kind, detail: &detail }), None);
+        drop(queue);
+        self.report();
+    }
+
+    fn fail(&self, reason: &str) {
+        self.shared.lock().set_health(Health::Failed(reason.into()));
+        self.report();
+    }
+
+    fn report(&self) {
+        let health = self.shared.lock().health().clone();
+        let lsn = Lsn(self.shared.durable.load(Ordering::Acquire));
+        let rows = self.shared.rows.load(Ordering::Acquire);
+        (self.on_durable)(Durable { lsn, rows, health });
+    }
+}
+
+/// Whatever ends the thread, nobody waits for it any more.
+struct Stopped(Arc<Shared>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.lock().stop();
+        self.0.space.notify_all();
+        self.0.committed.notify_all();
+    }
+}

@@ -1,0 +1,173 @@
+//! Bytes back to records; every read is checked, unknown numbers are errors.
+
+use types::command::{Parameter, ParameterValue, Risk};
+use types::event::Outcome;
+use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
+use types::principal::{Inode, Principal, Process, ProcessKey, Subject};
+use types::redact::{DataClass, MaskCount};
+
+use crate::codec::{Cursor, Malformed};
+use crate::frame::FrameKind;
+use crate::kind;
+use crate::record::{
+    AccessEntry, BegunCommand, BootId, ClosedSession, ControlEntry, DecisionEntry, EndedCommand,
+    OpenedSession, Record, Totals,
+};
+
+/// The record in a frame's body; `None` for a segment's header, which holds none.
+pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed> {
+    let mut cursor = Cursor::new(body);
+    let record = match kind {
+        FrameKind::Segment => return Ok(None),
+        FrameKind::SessionOpen => Record::SessionOpen(session_open(&mut cursor)?),
+        FrameKind::Begin => Record::Begin(begin(&mut cursor)?),
+        FrameKind::End => Record::End(end(&mut cursor)?),
+        FrameKind::SessionClose => Record::SessionClose(ClosedSession {
+            session: session(&mut cursor)?,
+            at: cursor.timestamp()?,
+            reason: cursor.str()?.to_owned(),
+        }),
+        FrameKind::Control => Record::Control(ControlEntry {
+            at: cursor.timestamp()?,
+            kind: cursor.str()?.to_owned(),
+            detail: cursor.str()?.to_owned(),
+        }),
+    };
+    cursor.finish()?;
+    Ok(Some(record))
+}
+
+/// A session's totals.
+pub(crate) fn totals(cursor: &mut Cursor<'_>) -> Result<Totals, Malformed> {
+    Ok(Totals {
+        events: cursor.u64()?,
+        denied: cursor.u64()?,
+        rows: cursor.u64()?,
+        bytes_in: cursor.u64()?,
+        bytes_out: cursor.u64()?,
+        masked: cursor.u64()?,
+    })
+}
+
+fn session(cursor: &mut Cursor<'_>) -> Result<SessionId, Malformed> {
+    Ok(SessionId::from_bytes(cursor.array()?))
+}
+
+fn session_open(cursor: &mut Cursor<'_>) -> Result<OpenedSession, Malformed> {
+    Ok(OpenedSession {
+        session: session(cursor)?,
+        at: cursor.timestamp()?,
+        boot_id: BootId(cursor.array()?),
+        principal: principal(cursor)?,
+        source: cursor.addr()?,
+        netns_cookie: cursor.u64()?,
+        socket_cookie: cursor.u64()?,
+        target_name: cursor.str()?.into(),
+        target_addr: cursor.addr()?,
+        protocol: cursor.str()?.into(),
+        database: cursor.opt(|c| Ok(c.str()?.into()))?,
+        account: cursor.opt(|c| Ok(c.str()?.into()))?,
+        totals: totals(cursor)?,
+    })
+}
+
+fn principal(cursor: &mut Cursor<'_>) -> Result<Principal, Malformed> {
+    Ok(Principal {
+        agent: agent(cursor)?,
+        instance: cursor.str()?.into(),
+        chain: cursor.list(agent)?.into(),
+        subject: cursor.opt(|c| {
+            Ok(Subject { user: c.str()?.into(), idp: c.str()?.into(), sub: c.str()?.into() })
+        })?,
+        process: process(cursor)?,
+        assurance: kind::assurance(cursor.u8()?)?,
+    })
+}
+
+fn agent(cursor: &mut Cursor<'_>) -> Result<AgentName, Malformed> {
+    cursor.str()?.parse().map_err(|_| Malformed("agent's name"))
+}
+
+fn process(cursor: &mut Cursor<'_>) -> Result<Process, Malformed> {
+    Ok(Process {
+        key: process_key(cursor)?,
+        parent: cursor.opt(process_key)?,
+        uid: cursor.u32()?,
+        gid: cursor.u32()?,
+        cgroup: CgroupId(cursor.u64()?),
+        exe: cursor.opt(|c| Ok(Inode { dev: c.u32()?, ino: c.u64()? }))?,
+        exe_path: cursor.opt(|c| Ok(c.str()?.into()))?,
+        exe_sha256: cursor.opt(Cursor::array)?,
+        comm: cursor.str()?.into(),
+    })
+}
+
+fn process_key(cursor: &mut Cursor<'_>) -> Result<ProcessKey, Malformed> {
+    Ok(ProcessKey { tgid: cursor.u32()?, start_ns: cursor.u64()? })
+}
+
+fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
+    Ok(BegunCommand {
+        session: session(cursor)?,
+        command: CommandId(cursor.u32()?),
+        at: cursor.timestamp()?,
+        kind: kind::command_kind(cursor.u8()?)?,
+        text: cursor.str()?.to_owned(),
+        text_bytes: cursor.u64()?,
+        text_sha256: cursor.opt(Cursor::array)?,
+        normalized: cursor.str()?.to_owned(),
+        fingerprint: cursor.i64()?,
+        verb: cursor.str()?.to_owned(),
+        accesses: cursor.list(|c| {
+            Ok(AccessEntry {
+                action: kind::action(c.u8()?)?,
+                object: c.opt(|c| Ok(c.str()?.to_owned()))?,
+            })
+        })?,
+        is_write: cursor.flag()?,
+        is_privileged: cursor.flag()?,
+        risks: Risk::from_bits(cursor.u32()?).ok_or(Malformed("unknown risk"))?,
+        parameters: cursor.list(parameter)?,
+        batch: cursor.u32()?,
+        decision: decision(cursor)?,
+    })
+}
+
+fn parameter(cursor: &mut Cursor<'_>) -> Result<Parameter, Malformed> {
+    let type_oid = cursor.u32()?;
+    let value = match cursor.u8()? {
+        0 => ParameterValue::Null,
+        1 => ParameterValue::Text { text: cursor.str()?.to_owned(), bytes: cursor.u32()? },
+        2 => ParameterValue::Binary { head: cursor.bytes()?.to_vec(), bytes: cursor.u32()? },
+        _ => return Err(Malformed("unknown number of ParameterValue")),
+    };
+    Ok(Parameter { type_oid, value })
+}
+
+fn decision(cursor: &mut Cursor<'_>) -> Result<DecisionEntry, Malformed> {
+    Ok(DecisionEntry {
+        effect: kind::effect(cursor.u8()?)?,
+        rule: cursor.str()?.to_owned(),
+        determining: cursor.list(|c| Ok(PolicyId(c.str()?.into())))?,
+        reason: cursor.str()?.to_owned(),
+        policy_digest: cursor.array()?,
+    })
+}
+
+fn end(cursor: &mut Cursor<'_>) -> Result<EndedCommand, Malformed> {
+    let session = session(cursor)?;
+    let command = CommandId(cursor.u32()?);
+    let at = cursor.timestamp()?;
+    let outcome = Outcome {
+        command,
+        status: kind::status(cursor.u8()?)?,
+        error_code: cursor.opt(Cursor::array)?,
+        rows: cursor.opt(Cursor::u64)?,
+        bytes_in: cursor.u64()?,
+        bytes_out: cursor.u64()?,
+        masked: cursor
+            .list(|c| Ok(MaskCount { class: DataClass(c.str()?.into()), count: c.u64()? }))?,
+        sample: cursor.bytes()?.to_vec(),
+    };
+    Ok(EndedCommand { session, at, outcome })
+}

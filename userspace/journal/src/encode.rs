@@ -1,0 +1,218 @@
+//! Records to bytes, straight into the recorder's buffer: nothing is allocated here.
+
+use sha2::{Digest, Sha256};
+use types::command::{Access, Class, Parameter, ParameterValue, Risk, TableName};
+use types::decision::Decision;
+use types::limits::{
+    PARAMETER_BYTES_MAX, PARAMETERS_MAX, RESPONSE_SAMPLE_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
+};
+use types::principal::{Principal, Process, ProcessKey};
+
+use crate::codec::{
+    cut, put_addr, put_bytes, put_list, put_opt, put_str, put_timestamp, put_u8, put_u32, put_u64,
+};
+use crate::kind;
+use crate::record::{
+    ACCESSES_MAX, Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, NAME_BYTES_MAX,
+    SessionClose, SessionOpen, Totals,
+};
+
+/// Agents kept of one chain, classes of masks and policies kept of one command: each far above
+/// what is real.
+const NAMES_MAX: usize = 256;
+
+/// SHA-256 of a statement's whole text where it is to be cut; it can be long work, so it is done
+/// before the recorder's lock is taken.
+pub(crate) fn text_digest(frame: &Frame<'_>) -> Option<[u8; 32]> {
+    match frame {
+        Frame::Begin(begin) if begin.text.len() > STATEMENT_TEXT_BYTES_MAX => {
+            Some(Sha256::digest(begin.text).into())
+        }
+        _ => None,
+    }
+}
+
+/// Appends the body of `frame`.
+pub(crate) fn put_body(
+    out: &mut Vec<u8>,
+    frame: &Frame<'_>,
+    boot_id: BootId,
+    text_sha256: Option<[u8; 32]>,
+) {
+    match frame {
+        Frame::SessionOpen(open) => put_session_open(out, open, boot_id),
+        Frame::Begin(begin) => put_begin(out, begin, text_sha256),
+        Frame::End(end) => put_end(out, end),
+        Frame::SessionClose(close) => put_session_close(out, close),
+        Frame::Control(control) => put_control(out, control),
+    }
+}
+
+/// Appends a session's totals. They end a session's body, so that a carried copy can replace them.
+pub(crate) fn put_totals(out: &mut Vec<u8>, totals: &Totals) {
+    let Totals { events, denied, rows, bytes_in, bytes_out, masked } = *totals;
+    for value in [events, denied, rows, bytes_in, bytes_out, masked] {
+        put_u64(out, value);
+    }
+}
+
+fn put_session_open(out: &mut Vec<u8>, open: &SessionOpen<'_>, boot_id: BootId) {
+    let SessionOpen { session, at, principal, source, netns_cookie, socket_cookie, target } = *open;
+    out.extend_from_slice(session.as_bytes());
+    put_timestamp(out, at);
+    out.extend_from_slice(&boot_id.0);
+    put_principal(out, principal);
+    put_addr(out, source);
+    put_u64(out, netns_cookie);
+    put_u64(out, socket_cookie);
+    put_name(out, &target.name);
+    put_addr(out, target.addr.0);
+    put_name(out, target.protocol);
+    put_opt(out, target.database.as_deref(), put_name);
+    put_opt(out, target.account.as_deref(), put_name);
+    put_totals(out, &Totals::default());
+}
+
+fn put_principal(out: &mut Vec<u8>, principal: &Principal) {
+    let Principal { agent, instance, chain, subject, process, assurance } = principal;
+    put_name(out, agent.as_str());
+    put_name(out, instance);
+    put_list(out, chain, NAMES_MAX, |out, agent| put_name(out, agent.as_str()));
+    put_opt(out, subject.as_ref(), |out, subject| {
+        put_name(out, &subject.user);
+        put_name(out, &subject.idp);
+        put_name(out, &subject.sub);
+    });
+    let Process { key, parent, uid, gid, cgroup, exe, exe_path, exe_sha256, comm } = process;
+    put_process_key(out, *key);
+    put_opt(out, *parent, put_process_key);
+    put_u32(out, *uid);
+    put_u32(out, *gid);
+    put_u64(out, cgroup.0);
+    put_opt(out, *exe, |out, exe| {
+        put_u32(out, exe.dev);
+        put_u64(out, exe.ino);
+    });
+    put_opt(out, exe_path.as_deref(), |out, path| put_str(out, path, 4096));
+    put_opt(out, *exe_sha256, |out, digest| out.extend_from_slice(&digest));
+    put_name(out, comm);
+    put_u8(out, kind::assurance_code(*assurance));
+}
+
+fn put_process_key(out: &mut Vec<u8>, key: ProcessKey) {
+    put_u32(out, key.tgid);
+    put_u64(out, key.start_ns);
+}
+
+fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>) {
+    let Begin { session, command, at, kind, statement, text, parameters, batch, decision } = *begin;
+    out.extend_from_slice(session.as_bytes());
+    put_u32(out, command.0);
+    put_timestamp(out, at);
+    put_u8(out, kind::command_code(kind));
+    put_str(out, text, STATEMENT_TEXT_BYTES_MAX);
+    put_u64(out, u64::try_from(text.len()).unwrap_or(u64::MAX));
+    put_opt(out, text_sha256, |out, digest| out.extend_from_slice(&digest));
+    put_str(out, &statement.normalized, STATEMENT_TEXT_BYTES_MAX);
+    out.extend_from_slice(&statement.fingerprint.to_be_bytes());
+    put_name(out, statement.verb);
+    put_list(out, &statement.accesses, ACCESSES_MAX, put_access);
+    let privileged = Risk::PRIVILEGE | Risk::COPY_PROGRAM | Risk::UNSAFE_FUNCTION;
+    put_u8(out, u8::from(statement.needs_wal()));
+    put_u8(
+        out,
+        u8::from(statement.class() >= Class::Admin || statement.risks.intersects(privileged)),
+    );
+    put_u32(out, statement.risks.bits());
+    put_list(out, parameters, PARAMETERS_MAX, put_parameter);
+    put_u32(out, batch);
+    put_decision(out, decision);
+}
+
+fn put_access(out: &mut Vec<u8>, access: &Access) {
+    put_u8(out, kind::action_code(access.action));
+    put_opt(out, access.table.as_ref(), put_table);
+}
+
+/// Appends `schema.name`, each part cut to half of a name's limit.
+fn put_table(out: &mut Vec<u8>, table: &TableName) {
+    const PART: usize = NAME_BYTES_MAX / 2;
+    let name = cut(&table.name, PART);
+    let schema = table.schema.as_deref().map(|schema| cut(schema, PART));
+    let len = name.len() + schema.map_or(0, |schema| schema.len() + 1);
+    put_u32(out, u32::try_from(len).expect("two cut names are short"));
+    if let Some(schema) = schema {
+        out.extend_from_slice(schema.as_bytes());
+        put_u8(out, b'.');
+    }
+    out.extend_from_slice(name.as_bytes());
+}
+
+fn put_parameter(out: &mut Vec<u8>, parameter: &Parameter) {
+    put_u32(out, parameter.type_oid);
+    match &parameter.value {
+        ParameterValue::Null => put_u8(out, 0),
+        ParameterValue::Text { text, bytes } => {
+            put_u8(out, 1);
+            put_str(out, text, PARAMETER_BYTES_MAX);
+            put_u32(out, *bytes);
+        }
+        ParameterValue::Binary { head, bytes } => {
+            put_u8(out, 2);
+            put_bytes(out, head, PARAMETER_BYTES_MAX);
+            put_u32(out, *bytes);
+        }
+    }
+}
+
+fn put_decision(out: &mut Vec<u8>, decision: &Decision) {
+    // Obligations are in the policy set that the digest names; what they did is in the outcome.
+    let Decision { effect, obligations: _, determining, reason, policy_digest } = decision;
+    put_u8(out, kind::effect_code(*effect));
+    put_name(out, decision.rule());
+    put_list(out, determining, NAMES_MAX, |out, policy| put_name(out, &policy.0));
+    put_str(out, reason, 4096);
+    out.extend_from_slice(policy_digest);
+}
+
+fn put_end(out: &mut Vec<u8>, end: &End<'_>) {
+    let types::event::Outcome {
+        command,
+        status,
+        error_code,
+        rows,
+        bytes_in,
+        bytes_out,
+        masked,
+        sample,
+    } = end.outcome;
+    out.extend_from_slice(end.session.as_bytes());
+    put_u32(out, command.0);
+    put_timestamp(out, end.at);
+    put_u8(out, kind::status_code(*status));
+    put_opt(out, *error_code, |out, code| out.extend_from_slice(&code));
+    put_opt(out, *rows, put_u64);
+    put_u64(out, *bytes_in);
+    put_u64(out, *bytes_out);
+    put_list(out, masked, NAMES_MAX, |out, mask| {
+        put_name(out, &mask.class.0);
+        put_u64(out, mask.count);
+    });
+    put_bytes(out, sample, RESPONSE_SAMPLE_BYTES_MAX);
+}
+
+fn put_session_close(out: &mut Vec<u8>, close: &SessionClose<'_>) {
+    out.extend_from_slice(close.session.as_bytes());
+    put_timestamp(out, close.at);
+    put_name(out, close.reason);
+}
+
+fn put_control(out: &mut Vec<u8>, control: &Control<'_>) {
+    put_timestamp(out, control.at);
+    put_name(out, control.kind);
+    put_str(out, control.detail, CONTROL_DETAIL_BYTES_MAX);
+}
+
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    put_str(out, name, NAME_BYTES_MAX);
+}

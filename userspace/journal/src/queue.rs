@@ -1,0 +1,222 @@
+//! What waits to be committed, and what is open: the state behind the recorder's lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use types::clock::Timestamp;
+use types::event::{Outcome, Status};
+use types::id::{CommandId, SessionId};
+
+use crate::encode::put_body;
+use crate::frame::{BodyTooLarge, FrameKind, put_frame};
+use crate::record::{
+    Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, Lsn, SessionClose, SessionOpen,
+};
+use crate::recorder::{AppendError, Health};
+
+/// Frames encoded and numbered, waiting for the committer.
+pub(crate) struct Queue {
+    pending: Vec<u8>,
+    next_lsn: Lsn,
+    next_seq: u64,
+    boot_id: BootId,
+    health: Health,
+    closing: bool,
+    /// The committer is gone: nothing more becomes durable.
+    stopped: bool,
+    /// The committer waits for work.
+    idle: bool,
+    /// Open sessions, and of each the open commands in ascending order. At most
+    /// `SESSIONS_MAX` × (16 B + 24 B) and 4 B for each command in flight.
+    open: HashMap<SessionId, Vec<CommandId>>,
+}
+
+impl Queue {
+    /// An empty queue whose first frame and row get these numbers.
+    pub(crate) fn new(next_lsn: Lsn, next_seq: u64, boot_id: BootId) -> Self {
+        Self {
+            pending: Vec::new(),
+            next_lsn,
+            next_seq,
+            boot_id,
+            health: Health::Open,
+            closing: false,
+            stopped: false,
+            idle: false,
+            open: HashMap::new(),
+        }
+    }
+
+    /// Checks that a frame may come now, numbers and encodes it. A session that closes with
+    /// commands open ends them as interrupted first.
+    pub(crate) fn push(
+        &mut self,
+        frame: &Frame<'_>,
+        digest: Option<[u8; 32]>,
+    ) -> Result<Lsn, AppendError> {
+        self.admit(frame)?;
+        match *frame {
+            Frame::SessionOpen(SessionOpen { session, .. }) => {
+                if self.open.contains_key(&session) {
+                    return Err(AppendError::OutOfOrder("session opens twice"));
+                }
+                let lsn = self.put(frame, FrameKind::SessionOpen, None)?;
+                self.open.insert(session, Vec::new());
+                Ok(lsn)
+            }
+            Frame::Begin(Begin { session, command, .. }) => {
+                let place = self.commands(session)?.binary_search(&command);
+                let Err(place) = place else {
+                    return Err(AppendError::OutOfOrder("command begins twice"));
+                };
+                let lsn = self.put(frame, FrameKind::Begin, digest)?;
+                self.commands(session)?.insert(place, command);
+                Ok(lsn)
+            }
+            Frame::End(End { session, outcome, .. }) => {
+                let place = self.commands(session)?.binary_search(&outcome.command);
+                let Ok(place) = place else {
+                    return Err(AppendError::OutOfOrder("command ends that did not begin"));
+                };
+                let lsn = self.put(frame, FrameKind::End, None)?;
+                self.commands(session)?.remove(place);
+                Ok(lsn)
+            }
+            Frame::SessionClose(SessionClose { session, at, .. }) => {
+                for command in std::mem::take(self.commands(session)?) {
+                    self.interrupt(session, command, at)?;
+                }
+                let lsn = self.put(frame, FrameKind::SessionClose, None)?;
+                self.open.remove(&session);
+                Ok(lsn)
+            }
+            Frame::Control(_) => self.put(frame, FrameKind::Control, None),
+        }
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether frames may still be taken.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.closing && !self.stopped && !matches!(self.health, Health::Failed(_))
+    }
+
+    /// Why nothing more becomes durable, if so.
+    pub(crate) fn ended(&self) -> Option<Arc<str>> {
+        match &self.health {
+            Health::Failed(reason) => Some(Arc::clone(reason)),
+            Health::Open | Health::Pressure => self.stopped.then(|| Arc::from("closed")),
+        }
+    }
+
+    /// How the journal is.
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Changes how the journal is; a failure stays.
+    pub(crate) fn set_health(&mut self, health: Health) {
+        if !matches!(self.health, Health::Failed(_)) {
+            self.health = health;
+        }
+    }
+
+    /// Takes nothing more; returns the last frame's place.
+    pub(crate) fn close(&mut self) -> Lsn {
+        self.closing = true;
+        Lsn(self.next_lsn.0 - 1)
+    }
+
+    /// Whether it was closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Notes that the committer is gone.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Notes whether the committer waits.
+    pub(crate) fn set_idle(&mut self, idle: bool) {
+        self.idle = idle;
+    }
+
+    /// Whether the committer waits and must be woken; asked once.
+    pub(crate) fn take_idle(&mut self) -> bool {
+        std::mem::take(&mut self.idle)
+    }
+
+    /// Exchanges what waits for an empty buffer.
+    pub(crate) fn swap(&mut self, empty: &mut Vec<u8>) {
+        std::mem::swap(&mut self.pending, empty);
+    }
+
+    fn admit(&self, frame: &Frame<'_>) -> Result<(), AppendError> {
+        if let Health::Failed(reason) = &self.health {
+            return Err(AppendError::Failed(Arc::clone(reason)));
+        }
+        if self.closing || self.stopped {
+            return Err(AppendError::Closed);
+        }
+        if self.health == Health::Pressure
+            && matches!(frame, Frame::SessionOpen(_) | Frame::Begin(_))
+        {
+            return Err(AppendError::Pressure);
+        }
+        match frame {
+            Frame::Control(Control { detail, .. }) if detail.len() > CONTROL_DETAIL_BYTES_MAX => {
+                Err(AppendError::TooLarge(detail.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn commands(&mut self, session: SessionId) -> Result<&mut Vec<CommandId>, AppendError> {
+        self.open.get_mut(&session).ok_or(AppendError::OutOfOrder("session is not open"))
+    }
+
+    fn interrupt(
+        &mut self,
+        session: SessionId,
+        command: CommandId,
+        at: Timestamp,
+    ) -> Result<Lsn, AppendError> {
+        let outcome = interrupted(command);
+        self.put(&Frame::End(End { session, at, outcome: &outcome }), FrameKind::End, None)
+    }
+
+    fn put(
+        &mut self,
+        frame: &Frame<'_>,
+        kind: FrameKind,
+        digest: Option<[u8; 32]>,
+    ) -> Result<Lsn, AppendError> {
+        let lsn = self.next_lsn;
+        let boot_id = self.boot_id;
+        put_frame(&mut self.pending, kind, false, (lsn, self.next_seq), |out| {
+            put_body(out, frame, boot_id, digest);
+        })
+        .map_err(|BodyTooLarge(bytes)| AppendError::TooLarge(bytes))?;
+        self.next_lsn = Lsn(lsn.0 + 1);
+        self.next_seq += kind.rows();
+        Ok(lsn)
+    }
+}
+
+/// The outcome of a command whose end nobody saw.
+pub(crate) fn interrupted(command: CommandId) -> Outcome {
+    Outcome {
+        command,
+        status: Status::Interrupted,
+        error_code: None,
+        rows: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        masked: Vec::new(),
+        sample: Vec::new(),
+    }
+}

@@ -1,0 +1,296 @@
+//! Writes sealed frames to the current segment and begins the next one when it is full.
+//!
+//! Each segment stands alone: the next one begins with a copy of the frames of every session and
+//! command still open.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{fdatasync, fstatvfs};
+use types::clock::Clock;
+
+use crate::encode::put_totals;
+use crate::frame::{CHAIN_BYTES, Chain, FrameKind, HEADER_BYTES, Header, put_frame, seal};
+use crate::live::{self, Live, Place, TOTALS_BYTES};
+use crate::record::{BootId, Lsn};
+use crate::recorder::Reserve;
+use crate::segment::{self, SegmentHeader};
+
+/// What every segment of one writer has in common.
+#[derive(Clone)]
+pub(crate) struct Log {
+    pub(crate) dir: PathBuf,
+    pub(crate) node: String,
+    pub(crate) epoch: u32,
+    pub(crate) boot_id: BootId,
+    pub(crate) segment_bytes: u64,
+    /// Held for as long as the writer lives, so that no second one writes.
+    pub(crate) lock: Arc<File>,
+}
+
+/// Where a journal ends.
+pub(crate) struct Position {
+    pub(crate) next_lsn: Lsn,
+    pub(crate) next_seq: u64,
+    pub(crate) chain: Chain,
+    pub(crate) live: Live,
+    /// The segment that `live` points into; `None` for a new journal.
+    pub(crate) file: Option<File>,
+}
+
+/// The current segment.
+pub(crate) struct Writer {
+    log: Log,
+    file: File,
+    first_lsn: Lsn,
+    /// Where the next frame goes.
+    offset: u64,
+    /// Where the header and the carried frames end.
+    carried_end: u64,
+    next_lsn: Lsn,
+    next_seq: u64,
+    chain: Chain,
+    live: Live,
+}
+
+/// What one commit wrote.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Why a commit failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    /// The system refused.
+    #[error("cannot {what} the journal: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The buffer does not hold whole frames; a defect of the recorder.
+    #[error("commit buffer is damaged")]
+    Buffer,
+}
+
+impl Writer {
+    /// Begins a new segment where the journal ends.
+    pub(crate) fn begin(log: Log, end: Position, clock: &dyn Clock) -> io::Result<Self> {
+        let Position { next_lsn, next_seq, mut chain, mut live, file } = end;
+        let header = SegmentHeader {
+            node: log.node.clone(),
+            epoch: log.epoch,
+            boot_id: log.boot_id,
+            at: clock.now(),
+            first_lsn: next_lsn,
+            first_seq: next_seq,
+            previous_chain: chain,
+        };
+        let mut head = Vec::new();
+        put_sealed(&mut head, FrameKind::Segment, (next_lsn, next_seq), &mut chain, |out| {
+            header.put(out);
+        })?;
+        if let Some(old) = &file {
+            carry(&mut head, old, &mut live, (next_lsn, next_seq), &mut chain)?;
+        }
+        let file = segment::create(&log.dir, next_lsn, log.segment_bytes, &head)?;
+        let carried_end = u64::try_from(head.len()).map_err(io::Error::other)?;
+        Ok(Self {
+            log,
+            file,
+            first_lsn: next_lsn,
+            offset: carried_end,
+            carried_end,
+            next_lsn,
+            next_seq,
+            chain,
+            live,
+        })
+    }
+
+    /// Seals and writes the frames in `batch` and makes them durable.
+    pub(crate) fn commit(
+        &mut self,
+        batch: &mut [u8],
+        clock: &dyn Clock,
+    ) -> Result<Committed, CommitError> {
+        let mut written = Committed { frames: 0, bytes: 0 };
+        let mut group = true;
+        let mut rest = batch;
+        while !rest.is_empty() {
+            // As many whole frames as fit this segment, at least one.
+            let mut fits = 0;
+            while let Some(bytes) = frame_bytes(rest.get(fits..).unwrap_or_default()) {
+                if self.is_full(fits, bytes) {
+                    break;
+                }
+                let frame = rest.get_mut(fits..fits + bytes).ok_or(CommitError::Buffer)?;
+                self.seal(frame, group, fits).ok_or(CommitError::Buffer)?;
+                group = false;
+                fits += bytes;
+                written.frames += 1;
+            }
+            let (now, later) = rest.split_at_mut(fits);
+            self.write(now)?;
+            written.bytes += u64::try_from(fits).unwrap_or(0);
+            rest = later;
+            if !rest.is_empty() {
+                if frame_bytes(rest).is_none() {
+                    return Err(CommitError::Buffer);
+                }
+                self.rotate(clock).map_err(io_error("rotate"))?;
+                group = true;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Free bytes of the file system, and how many must stay free.
+    pub(crate) fn space(&self, reserve: Reserve) -> Result<(u64, u64), CommitError> {
+        let stat = fstatvfs(&self.file).map_err(|e| io_error("measure")(e.into()))?;
+        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
+        let share = total / 100 * u64::from(reserve.percent.min(100));
+        Ok((stat.f_bavail.saturating_mul(stat.f_frsize), share.saturating_add(reserve.bytes)))
+    }
+
+    /// The next frame's place.
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.next_lsn
+    }
+
+    /// The next row's sequence number.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The current segment's first place.
+    pub(crate) fn first_lsn(&self) -> Lsn {
+        self.first_lsn
+    }
+
+    /// This boot.
+    pub(crate) fn boot_id(&self) -> BootId {
+        self.log.boot_id
+    }
+
+    /// What is open.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Whether a frame of `bytes` belongs into the next segment. A segment takes ordinary frames
+    /// of at least half its size, however much was carried into it, so that carrying at most
+    /// doubles what is written while what is open fits a segment.
+    fn is_full(&self, ahead: usize, bytes: usize) -> bool {
+        let at = self.offset.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX));
+        let end = at.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let limit =
+            self.log.segment_bytes.max(self.carried_end.saturating_add(self.log.segment_bytes / 2));
+        end > limit && at > self.carried_end
+    }
+
+    fn seal(&mut self, frame: &mut [u8], group: bool, ahead: usize) -> Option<()> {
+        seal(frame, group, &mut self.chain)?;
+        let (header, rest) = frame.split_first_chunk::<HEADER_BYTES>()?;
+        let (body, _) = rest.split_last_chunk::<CHAIN_BYTES>()?;
+        let header = Header::parse(header)?;
+        let offset = self.offset + u64::try_from(ahead + HEADER_BYTES).ok()?;
+        let place = Place { offset, bytes: header.body_bytes };
+        live::note(&mut self.live, &header, body, place).ok()?;
+        self.next_lsn = Lsn(self.next_lsn.0 + 1);
+        self.next_seq += header.rows();
+        Some(())
+    }
+
+    fn write(&mut self, frames: &[u8]) -> Result<(), CommitError> {
+        self.file.write_all_at(frames, self.offset).map_err(io_error("write"))?;
+        fdatasync(&self.file).map_err(|e| io_error("sync")(e.into()))?;
+        self.offset += u64::try_from(frames.len()).unwrap_or(0);
+        Ok(())
+    }
+
+    fn rotate(&mut self, clock: &dyn Clock) -> io::Result<()> {
+        self.file.set_len(self.offset)?;
+        self.file.sync_all()?;
+        let end = Position {
+            next_lsn: self.next_lsn,
+            next_seq: self.next_seq,
+            chain: self.chain,
+            live: std::mem::take(&mut self.live),
+            file: Some(self.file.try_clone()?),
+        };
+        *self = Self::begin(self.log.clone(), end, clock)?;
+        Ok(())
+    }
+}
+
+/// Appends copies of the frames of all that is open, read from `old`, and makes `live` point to
+/// the copies.
+fn carry(
+    head: &mut Vec<u8>,
+    old: &File,
+    live: &mut Live,
+    at: (Lsn, u64),
+    chain: &mut Chain,
+) -> io::Result<()> {
+    let mut body = Vec::new();
+    for session in live.values_mut() {
+        read_body(old, session.body, &mut body)?;
+        body.truncate(body.len().saturating_sub(TOTALS_BYTES));
+        put_totals(&mut body, &session.totals);
+        session.body = put_carried(head, FrameKind::SessionOpen, at, chain, &body)?;
+        for place in session.commands.values_mut() {
+            read_body(old, *place, &mut body)?;
+            *place = put_carried(head, FrameKind::Begin, at, chain, &body)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_body(file: &File, place: Place, body: &mut Vec<u8>) -> io::Result<()> {
+    body.resize(place.bytes, 0);
+    file.read_exact_at(body, place.offset)
+}
+
+fn put_carried(
+    head: &mut Vec<u8>,
+    kind: FrameKind,
+    at: (Lsn, u64),
+    chain: &mut Chain,
+    body: &[u8],
+) -> io::Result<Place> {
+    let offset = head.len() + HEADER_BYTES;
+    put_sealed(head, kind, at, chain, |out| out.extend_from_slice(body))?;
+    Ok(Place { offset: u64::try_from(offset).map_err(io::Error::other)?, bytes: body.len() })
+}
+
+fn put_sealed(
+    out: &mut Vec<u8>,
+    kind: FrameKind,
+    at: (Lsn, u64),
+    chain: &mut Chain,
+    body: impl FnOnce(&mut Vec<u8>),
+) -> io::Result<()> {
+    let start = out.len();
+    let carried = kind != FrameKind::Segment;
+    put_frame(out, kind, carried, at, body)
+        .map_err(|_| io::Error::other("carried frame is too large"))?;
+    out.get_mut(start..)
+        .and_then(|frame| seal(frame, false, chain))
+        .ok_or_else(|| io::Error::other("carried frame is damaged"))
+}
+
+fn frame_bytes(bytes: &[u8]) -> Option<usize> {
+    let header = Header::parse(bytes.first_chunk()?)?;
+    (header.frame_bytes() <= bytes.len()).then(|| header.frame_bytes())
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> CommitError {
+    move |source| CommitError::Io { what, source }
+}
