@@ -19,7 +19,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
-    File::open(parent)?.sync_all()
+    sync_dir(parent)
 }
 
 /// All files below `dir`, sorted; none where it is absent.
@@ -34,9 +34,9 @@ pub fn walk(dir: &Path) -> io::Result<Vec<PathBuf>> {
         for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                open.push(entry.path())
+                open.push(entry.path());
             } else {
-                found.push(entry.path())
+                found.push(entry.path());
             }
         }
     }
@@ -44,14 +44,20 @@ pub fn walk(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn make_dir(dir: &Path) -> io::Result<()> {
+/// Makes a folder and those above it, durably.
+pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
     if let Some(parent) = dir.parent() {
         make_dir(parent)?;
         fs::create_dir(dir).or_else(|e| if dir.is_dir() { Ok(()) } else { Err(e) })?;
-        File::open(parent)?.sync_all()?;
+        sync_dir(parent)?;
     }
     Ok(())
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }

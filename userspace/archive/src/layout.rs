@@ -1,5 +1,7 @@
 //! Where things lie below the archive's folder, and what a manifest says.
 
+use std::path::Path;
+
 use journal::row::Table;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,18 @@ pub const STANDARD: &str = "std7y/v1";
 
 /// Recordings, kept thirteen months.
 pub const PAYLOAD: &str = "payload13m/v1";
+
+/// The newest signed checkpoint, in the log's folder.
+pub const CHECKPOINT: &str = "checkpoint";
+
+/// The public key, in the log's folder.
+pub const KEY: &str = "key.vkey";
+
+/// What the archive is, for whoever finds it.
+pub const README: &str = "std7y/v1/README-AUDITOR.md";
+
+/// DuckDB's views.
+pub const VIEWS: &str = "std7y/v1/views/duckdb.sql";
 
 /// A file as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +49,8 @@ pub struct FileEntry {
 pub struct Manifest {
     /// SHA-256 of the manifest before it, hex; zeros for the first.
     pub previous: String,
+    /// When, microseconds since 1970-01-01 UTC.
+    pub sealed_us: i64,
     /// The first row.
     pub first_seq: u64,
     /// The row after the last: the tree's size.
@@ -56,6 +72,19 @@ pub fn log_dir(origin: &str) -> String {
 /// A manifest's name in the log's folder.
 pub fn manifest(first_seq: u64, tree_size: u64) -> String {
     format!("manifest/{first_seq:020}-{:020}.json", tree_size.saturating_sub(1))
+}
+
+/// The tree's size in a manifest's name; `None` where it is no manifest's.
+pub(crate) fn manifest_size(path: &Path) -> Option<u64> {
+    let (_, last) = path.file_name()?.to_str()?.strip_suffix(".json")?.split_once('-')?;
+    last.parse::<u64>().ok()?.checked_add(1)
+}
+
+/// The first sequence number in the name of a table's file of `epoch`.
+pub(crate) fn first_seq(path: &Path, epoch: i32) -> Option<u64> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".parquet")?;
+    let (first, _) = name.strip_prefix(&format!("{epoch}-"))?.split_once('-')?;
+    first.parse().ok()
 }
 
 /// The path of a table's file for one day.

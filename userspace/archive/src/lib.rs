@@ -5,11 +5,16 @@ pub mod decode;
 pub mod files;
 pub mod key;
 pub mod layout;
+mod log;
 pub mod merkle;
 pub mod note;
 pub mod query;
+pub mod seal;
 pub mod texts;
 pub mod writer;
+
+pub use log::LogError;
+pub use seal::Archive;
 
 #[cfg(test)]
 mod roundtrip;

@@ -1,6 +1,6 @@
 //! The Merkle tree of RFC 6962 §2.1 in tiles of C2SP tlog-tiles; only its right edge is in memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -36,6 +36,44 @@ impl Tile {
         let path = format!("tile/{}/{groups}", self.level);
         let partial = self.hashes.len() < TILE_WIDTH;
         PathBuf::from(if partial { format!("{path}.p/{}", self.hashes.len()) } else { path })
+    }
+
+    /// The place and width that a path below the log's folder names, its hashes zero; `None`
+    /// where it names no tile.
+    pub fn parse(path: &Path) -> Option<Self> {
+        let mut parts = path.iter().map(|part| part.to_str());
+        if parts.next()?? != "tile" {
+            return None;
+        }
+        let level: usize = parts.next()??.parse().ok().filter(|level| *level < LEVELS_MAX)?;
+        let (mut index, mut width) = (0_u64, TILE_WIDTH);
+        for part in parts {
+            let part = part?;
+            if let Some(last) = part.strip_suffix(".p") {
+                index = index.checked_mul(1000)?.checked_add(last.parse().ok()?)?;
+                width = 0;
+            } else if width == 0 {
+                width = part.parse().ok()?;
+            } else {
+                let digits = part.strip_prefix('x').unwrap_or(part);
+                index = index.checked_mul(1000)?.checked_add(digits.parse().ok()?)?;
+            }
+        }
+        let tile = Self { level, index, hashes: vec![[0; 32]; width.min(TILE_WIDTH)] };
+        (width > 0 && tile.path() == path).then_some(tile)
+    }
+
+    /// Whether an archive of a tree of `size` leaves holds this tile: all tiles but full ones of
+    /// leaves, which are computed from rows.
+    pub fn is_stored(&self, size: u64) -> bool {
+        let below = size >> (8 * self.level);
+        let (full, rest) = (below / 256, below % 256);
+        let width = u64::try_from(self.hashes.len()).unwrap_or(0);
+        if width == 256 {
+            self.level > 0 && self.index < full
+        } else {
+            self.index == full && width == rest
+        }
     }
 
     /// Its bytes in a file.
@@ -79,9 +117,20 @@ impl Tree {
 
     /// Adds a leaf; full tiles of level 0 and up that it completes go to `full`.
     pub fn push(&mut self, leaf: Hash, full: &mut Vec<Tile>) {
-        let mut entry = leaf;
         self.size += 1;
-        for (level, edge) in self.edge.iter_mut().enumerate() {
+        self.push_entry(0, leaf, full);
+    }
+
+    /// Adds [`TILE_WIDTH`] leaves by the root over them, to a tree of whole tiles of leaves; full
+    /// tiles of level 1 and up that they complete go to `full`.
+    pub fn push_group(&mut self, root: Hash, full: &mut Vec<Tile>) {
+        debug_assert!(self.size.is_multiple_of(256));
+        self.size += 256;
+        self.push_entry(1, root, full);
+    }
+
+    fn push_entry(&mut self, from: usize, mut entry: Hash, full: &mut Vec<Tile>) {
+        for (level, edge) in self.edge.iter_mut().enumerate().skip(from) {
             edge.push(entry);
             if edge.len() < TILE_WIDTH {
                 return;
@@ -179,5 +228,12 @@ mod tests {
         let tile = |index, n| Tile { level: 1, index, hashes: vec![[0; 32]; n] }.path();
         assert_eq!(tile(1_234_067, 256), PathBuf::from("tile/1/x001/x234/067"));
         assert_eq!(tile(5, 7), PathBuf::from("tile/1/005.p/7"));
+        for (index, n) in [(1_234_067, 256), (5, 7), (0, 255), (1000, 256), (1_000_000, 1)] {
+            let parsed = Tile::parse(&tile(index, n)).unwrap();
+            assert_eq!((parsed.index, parsed.hashes.len()), (index, n));
+        }
+        for path in ["tile/1/5", "tile/9/005", "tile/1/005.p/256", "tile/1/005.p/0", "tile/1"] {
+            assert_eq!(Tile::parse(Path::new(path)), None, "{path}");
+        }
     }
 }

@@ -4,7 +4,8 @@ use journal::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, Sess
 use proptest::prelude::*;
 use types::id::SequenceNumber;
 
-use crate::{decode, writer};
+use crate::decode;
+use crate::writer::TableFile;
 
 fn rows(table: Table, seq: u64, text: &str, items: &[String], count: i64) -> Row {
     let (node_id, seq) = (text.to_owned(), SequenceNumber(seq));
@@ -48,7 +49,15 @@ proptest! {
     fn identity(given in prop::collection::vec(("\\PC{0,40}", prop::collection::vec("\\PC{0,9}", 0..4), any::<i64>()), 1..9)) {
         for table in Table::ALL {
             let rows: Vec<Row> = given.iter().zip(0..).map(|((t, i, n), seq)| rows(table, seq, t, i, *n)).collect();
-            let file = writer::write(table, &rows, "vestibule/node/n/0").unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let mut file = TableFile::create(table, dir.path().join("part"), "vestibule/node/n/0").unwrap();
+            for row in &rows {
+                file.push(row.clone()).unwrap();
+            }
+            let written = file.finish(|_| dir.path().join("whole")).unwrap();
+            let file = std::fs::read(dir.path().join("whole")).unwrap();
+            prop_assert_eq!(written.bytes, file.len() as u64);
+            prop_assert_eq!(written.seqs, (0, rows.len() as u64 - 1));
             let mut back = Vec::new();
             decode::rows(table, file, &mut |row| back.push(row)).unwrap();
             prop_assert_eq!(back, rows);

@@ -32,9 +32,11 @@ pub(crate) fn empty_view(table: Table) -> String {
     format!("CREATE OR REPLACE VIEW {name} AS SELECT {columns} WHERE false;\n")
 }
 
-/// `views/duckdb.sql`: to be read by DuckDB started in the archive's folder.
-pub fn views() -> String {
-    Table::ALL.iter().map(|table| view(*table, "")).collect()
+/// `views/duckdb.sql`: to be read by DuckDB started in the archive's folder; tables that have no
+/// files are empty views.
+pub fn views(has_files: impl Fn(Table) -> bool) -> String {
+    let one = |table: &Table| if has_files(*table) { view(*table, "") } else { empty_view(*table) };
+    Table::ALL.iter().map(one).collect()
 }
 
 /// `README-AUDITOR.md`.

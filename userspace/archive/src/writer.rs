@@ -1,14 +1,14 @@
-//! Rows of one table to a Parquet file's bytes.
+//! Rows of one table to a Parquet file, in a stream.
+
+mod batch;
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, StringBuilder,
-    StructBuilder, TimestampMicrosecondBuilder,
-};
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use journal::row::{Column, Kind, Row, Table, Value};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -16,6 +16,19 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
+
+use crate::files;
+
+/// Rows turned into columns at once.
+const BATCH_ROWS: usize = 4096;
+
+/// Bytes of texts turned into columns at once: recordings of 64 KiB each must not fill memory.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Encoded bytes at which a row group ends before it has [`ROW_GROUP_ROWS`]; with four tables open,
+/// 4 × 32 MiB.
+const ROW_GROUP_BYTES: usize = 32 * 1024 * 1024;
 
 /// Rows of a row group: of 1 M, point look-ups are six times slower.
 pub const ROW_GROUP_ROWS: usize = 131_072;
@@ -25,16 +38,142 @@ pub fn schema(table: Table) -> Arc<Schema> {
     Arc::new(Schema::new(table.columns().iter().map(field).collect::<Vec<_>>()))
 }
 
-/// The Parquet file of `rows`, all of `table`, in the order given.
-pub fn write(table: Table, rows: &[Row], origin: &str) -> Result<Vec<u8>, ParquetError> {
-    let mut file = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut file, schema(table), Some(properties(table, rows, origin)?))?;
-    for rows in rows.chunks(ROW_GROUP_ROWS) {
-        writer.write(&batch(table, rows)?)?;
+/// A Parquet file being written under a name that says so; holds one batch of rows and one row
+/// group's encoded pages.
+pub struct TableFile {
+    table: Table,
+    unfinished: PathBuf,
+    writer: ArrowWriter<Hashing>,
+    batch: Vec<Row>,
+    batch_bytes: usize,
+    rows: u64,
+    seqs: (u64, u64),
+}
+
+/// A file as it was written, without its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// SHA-256.
+    pub sha256: [u8; 32],
+    /// Its length.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Its least and greatest sequence number.
+    pub seqs: (u64, u64),
+}
+
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The system refused.
+    #[error("cannot write {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The encoder refused.
+    #[error("cannot write rows as Parquet")]
+    Parquet(#[from] ParquetError),
+}
+
+impl TableFile {
+    /// Begins a file for rows of `table`; `unfinished` is its name until it is whole.
+    pub fn create(table: Table, unfinished: PathBuf, origin: &str) -> Result<Self, WriteError> {
+        let io = |source| WriteError::Io { path: unfinished.clone(), source };
+        if let Some(parent) = unfinished.parent() {
+            files::make_dir(parent).map_err(io)?;
+        }
+        let file =
+            Hashing { file: File::create(&unfinished).map_err(io)?, hash: Sha256::new(), bytes: 0 };
+        let writer = ArrowWriter::try_new(file, schema(table), Some(properties(table, origin)?))?;
+        let batch = Vec::with_capacity(BATCH_ROWS);
+        Ok(Self { table, unfinished, writer, batch, batch_bytes: 0, rows: 0, seqs: (u64::MAX, 0) })
     }
-    writer.close()?;
-    Ok(file)
+
+    /// Adds a row.
+    pub fn push(&mut self, row: Row) -> Result<(), WriteError> {
+        let seq = row.seq().0;
+        self.seqs = (self.seqs.0.min(seq), self.seqs.1.max(seq));
+        self.rows += 1;
+        self.batch_bytes += text_bytes(&row);
+        self.batch.push(row);
+        if self.batch.len() >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
+            self.write_batch()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes written and waiting, about.
+    pub fn bytes(&self) -> usize {
+        self.writer.bytes_written() + self.writer.in_progress_size()
+    }
+
+    /// Ends the file, makes it durable and gives it the name that `name` makes of its sequence
+    /// numbers.
+    pub fn finish(
+        mut self,
+        name: impl FnOnce((u64, u64)) -> PathBuf,
+    ) -> Result<Written, WriteError> {
+        self.write_batch()?;
+        for (key, seq) in [("first_seq", self.seqs.0), ("last_seq", self.seqs.1)] {
+            self.writer.append_key_value_metadata(key_value(key, seq.to_string()));
+        }
+        let Hashing { file, hash, bytes } = self.writer.into_inner()?;
+        let path = name(self.seqs);
+        let io = |source| WriteError::Io { path: path.clone(), source };
+        file.sync_all().map_err(io)?;
+        std::fs::rename(&self.unfinished, &path).map_err(io)?;
+        path.parent().map_or(Ok(()), files::sync_dir).map_err(io)?;
+        Ok(Written { sha256: hash.finalize().into(), bytes, rows: self.rows, seqs: self.seqs })
+    }
+
+    fn write_batch(&mut self) -> Result<(), WriteError> {
+        let batch = batch::batch(self.table, &self.batch).map_err(ParquetError::from)?;
+        self.writer.write(&batch)?;
+        self.batch.clear();
+        self.batch_bytes = 0;
+        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
+            self.writer.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// A file and the digest of what went into it.
+struct Hashing {
+    file: File,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(bytes.get(..count).unwrap_or_default());
+        self.bytes += u64::try_from(count).unwrap_or(0);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Bytes of a row's texts, which make its size.
+fn text_bytes(row: &Row) -> usize {
+    let mut bytes = 0;
+    row.visit(&mut |value| {
+        bytes += match value {
+            Value::Str(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::StrList(items) => items.iter().map(|item| item.len() + 24).sum(),
+            _ => 8,
+        }
+    });
+    bytes
 }
 
 fn field(column: &Column) -> Field {
@@ -69,9 +208,11 @@ fn mask_fields(column: &Column) -> Fields {
     Fields::from(vec![child("entity", DataType::Utf8, 1), child("count", DataType::Int64, 2)])
 }
 
-fn properties(table: Table, rows: &[Row], origin: &str) -> Result<WriterProperties, ParquetError> {
-    let seqs = || rows.iter().map(|row| row.seq().0);
-    let pair = |key: &str, value: String| KeyValue::new(format!("vestibule.{key}"), value);
+fn key_value(key: &str, value: String) -> KeyValue {
+    KeyValue::new(format!("vestibule.{key}"), value)
+}
+
+fn properties(table: Table, origin: &str) -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
@@ -86,10 +227,8 @@ fn properties(table: Table, rows: &[Row], origin: &str) -> Result<WriterProperti
             nulls_first: false,
         }]))
         .set_key_value_metadata(Some(vec![
-            pair("schema", "1".into()),
-            pair("origin", origin.into()),
-            pair("first_seq", seqs().min().unwrap_or(0).to_string()),
-            pair("last_seq", seqs().max().unwrap_or(0).to_string()),
+            key_value("schema", "1".into()),
+            key_value("origin", origin.into()),
         ]));
     for column in table.columns() {
         let path = ColumnPath::from(column.name);
@@ -119,110 +258,4 @@ fn is_free_text(name: &str) -> bool {
             | "sealed"
             | "decision_reason"
     )
-}
-
-fn batch(table: Table, rows: &[Row]) -> Result<RecordBatch, ArrowError> {
-    let mut columns: Vec<Builder> = table.columns().iter().map(Builder::new).collect();
-    for row in rows {
-        let mut next = columns.iter_mut();
-        row.visit(&mut |value| {
-            if let Some(column) = next.next() {
-                column.push(value);
-            }
-        });
-    }
-    RecordBatch::try_new(schema(table), columns.into_iter().map(Builder::finish).collect())
-}
-
-/// One column being built.
-enum Builder {
-    Bool(BooleanBuilder),
-    I32(Int32Builder),
-    I64(Int64Builder),
-    Ts(TimestampMicrosecondBuilder),
-    Str(StringBuilder),
-    Bytes(BinaryBuilder),
-    StrList(ListBuilder<StringBuilder>),
-    MaskList(ListBuilder<StructBuilder>),
-}
-
-impl Builder {
-    fn new(column: &Column) -> Self {
-        let element = || match field(column).data_type() {
-            DataType::List(element) => Arc::clone(element),
-            _ => Arc::new(Field::new("element", DataType::Utf8, true)),
-        };
-        match column.kind {
-            Kind::Bool => Self::Bool(BooleanBuilder::new()),
-            Kind::I32 => Self::I32(Int32Builder::new()),
-            Kind::I64 => Self::I64(Int64Builder::new()),
-            Kind::Ts => Self::Ts(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
-            Kind::Str => Self::Str(StringBuilder::new()),
-            Kind::Bytes => Self::Bytes(BinaryBuilder::new()),
-            Kind::StrList => {
-                Self::StrList(ListBuilder::new(StringBuilder::new()).with_field(element()))
-            }
-            Kind::MaskList => {
-                let items = StructBuilder::from_fields(mask_fields(column), 0);
-                Self::MaskList(ListBuilder::new(items).with_field(element()))
-            }
-        }
-    }
-
-    fn push(&mut self, value: Value<'_>) {
-        match (self, value) {
-            (Self::Bool(b), Value::Bool(v)) => b.append_value(v),
-            (Self::I32(b), Value::I32(v)) => b.append_value(v),
-            (Self::I64(b), Value::I64(v)) => b.append_value(v),
-            (Self::Ts(b), Value::Ts(v)) => b.append_value(v.0),
-            (Self::Str(b), Value::Str(v)) => b.append_value(v),
-            (Self::Bytes(b), Value::Bytes(v)) => b.append_value(v),
-            (Self::StrList(b), Value::StrList(items)) => {
-                for item in items {
-                    b.values().append_value(item);
-                }
-                b.append(true);
-            }
-            (Self::MaskList(b), Value::MaskList(items)) => {
-                for item in items {
-                    let fields = b.values();
-                    if let Some(entity) = fields.field_builder::<StringBuilder>(0) {
-                        entity.append_value(&item.entity);
-                    }
-                    if let Some(count) = fields.field_builder::<Int64Builder>(1) {
-                        count.append_value(item.count);
-                    }
-                    fields.append(true);
-                }
-                b.append(true);
-            }
-            (builder, _) => builder.push_null(),
-        }
-    }
-
-    fn push_null(&mut self) {
-        match self {
-            Self::Bool(b) => b.append_null(),
-            Self::I32(b) => b.append_null(),
-            Self::I64(b) => b.append_null(),
-            Self::Ts(b) => b.append_null(),
-            Self::Str(b) => b.append_null(),
-            Self::Bytes(b) => b.append_null(),
-            Self::StrList(b) => b.append(false),
-            Self::MaskList(b) => b.append(false),
-        }
-    }
-
-    fn finish(self) -> ArrayRef {
-        match self {
-            Self::Bool(mut b) => Arc::new(b.finish()),
-            Self::I32(mut b) => Arc::new(b.finish()),
-            Self::I64(mut b) => Arc::new(b.finish()),
-            Self::Ts(mut b) => Arc::new(b.finish()),
-            Self::Str(mut b) => Arc::new(b.finish()),
-            Self::Bytes(mut b) => Arc::new(b.finish()),
-            Self::StrList(mut b) => Arc::new(b.finish()),
-            Self::MaskList(mut b) => Arc::new(b.finish()),
-        }
-    }
 }

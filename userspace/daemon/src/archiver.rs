@@ -70,8 +70,9 @@ fn seal(
     journal_dir: &PathBuf,
     clock: &dyn Clock,
 ) -> Result<Sealed> {
-    recorder.flush()?;
-    let sealed = archive.seal(journal_dir, signer, clock.now())?;
+    let durable = recorder.control("archive.seal", "{}")?;
+    recorder.wait(durable)?;
+    let sealed = archive.seal(journal_dir, durable, signer, clock.now())?;
     info!(rows = sealed.tree_size, files = sealed.files.len(), "sealed");
     Ok(sealed)
 }

@@ -1,0 +1,120 @@
+//! Rows to arrow columns.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{
+    BinaryBuilder, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, StringBuilder,
+    StructBuilder, TimestampMicrosecondBuilder,
+};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{ArrowError, DataType, Field};
+use journal::row::{Column, Kind, Row, Table, Value};
+
+use super::{field, mask_fields, schema};
+
+/// Rows as arrow columns.
+pub(super) fn batch(table: Table, rows: &[Row]) -> Result<RecordBatch, ArrowError> {
+    let mut columns: Vec<Builder> = table.columns().iter().map(Builder::new).collect();
+    for row in rows {
+        let mut next = columns.iter_mut();
+        row.visit(&mut |value| {
+            if let Some(column) = next.next() {
+                column.push(value);
+            }
+        });
+    }
+    RecordBatch::try_new(schema(table), columns.into_iter().map(Builder::finish).collect())
+}
+
+/// One column being built.
+enum Builder {
+    Bool(BooleanBuilder),
+    I32(Int32Builder),
+    I64(Int64Builder),
+    Ts(TimestampMicrosecondBuilder),
+    Str(StringBuilder),
+    Bytes(BinaryBuilder),
+    StrList(ListBuilder<StringBuilder>),
+    MaskList(ListBuilder<StructBuilder>),
+}
+
+impl Builder {
+    fn new(column: &Column) -> Self {
+        let element = || match field(column).data_type() {
+            DataType::List(element) => Arc::clone(element),
+            _ => Arc::new(Field::new("element", DataType::Utf8, true)),
+        };
+        match column.kind {
+            Kind::Bool => Self::Bool(BooleanBuilder::new()),
+            Kind::I32 => Self::I32(Int32Builder::new()),
+            Kind::I64 => Self::I64(Int64Builder::new()),
+            Kind::Ts => Self::Ts(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
+            Kind::Str => Self::Str(StringBuilder::new()),
+            Kind::Bytes => Self::Bytes(BinaryBuilder::new()),
+            Kind::StrList => {
+                Self::StrList(ListBuilder::new(StringBuilder::new()).with_field(element()))
+            }
+            Kind::MaskList => {
+                let items = StructBuilder::from_fields(mask_fields(column), 0);
+                Self::MaskList(ListBuilder::new(items).with_field(element()))
+            }
+        }
+    }
+
+    fn push(&mut self, value: Value<'_>) {
+        match (self, value) {
+            (Self::Bool(b), Value::Bool(v)) => b.append_value(v),
+            (Self::I32(b), Value::I32(v)) => b.append_value(v),
+            (Self::I64(b), Value::I64(v)) => b.append_value(v),
+            (Self::Ts(b), Value::Ts(v)) => b.append_value(v.0),
+            (Self::Str(b), Value::Str(v)) => b.append_value(v),
+            (Self::Bytes(b), Value::Bytes(v)) => b.append_value(v),
+            (Self::StrList(b), Value::StrList(items)) => {
+                for item in items {
+                    b.values().append_value(item);
+                }
+                b.append(true);
+            }
+            (Self::MaskList(b), Value::MaskList(items)) => {
+                for item in items {
+                    let fields = b.values();
+                    if let Some(entity) = fields.field_builder::<StringBuilder>(0) {
+                        entity.append_value(&item.entity);
+                    }
+                    if let Some(count) = fields.field_builder::<Int64Builder>(1) {
+                        count.append_value(item.count);
+                    }
+                    fields.append(true);
+                }
+                b.append(true);
+            }
+            (builder, _) => builder.push_null(),
+        }
+    }
+
+    fn push_null(&mut self) {
+        match self {
+            Self::Bool(b) => b.append_null(),
+            Self::I32(b) => b.append_null(),
+            Self::I64(b) => b.append_null(),
+            Self::Ts(b) => b.append_null(),
+            Self::Str(b) => b.append_null(),
+            Self::Bytes(b) => b.append_null(),
+            Self::StrList(b) => b.append(false),
+            Self::MaskList(b) => b.append(false),
+        }
+    }
+
+    fn finish(self) -> ArrayRef {
+        match self {
+            Self::Bool(mut b) => Arc::new(b.finish()),
+            Self::I32(mut b) => Arc::new(b.finish()),
+            Self::I64(mut b) => Arc::new(b.finish()),
+            Self::Ts(mut b) => Arc::new(b.finish()),
+            Self::Str(mut b) => Arc::new(b.finish()),
+            Self::Bytes(mut b) => Arc::new(b.finish()),
+            Self::StrList(mut b) => Arc::new(b.finish()),
+            Self::MaskList(mut b) => Arc::new(b.finish()),
+        }
+    }
+}
