@@ -9,6 +9,7 @@ use types::addr::Side;
 use types::clock::Timestamp;
 use types::event::Event;
 use types::id::CommandId;
+use types::limits::TRANSMIT_BYTES_HIGH;
 use types::redact::Redactor;
 
 /// A protocol session between an agent (downstream) and its target (upstream).
@@ -71,6 +72,9 @@ pub struct Refusal {
     pub message: Arc<str>,
 }
 
+/// What an emptied buffer keeps: what a bulk transfer fills again at once.
+const KEPT_BYTES_MAX: usize = 2 * TRANSMIT_BYTES_HIGH;
+
 /// Bytes waiting for one side; one allocation, reused.
 #[derive(Debug, Default)]
 pub struct Transmit {
@@ -89,6 +93,11 @@ impl Transmit {
         self.start = self.start.saturating_add(count).min(self.bytes.len());
         if self.start == self.bytes.len() {
             self.bytes.clear();
+            self.bytes.shrink_to(KEPT_BYTES_MAX);
+            self.start = 0;
+        } else if self.start > KEPT_BYTES_MAX && self.start > self.bytes.len() / 2 {
+            // More is dropped than moved, so each byte moves at most once on average.
+            self.bytes.drain(..self.start);
             self.start = 0;
         }
     }

@@ -1,1 +1,364 @@
-//! The PostgreSQL frontend/backend protocol, 3.0 and 3.2.
+//! The PostgreSQL frontend/backend protocol, 3.0 and 3.2, between an agent and its server.
+//!
+//! Messages are taken apart as far as commands, rows and texts go; all else is relayed as it is.
+//! A refused command goes up as one that fails, so that transactions and pipelines behave as the
+//! server makes them, and the server's error is rewritten. What this does not do: TLS, keys of our
+//! own for cancel requests, keeping apart what functions prepare or open inside the server.
+
+mod authority;
+mod backend;
+mod blind;
+mod carry;
+mod copy_out;
+mod expect;
+mod extended;
+mod frontend;
+mod message;
+mod names;
+mod notice;
+mod prepared;
+mod probe;
+mod response;
+mod result;
+mod rows;
+mod sample;
+mod startup;
+mod value;
+
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use types::addr::Side;
+use types::clock::Timestamp;
+use types::command::{Command, CommandKind, Parameter, Statement};
+use types::event::{Event, Status, Violation};
+use types::id::CommandId;
+use types::limits::{COMMANDS_IN_FLIGHT_MAX, TRANSMIT_BYTES_HIGH};
+use types::redact::Redactor;
+
+use self::authority::Pending;
+use self::blind::Blind;
+use self::expect::{Expect, InFlight};
+use self::names::Names;
+use self::prepared::{Plan, Portal, Prepared, Rows};
+use self::probe::Probe;
+use self::result::CopyState;
+use self::rows::Rest;
+pub use self::startup::Startup;
+use crate::session::{Session, Transmit, Verdict};
+use crate::sql::{Analyzer, Reading};
+
+/// What all prepared statements and portals of one session may hold in texts and parameters:
+/// 8,192 of 4 KiB each.
+const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A session of an agent with a PostgreSQL server.
+pub struct PostgresSession {
+    analyzer: Arc<Analyzer>,
+    redactor: Box<dyn Redactor>,
+    phase: Phase,
+    startup: Option<Startup>,
+    /// Answered requests for encryption.
+    refused_tls: bool,
+    refused_gss: bool,
+    events: VecDeque<Event>,
+    next_command: u32,
+    next_batch: u32,
+    carry: Legs,
+    transmit: Legs,
+    agent: AgentSide,
+    server: ServerSide,
+    statements: Names<Prepared>,
+    portals: Names<Portal>,
+    held: Arc<AtomicUsize>,
+    expects: VecDeque<Expect>,
+    probe: Probe,
+    /// Descriptions and plans of an earlier epoch do not hold.
+    epoch: u64,
+    scratch: Vec<u8>,
+}
+
+/// An ErrorResponse that ends a session, for a connection that has none; `code` is the SQLSTATE.
+pub fn fatal_error(code: [u8; 5], text: &str) -> Vec<u8> {
+    let mut told = Vec::new();
+    message::error(&mut told, "FATAL", &code, text, "");
+    told
+}
+
+/// How far the session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The first packet is due.
+    First,
+    /// The server was sent the startup packet.
+    Authenticating,
+    /// Commands flow.
+    Running,
+    /// A cancel request went up; the server will close.
+    Cancelling,
+    /// Nothing more is taken.
+    Ended,
+}
+
+/// One buffer for each side.
+#[derive(Debug, Default)]
+struct Legs {
+    downstream: Transmit,
+    upstream: Transmit,
+}
+
+impl Legs {
+    fn of(&mut self, side: Side) -> &mut Transmit {
+        match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
+        }
+    }
+}
+
+/// Where the agent's messages are.
+#[derive(Debug, Default)]
+struct AgentSide {
+    /// The message at the head of the carry, whose commands are being decided.
+    pending: Option<Pending>,
+    /// The next message needs an answer of the server first.
+    waiting: bool,
+    /// Bytes of a CopyData still to relay.
+    stream_left: usize,
+    /// The run of messages up to a Sync, counted.
+    segment: u64,
+    /// The server copies in: it ignores Sync and Flush.
+    copy_in: bool,
+    /// A command went up that changes how text is read: none is read before its answer.
+    barrier: bool,
+    /// A Flush of ours asked for that answer.
+    flushed: bool,
+}
+
+/// Where the server's messages are.
+#[derive(Debug)]
+struct ServerSide {
+    rest: Option<Rest>,
+    /// How the rows of the current result are treated.
+    plan: Option<Arc<Plan>>,
+    copy: CopyState,
+    /// The last description answered, for executions that went up before it came.
+    described: Option<(Option<Arc<Prepared>>, Rows)>,
+    /// An error came and no Sync went up since.
+    skipping: bool,
+    /// Syncs sent while copying in, which the server ignores unless its error came first.
+    loose_syncs: usize,
+    reading: Reading,
+    /// Whether no byte of a character can be taken for ASCII.
+    encoding_is_safe: bool,
+    /// A definition changed since the last probe; `in_transaction` if it was not committed then.
+    catalog_stale: bool,
+    stale_in_transaction: bool,
+}
+
+impl PostgresSession {
+    /// A session of which nothing was read yet.
+    pub fn new(analyzer: Arc<Analyzer>) -> Self {
+        Self {
+            analyzer,
+            redactor: Box::new(Blind),
+            phase: Phase::First,
+            startup: None,
+            refused_tls: false,
+            refused_gss: false,
+            events: VecDeque::new(),
+            next_command: 1,
+            next_batch: 0,
+            carry: Legs::default(),
+            transmit: Legs::default(),
+            agent: AgentSide::default(),
+            server: ServerSide {
+                rest: None,
+                plan: None,
+                copy: CopyState::None,
+                described: None,
+                skipping: false,
+                loose_syncs: 0,
+                reading: Reading { standard_conforming_strings: true },
+                encoding_is_safe: true,
+                catalog_stale: false,
+                stale_in_transaction: false,
+            },
+            statements: Names::new(),
+            portals: Names::new(),
+            held: Arc::default(),
+            expects: VecDeque::new(),
+            probe: Probe::Idle,
+            epoch: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// What the session was opened with; `None` before its startup packet and for cancel requests.
+    pub fn startup(&self) -> Option<&Startup> {
+        self.startup.as_ref()
+    }
+
+    /// Asks for a command to be decided.
+    fn ask(
+        &mut self,
+        kind: CommandKind,
+        statement: Arc<Statement>,
+        parameters: Vec<Parameter>,
+    ) -> CommandId {
+        let id = CommandId(self.next_command);
+        self.next_command = self.next_command.saturating_add(1);
+        let batch = self.next_batch;
+        self.events.push_back(Event::Command(Command { id, kind, statement, parameters, batch }));
+        id
+    }
+
+    /// Records the end of a command.
+    fn finish(&mut self, mut command: InFlight, status: Status, code: Option<[u8; 5]>) {
+        let mut outcome = command.outcome(status, code);
+        outcome.masked = self.redactor.take_counts();
+        self.events.push_back(Event::Outcome(outcome));
+    }
+
+    /// Ends the session because `side` broke the protocol; the agent is told with `code`, if any.
+    fn violate(&mut self, side: Side, what: &'static str, code: Option<&[u8; 5]>) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        if let Some(code) = code
+            && self.server.rest.is_none()
+        {
+            message::error(self.transmit.downstream.buffer(), "FATAL", code, what, "");
+        }
+        self.interrupt();
+        self.events.push_back(Event::Violation(Violation { side, what }));
+    }
+
+    /// Ends the session; whatever was under way is cut off.
+    fn interrupt(&mut self) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        self.phase = Phase::Ended;
+        if let Some(pending) = self.agent.pending.take() {
+            for command in pending.into_commands() {
+                self.finish(command, Status::Interrupted, None);
+            }
+        }
+        for expect in std::mem::take(&mut self.expects) {
+            self.abandon(expect, Status::Interrupted);
+        }
+        self.carry = Legs::default();
+    }
+
+    /// Records the end of what `expect` answers, which was not reached.
+    fn abandon(&mut self, expect: Expect, status: Status) {
+        match expect {
+            Expect::Query(batch) => {
+                for command in batch.commands {
+                    let status = if command.completed { Status::Ok } else { status };
+                    self.finish(command, status, None);
+                }
+            }
+            Expect::Function(Some(command)) | Expect::Execute { command, .. } => {
+                self.finish(command, status, None);
+            }
+            Expect::Parse { name, change, .. } => self.statements.drop_change(&name, change),
+            Expect::Bind { name, change, .. } => self.portals.drop_change(&name, change),
+            Expect::Close { target, name, change } => match target {
+                expect::CloseTarget::Statement => self.statements.drop_change(&name, change),
+                expect::CloseTarget::Portal => self.portals.drop_change(&name, change),
+            },
+            Expect::Function(None) | Expect::Describe { .. } | Expect::Sync => {}
+        }
+    }
+
+    /// Whether messages from `side` must wait.
+    fn is_blocked(&self, side: Side) -> bool {
+        match side {
+            Side::Upstream => matches!(self.probe, Probe::Wanted { .. }),
+            Side::Downstream => {
+                self.agent.pending.is_some()
+                    || self.agent.waiting
+                    || !matches!(self.probe, Probe::Idle)
+                    || self.expects.len() >= COMMANDS_IN_FLIGHT_MAX
+            }
+        }
+    }
+}
+
+impl Session for PostgresSession {
+    fn handle_input(&mut self, side: Side, input: &[u8], _now: Timestamp) {
+        self.feed(side, input);
+        if side == Side::Upstream {
+            self.agent.waiting = false;
+            self.resume(Side::Downstream);
+        }
+    }
+
+    fn handle_eof(&mut self, side: Side, _now: Timestamp) {
+        if self.phase == Phase::Cancelling
+            && side == Side::Upstream
+            && let Some(Expect::Execute { command, .. }) = self.expects.pop_front()
+        {
+            self.finish(command, Status::Ok, None);
+        }
+        self.interrupt();
+    }
+
+    fn handle_decision(&mut self, command: CommandId, verdict: Verdict) {
+        self.decide(command, verdict);
+        self.resume(Side::Downstream);
+    }
+
+    fn set_redactor(&mut self, redactor: Box<dyn Redactor>) {
+        self.redactor = redactor;
+        self.epoch += 1;
+    }
+
+    fn probe(&mut self, sql: &str) {
+        self.start_probe(sql);
+        self.resume(Side::Upstream);
+        self.resume(Side::Downstream);
+    }
+
+    fn skip_probe(&mut self) {
+        self.end_probe();
+        self.resume(Side::Upstream);
+        self.resume(Side::Downstream);
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn transmit(&mut self, side: Side) -> &mut Transmit {
+        self.transmit.of(side)
+    }
+
+    fn wants_input(&self, side: Side) -> bool {
+        if self.phase == Phase::Ended {
+            return false;
+        }
+        match side {
+            Side::Downstream => {
+                self.transmit.upstream.len() <= TRANSMIT_BYTES_HIGH
+                    && (!self.is_blocked(side)
+                        || self.carry.downstream.len() <= TRANSMIT_BYTES_HIGH)
+            }
+            Side::Upstream => {
+                self.transmit.downstream.len() <= TRANSMIT_BYTES_HIGH && !self.is_blocked(side)
+            }
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+}

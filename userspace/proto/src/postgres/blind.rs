@@ -1,0 +1,44 @@
+//! The masks of a session that was given none yet: no value passes.
+
+use types::command::Statement;
+use types::redact::{Column, Format, MaskCount, Redaction, Redactor, Treatment, TreatmentKind};
+
+/// Masks every value whole and leaves the server's texts, of which a login needs to see some.
+#[derive(Debug)]
+pub(super) struct Blind;
+
+impl Redactor for Blind {
+    fn plan(&mut self, _: &Statement, columns: &[Column], treatments: &mut Vec<Treatment>) {
+        treatments.extend(columns.iter().map(|column| whole(column.type_oid, column.format)));
+    }
+
+    fn plan_copy(
+        &mut self,
+        _: &Statement,
+        count: usize,
+        format: Format,
+        treatments: &mut Vec<Treatment>,
+    ) {
+        treatments.extend((0..count).map(|_| whole(0, format)));
+    }
+
+    fn redact(&mut self, _: Treatment, _: &[u8], _: &mut Vec<u8>) -> Redaction {
+        Redaction::Null
+    }
+
+    fn fill(&mut self, _: Treatment, piece: &mut [u8]) {
+        piece.fill(b'*');
+    }
+
+    fn redact_text(&mut self, _: &[u8], _: &mut Vec<u8>) -> Redaction {
+        Redaction::Unchanged
+    }
+
+    fn take_counts(&mut self) -> Vec<MaskCount> {
+        Vec::new()
+    }
+}
+
+fn whole(type_oid: u32, format: Format) -> Treatment {
+    Treatment { kind: TreatmentKind::Mask(0), type_oid, format }
+}

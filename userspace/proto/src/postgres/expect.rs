@@ -1,0 +1,115 @@
+//! What the server still owes: one entry for each message sent up that has an answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use types::command::Statement;
+use types::event::{Outcome, Status};
+use types::id::CommandId;
+
+use super::names::Change;
+use super::prepared::{Portal, Prepared, Rows};
+use super::sample::Sample;
+use crate::session::Refusal;
+
+/// A command that was decided and whose end is due.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) id: CommandId,
+    pub(super) statement: Arc<Statement>,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    /// DataRows seen.
+    pub(super) rows: u64,
+    /// What CommandComplete said.
+    pub(super) tagged: Option<u64>,
+    /// Set where it was refused and something that fails went up instead.
+    pub(super) refusal: Option<Refusal>,
+    pub(super) completed: bool,
+    pub(super) sample: Sample,
+}
+
+impl InFlight {
+    pub(super) fn new(id: CommandId, statement: Arc<Statement>, bytes_in: u64) -> Self {
+        Self {
+            id,
+            statement,
+            bytes_in,
+            bytes_out: 0,
+            rows: 0,
+            tagged: None,
+            refusal: None,
+            completed: false,
+            sample: Sample::default(),
+        }
+    }
+
+    /// The record of its end; what was masked is the caller's to add.
+    pub(super) fn outcome(&mut self, status: Status, error_code: Option<[u8; 5]>) -> Outcome {
+        let rows = self.tagged.or((self.rows > 0).then_some(self.rows));
+        Outcome {
+            command: self.id,
+            status,
+            error_code,
+            rows,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            masked: Vec::new(),
+            sample: self.sample.take(),
+        }
+    }
+}
+
+/// The commands of one simple Query, in order; the first is the one being answered.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) commands: VecDeque<InFlight>,
+    /// Whether any was refused, so that a failing Query went up.
+    pub(super) refusal: Option<Refusal>,
+    /// Whether an error came for it.
+    pub(super) failed: bool,
+}
+
+/// One answer that is due.
+#[derive(Debug)]
+pub(super) enum Expect {
+    /// All of a simple Query's answers, up to ReadyForQuery.
+    Query(Batch),
+    /// A FunctionCall's, up to ReadyForQuery; `None` once an error came for it.
+    Function(Option<InFlight>),
+    /// ParseComplete.
+    Parse { name: Box<[u8]>, change: Change, prepared: Arc<Prepared> },
+    /// BindComplete.
+    Bind { name: Box<[u8]>, change: Change, portal: Arc<Portal> },
+    /// A description; `hidden` if the agent did not ask for it.
+    Describe { prepared: Option<Arc<Prepared>>, portal: bool, hidden: bool, epoch: u64 },
+    /// Rows and their end.
+    Execute { command: InFlight, portal: Option<Arc<Portal>>, rows: Rows },
+    /// CloseComplete.
+    Close { target: CloseTarget, name: Box<[u8]>, change: Change },
+    /// ReadyForQuery.
+    Sync,
+}
+
+/// What a Close closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CloseTarget {
+    Statement,
+    Portal,
+}
+
+impl Expect {
+    /// The command that is being answered, if this answers one.
+    pub(super) fn command(&mut self) -> Option<&mut InFlight> {
+        match self {
+            Self::Query(batch) => batch.commands.front_mut(),
+            Self::Function(command) => command.as_mut(),
+            Self::Execute { command, .. } => Some(command),
+            Self::Parse { .. }
+            | Self::Bind { .. }
+            | Self::Describe { .. }
+            | Self::Close { .. }
+            | Self::Sync => None,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the server holds under a name, followed ahead of its answers.
+//!
+//! A Parse or Bind may fail, and then the name still means what it meant. So a change is tentative
+//! until its answer: within the same run of messages up to Sync it may be relied upon (if it fails,
+//! the server skips what follows), beyond it nothing is known until the answer is here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Prepared statements or portals by name.
+#[derive(Debug)]
+pub(super) struct Names<T> {
+    entries: HashMap<Box<[u8]>, Entry<T>>,
+    next_change: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    confirmed: Option<Arc<T>>,
+    tentative: Option<Tentative<T>>,
+    /// Changes before this one no longer count: something else may hold the name.
+    forgotten_before: u64,
+}
+
+#[derive(Debug)]
+struct Tentative<T> {
+    change: Change,
+    segment: u64,
+    value: Option<Arc<T>>,
+}
+
+/// One change of a name, to be confirmed or dropped by its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change(u64);
+
+/// What a name means now.
+#[derive(Debug)]
+pub(super) enum Lookup<T> {
+    /// This.
+    Known(Arc<T>),
+    /// Nothing that is known here.
+    Unknown,
+    /// That depends on an answer which is due.
+    Wait,
+}
+
+impl<T> Names<T> {
+    pub(super) fn new() -> Self {
+        Self { entries: HashMap::new(), next_change: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What `name` means to a message of `segment`.
+    pub(super) fn get(&self, name: &[u8], segment: u64) -> Lookup<T> {
+        let Some(entry) = self.entries.get(name) else { return Lookup::Unknown };
+        let value = match &entry.tentative {
+            Some(tentative) if tentative.segment != segment => return Lookup::Wait,
+            Some(tentative) => &tentative.value,
+            None => &entry.confirmed,
+        };
+        value.as_ref().map_or(Lookup::Unknown, |value| Lookup::Known(Arc::clone(value)))
+    }
+
+    /// Whether an earlier segment's change of `name` is still open.
+    pub(super) fn must_wait(&self, name: &[u8], segment: u64) -> bool {
+        matches!(self.get(name, segment), Lookup::Wait)
+    }
+
+    /// Notes that `name` is to become `value` (`None`: is to be closed).
+    pub(super) fn change(&mut self, name: &[u8], segment: u64, value: Option<Arc<T>>) -> Change {
+        let change = Change(self.next_change);
+        self.next_change += 1;
+        let tentative = Some(Tentative { change, segment, value });
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.tentative = tentative;
+        } else {
+            let entry = Entry { confirmed: None, tentative, forgotten_before: 0 };
+            self.entries.insert(name.into(), entry);
+        }
+        change
+    }
+
+    /// The server made the change.
+    pub(super) fn confirm(&mut self, name: &[u8], change: Change, value: Option<Arc<T>>) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.confirmed = value.filter(|_| change.0 >= entry.forgotten_before);
+        self.settle(name, change);
+    }
+
+    /// The server did not make the change.
+    pub(super) fn drop_change(&mut self, name: &[u8], change: Change) {
+        self.settle(name, change);
+    }
+
+    /// What `name` held is gone, whatever it was.
+    pub(super) fn remove_confirmed(&mut self, name: &[u8]) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.confirmed = None;
+        }
+    }
+
+    /// Every name for which `which` holds may mean something else from here on.
+    pub(super) fn forget(&mut self, which: impl Fn(&[u8]) -> bool) {
+        let now = self.next_change;
+        self.entries.retain(|name, entry| {
+            if !which(name) {
+                return true;
+            }
+            entry.confirmed = None;
+            entry.forgotten_before = now;
+            if let Some(tentative) = &mut entry.tentative {
+                tentative.value = None;
+            }
+            entry.tentative.is_some()
+        });
+    }
+
+    /// Forgets everything that is not in flight.
+    pub(super) fn clear_confirmed(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        self.entries.retain(|_, entry| {
+            entry.confirmed = None;
+            entry.tentative.is_some()
+        });
+    }
+
+    fn settle(&mut self, name: &[u8], change: Change) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if entry.tentative.as_ref().is_some_and(|open| open.change == change) {
+            entry.tentative = None;
+        }
+        if entry.tentative.is_none() && entry.confirmed.is_none() {
+            self.entries.remove(name);
+        }
+    }
+}
+
+/// Bytes held by prepared statements and portals, counted while they live.
+#[derive(Debug)]
+pub(super) struct Held {
+    gauge: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Counts `bytes` on `gauge` until dropped.
+    pub(super) fn new(gauge: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        gauge.fetch_add(bytes, Ordering::Relaxed);
+        Self { gauge: Arc::clone(gauge), bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gauge.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(names: &Names<u8>, segment: u64) -> Option<u8> {
+        match names.get(b"a", segment) {
+            Lookup::Known(value) => Some(*value),
+            Lookup::Unknown => None,
+            Lookup::Wait => Some(255),
+        }
+    }
+
+    #[test]
+    fn a_failed_change_leaves_the_name_as_it_was() {
+        let mut names = Names::new();
+        let first = names.change(b"a", 0, Some(Arc::new(1)));
+        assert_eq!(known(&names, 0), Some(1));
+        assert_eq!(known(&names, 1), Some(255), "not answered yet");
+        names.confirm(b"a", first, Some(Arc::new(1)));
+        assert_eq!(known(&names, 1), Some(1));
+        let second = names.change(b"a", 1, Some(Arc::new(2)));
+        assert_eq!(known(&names, 1), Some(2));
+        names.drop_change(b"a", second);
+        assert_eq!(known(&names, 2), Some(1));
+    }
+
+    #[test]
+    fn forgetting_covers_what_is_in_flight() {
+        let mut names = Names::new();
+        let change = names.change(b"a", 0, Some(Arc::new(1)));
+        names.forget(|_| true);
+        assert_eq!(known(&names, 0), None);
+        names.confirm(b"a", change, Some(Arc::new(1)));
+        assert_eq!(known(&names, 0), None);
+        assert_eq!(names.len(), 0);
+    }
+}

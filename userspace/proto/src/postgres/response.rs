@@ -1,0 +1,227 @@
+//! How answers end: errors, with the server's skipping, and ReadyForQuery.
+
+use types::command::Risk;
+use types::event::{Event, Status};
+
+use super::PostgresSession;
+use super::expect::{Batch, Expect, InFlight};
+use super::message;
+use super::notice::{self, Summary};
+use super::result::CopyState;
+use crate::reader::Reader;
+use crate::session::Refusal;
+
+impl PostgresSession {
+    /// ErrorResponse: ends what is being answered; in the extended protocol the server then skips
+    /// to the next Sync.
+    pub(super) fn error_response(&mut self, frame: &[u8], body: &[u8]) -> Option<()> {
+        let summary = notice::summary(body)?;
+        self.end_result();
+        self.agent.copy_in = false;
+        match self.expects.pop_front() {
+            Some(Expect::Query(batch)) => self.query_failed(batch, summary, frame),
+            Some(Expect::Function(Some(mut command))) => {
+                let refusal = command.refusal.clone();
+                command.bytes_out += self.relay_error(refusal.as_ref(), summary, frame)?;
+                self.skip(Expect::Function(Some(command)), Some(summary.code));
+                self.expects.push_front(Expect::Function(None));
+                Some(())
+            }
+            Some(Expect::Function(None)) => None,
+            Some(Expect::Sync) => {
+                // Ending the implicit transaction failed; its ReadyForQuery still comes.
+                self.relay_error(None, summary, frame)?;
+                self.expects.push_front(Expect::Sync);
+                Some(())
+            }
+            Some(expect) => self.step_failed(expect, summary, frame),
+            None => self.relay_error(None, summary, frame).map(|_| ()),
+        }
+    }
+
+    fn query_failed(&mut self, mut batch: Batch, summary: Summary, frame: &[u8]) -> Option<()> {
+        if batch.failed {
+            return None;
+        }
+        let sent = self.relay_error(batch.refusal.as_ref(), summary, frame)?;
+        if let Some(command) = batch.commands.front_mut() {
+            command.bytes_out += sent;
+        }
+        let refused = batch.refusal.is_some();
+        for (at, command) in std::mem::take(&mut batch.commands).into_iter().enumerate() {
+            if command.refusal.is_some() {
+                self.finish(command, Status::Denied, Some(message::REFUSED));
+            } else if command.completed {
+                self.finish(command, Status::Ok, None);
+            } else if at == 0 && !refused {
+                self.finish(command, Status::Error, Some(summary.code));
+            } else {
+                self.finish(command, Status::Skipped, None);
+            }
+        }
+        batch.failed = true;
+        self.expects.push_front(Expect::Query(batch));
+        Some(())
+    }
+
+    fn step_failed(&mut self, mut expect: Expect, summary: Summary, frame: &[u8]) -> Option<()> {
+        let refusal = match &expect {
+            Expect::Execute { command, .. } => command.refusal.clone(),
+            _ => None,
+        };
+        let sent = self.relay_error(refusal.as_ref(), summary, frame)?;
+        if matches!(expect, Expect::Describe { hidden: true, .. })
+            && let Some(execute) = self.expects.pop_front()
+        {
+            // Ours failed in the place of the execution behind it.
+            expect = execute;
+        }
+        if let Expect::Parse { name, .. } = &expect
+            && name.is_empty()
+        {
+            self.statements.remove_confirmed(name);
+        }
+        if let Some(command) = expect.command() {
+            command.bytes_out += sent;
+        }
+        self.skip(expect, Some(summary.code));
+        while let Some(next) = self.expects.pop_front() {
+            if matches!(next, Expect::Sync) {
+                self.expects.push_front(next);
+                return Some(());
+            }
+            self.skip(next, None);
+        }
+        self.server.skipping = true;
+        Some(())
+    }
+
+    /// Relays an error; that of a refused command as the refusal it is. Answers its length.
+    fn relay_error(
+        &mut self,
+        refusal: Option<&Refusal>,
+        summary: Summary,
+        frame: &[u8],
+    ) -> Option<u64> {
+        let out = self.transmit.downstream.buffer();
+        let before = out.len();
+        match refusal {
+            Some(refusal) if !summary.fatal => message::refusal(out, "ERROR", refusal),
+            _ => notice::relay_fields(frame, self.redactor.as_mut(), &mut self.scratch, out)?,
+        }
+        Some((out.len() - before) as u64)
+    }
+
+    /// ReadyForQuery.
+    pub(super) fn ready_for_query(&mut self, body: &[u8]) -> Option<()> {
+        let [status @ (b'I' | b'T' | b'E')] = body else { return None };
+        match self.expects.pop_front() {
+            Some(Expect::Query(batch)) => {
+                // What was refused must not have run.
+                if batch.refusal.is_some() && !batch.failed {
+                    self.expects.push_front(Expect::Query(batch));
+                    return None;
+                }
+                for command in batch.commands {
+                    let ended = if command.completed { Status::Ok } else { Status::Skipped };
+                    self.complete_command(command, ended);
+                }
+            }
+            Some(Expect::Function(None) | Expect::Sync) => {}
+            Some(Expect::Function(Some(command))) if command.completed => {
+                self.complete_command(command, Status::Ok);
+            }
+            other => {
+                if let Some(other) = other {
+                    self.expects.push_front(other);
+                }
+                self.server.loose_syncs = self.server.loose_syncs.checked_sub(1)?;
+                self.server.skipping = false;
+            }
+        }
+        self.end_result();
+        self.agent.copy_in = false;
+        self.ready(*status);
+        Some(())
+    }
+
+    fn ready(&mut self, status: u8) {
+        if status == b'I' {
+            self.portals.clear_confirmed();
+            if std::mem::take(&mut self.server.stale_in_transaction) {
+                self.events.push_back(Event::CatalogChanged);
+            }
+            if self.server.catalog_stale && self.is_idle() {
+                self.want_probe(status);
+                return;
+            }
+        } else {
+            self.server.stale_in_transaction = self.server.catalog_stale;
+        }
+        self.relay_ready(status);
+    }
+
+    /// Relays the end of a command's answer.
+    pub(super) fn complete(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
+        let command = self.running()?;
+        command.bytes_out += frame.len() as u64;
+        if tag == b'C' {
+            let mut reader = Reader::new(body);
+            let text = reader.cstr().filter(|_| reader.is_empty())?;
+            command.tagged = tag_rows(text);
+        }
+        self.end_result();
+        self.agent.copy_in = false;
+        self.server.loose_syncs = 0;
+        self.transmit.downstream.buffer().extend_from_slice(frame);
+        match self.expects.pop_front()? {
+            Expect::Execute { command, .. } => self.complete_command(command, Status::Ok),
+            Expect::Query(mut batch) if tag != b's' => {
+                let command = batch.commands.front_mut()?;
+                // One that did not parse may be many to the server.
+                let unparsed = command.statement.risks.contains(Risk::UNPARSED);
+                if command.completed && !unparsed {
+                    return None;
+                }
+                command.completed = true;
+                if batch.commands.len() > 1
+                    && let Some(command) = batch.commands.pop_front()
+                {
+                    self.complete_command(command, Status::Ok);
+                }
+                self.expects.push_front(Expect::Query(batch));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn complete_command(&mut self, command: InFlight, status: Status) {
+        let changed = status == Status::Ok && command.statement.risks.contains(Risk::DDL);
+        self.finish(command, status, None);
+        if changed {
+            self.server.catalog_stale = true;
+            self.events.push_back(Event::CatalogChanged);
+        }
+    }
+
+    /// The command that is being answered, if it went up as it was.
+    pub(super) fn running(&mut self) -> Option<&mut InFlight> {
+        match self.expects.front_mut()? {
+            Expect::Query(Batch { refusal: Some(_), .. } | Batch { failed: true, .. }) => None,
+            expect => expect.command().filter(|command| command.refusal.is_none()),
+        }
+    }
+
+    /// Forgets the result that was on its way.
+    fn end_result(&mut self) {
+        self.server.plan = None;
+        self.server.copy = CopyState::None;
+    }
+}
+
+/// The count at a command tag's end: `SELECT 5`, `INSERT 0 5`.
+fn tag_rows(tag: &[u8]) -> Option<u64> {
+    let word = tag.rsplit(|byte| *byte == b' ').next()?;
+    std::str::from_utf8(word).ok()?.parse().ok()
+}

@@ -1,0 +1,312 @@
+//! Results on their way to the agent: descriptions, rows, COPY data, function results.
+
+use std::sync::Arc;
+
+use types::addr::Side;
+use types::command::Statement;
+use types::limits::ROW_BYTES_MAX;
+use types::redact::{Column, Format, Redaction, TreatmentKind};
+
+use super::PostgresSession;
+use super::copy_out::CopyOut;
+use super::expect::Expect;
+use super::message::{self, HEADER};
+use super::prepared::{Plan, Portal, Rows, parameter_description, row_description};
+use super::rows::{self, Passage, Rest};
+use crate::reader::Reader;
+
+/// Whether COPY data flows.
+#[derive(Debug)]
+pub(super) enum CopyState {
+    /// None does.
+    None,
+    /// To the server.
+    In,
+    /// To the agent; `None` where it is relayed as it is.
+    Out(Option<Box<CopyOut>>),
+    /// Both ways, for replication: relayed.
+    Both,
+}
+
+impl PostgresSession {
+    /// ParameterDescription, RowDescription, NoData.
+    pub(super) fn description(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
+        if let (b'T', Some(Expect::Query(_))) = (tag, self.expects.front()) {
+            let columns = row_description(body)?;
+            let statement = Arc::clone(&self.fresh_result()?.statement);
+            self.server.plan = Some(self.plan_rows(&statement, &columns)?);
+            self.relay(frame);
+            return Some(());
+        }
+        let Some(Expect::Describe { prepared, portal, hidden, epoch }) = self.expects.front()
+        else {
+            return None;
+        };
+        let (prepared, hidden, epoch) = (prepared.clone(), *hidden, *epoch);
+        if tag == b't' {
+            if *portal {
+                return None;
+            }
+            let types = parameter_description(body)?;
+            if let Some(prepared) = prepared {
+                prepared.description(self.epoch).parameter_types = Some(types);
+            }
+            self.relay(frame);
+            return Some(());
+        }
+        let rows =
+            if tag == b'T' { Rows::Columns(row_description(body)?.into()) } else { Rows::None };
+        if let Some(prepared) = prepared.as_ref().filter(|_| epoch == self.epoch) {
+            let mut description = prepared.description(epoch);
+            description.rows = rows.clone();
+            description.plan = None;
+        }
+        self.server.described = Some((prepared, rows));
+        self.expects.pop_front();
+        if !hidden {
+            self.relay(frame);
+        }
+        Some(())
+    }
+
+    /// The running command, where no result of it is under way or went before.
+    fn fresh_result(&mut self) -> Option<&mut super::expect::InFlight> {
+        if self.server.plan.is_some() || !matches!(self.server.copy, CopyState::None) {
+            return None;
+        }
+        self.running().filter(|command| {
+            !command.completed || command.statement.risks.contains(types::command::Risk::UNPARSED)
+        })
+    }
+
+    fn plan_rows(&mut self, statement: &Statement, columns: &[Column]) -> Option<Arc<Plan>> {
+        let mut treatments = Vec::with_capacity(columns.len());
+        self.redactor.plan(statement, columns, &mut treatments);
+        (treatments.len() == columns.len()).then(|| Arc::new(Plan::new(treatments)))
+    }
+
+    /// How the rows of the current result are treated.
+    fn current_plan(&mut self) -> Option<Arc<Plan>> {
+        if let Some(plan) = &self.server.plan {
+            return Some(Arc::clone(plan));
+        }
+        let Some(Expect::Execute { command, portal, rows }) = self.expects.front() else {
+            return None;
+        };
+        let (statement, portal, rows) =
+            (Arc::clone(&command.statement), portal.clone(), rows.clone());
+        let plan = self.execution_plan(&statement, portal.as_deref(), rows)?;
+        self.server.plan = Some(Arc::clone(&plan));
+        Some(plan)
+    }
+
+    fn execution_plan(
+        &mut self,
+        statement: &Statement,
+        portal: Option<&Portal>,
+        known: Rows,
+    ) -> Option<Arc<Plan>> {
+        let prepared = portal.and_then(|portal| portal.prepared.as_ref());
+        if let (Some(portal), Some(prepared)) = (portal, prepared)
+            && let Some((formats, plan)) = &prepared.description(self.epoch).plan
+            && *formats == portal.formats
+        {
+            return Some(Arc::clone(plan));
+        }
+        let rows = match (known, &self.server.described) {
+            (Rows::Unknown, Some((of, rows)))
+                if of.as_ref().map(Arc::as_ptr) == prepared.map(Arc::as_ptr) =>
+            {
+                rows.clone()
+            }
+            (known, _) => known,
+        };
+        let Rows::Columns(columns) = rows else { return None };
+        let (Some(portal), Some(prepared)) = (portal, prepared) else {
+            // Described as the portal that it is, formats included.
+            return self.plan_rows(statement, &columns);
+        };
+        let plan = self.plan_rows(statement, &portal.formats.apply(&columns))?;
+        let mut description = prepared.description(self.epoch);
+        if matches!(&description.rows, Rows::Columns(current) if Arc::ptr_eq(current, &columns)) {
+            description.plan = Some((portal.formats.clone(), Arc::clone(&plan)));
+        }
+        Some(plan)
+    }
+
+    /// Takes the DataRows that `bytes` start with.
+    pub(super) fn take_rows(&mut self, bytes: &[u8]) -> usize {
+        if self.running().is_none() {
+            self.refuse_server("a row that is not due");
+            return 0;
+        }
+        let Some(plan) = self.current_plan() else {
+            self.refuse_server("a row without a description");
+            return 0;
+        };
+        let Some(command) = self.expects.front_mut().and_then(Expect::command) else { return 0 };
+        let passage = Passage {
+            redactor: self.redactor.as_mut(),
+            command,
+            out: self.transmit.downstream.buffer(),
+            scratch: &mut self.scratch,
+        };
+        let Ok(taken) = rows::relay(&plan, passage, bytes) else {
+            self.refuse_server("a row that does not match its description");
+            return 0;
+        };
+        self.server.rest = taken.rest;
+        taken.bytes
+    }
+
+    /// CopyInResponse, CopyOutResponse, CopyBothResponse.
+    pub(super) fn copy_response(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
+        let mut reader = Reader::new(body);
+        let (binary, count) = (reader.u8()? != 0, usize::from(reader.u16()?));
+        (reader.rest().len() == 2 * count).then_some(())?;
+        let statement = Arc::clone(&self.fresh_result()?.statement);
+        self.server.copy = match tag {
+            b'G' => {
+                self.agent.copy_in = true;
+                self.consume_behind_copy();
+                CopyState::In
+            }
+            b'W' => CopyState::Both,
+            _ => self.copy_out(&statement, binary, count)?,
+        };
+        self.relay(frame);
+        Some(())
+    }
+
+    fn copy_out(&mut self, statement: &Statement, binary: bool, count: usize) -> Option<CopyState> {
+        let format = if binary { Format::Binary } else { Format::Text };
+        let mut treatments = Vec::with_capacity(count);
+        self.redactor.plan_copy(statement, count, format, &mut treatments);
+        (treatments.len() == count).then_some(())?;
+        let plan = Plan::new(treatments);
+        if plan.pass {
+            return Some(CopyState::Out(None));
+        }
+        let copy = statement.copy.as_ref()?;
+        let out = CopyOut::new(Arc::new(plan), copy);
+        // What was decided must be what is copied.
+        (out.is_text() != binary).then(|| CopyState::Out(Some(Box::new(out))))
+    }
+
+    /// Drops what the server will not answer since it reads it as COPY data: Syncs are ignored,
+    /// the first other message is an error that uses it up.
+    fn consume_behind_copy(&mut self) {
+        let Some(current) = self.expects.pop_front() else { return };
+        while matches!(self.expects.front(), Some(Expect::Sync)) {
+            self.expects.pop_front();
+        }
+        if matches!(current, Expect::Query(_))
+            && let Some(next) = self.expects.pop_front()
+        {
+            self.skip(next, None);
+        }
+        self.expects.push_front(current);
+    }
+
+    /// Takes a CopyData, or as much of it as may go.
+    pub(super) fn take_copy(&mut self, bytes: &[u8], total: usize) -> usize {
+        let head = bytes.get(..total).unwrap_or(bytes);
+        let out = self.transmit.downstream.buffer();
+        let command = self.expects.front_mut().and_then(Expect::command);
+        match (&mut self.server.copy, command) {
+            (CopyState::Out(Some(copy)), Some(command)) => {
+                if total > ROW_BYTES_MAX {
+                    self.refuse_server("a COPY row too large to mask");
+                    return 0;
+                }
+                let Some(payload) = bytes.get(HEADER..total) else { return 0 };
+                let at = out.len();
+                let mut fed = Ok(());
+                message::frame(out, b'd', |out| {
+                    fed = copy.feed(self.redactor.as_mut(), payload, out)
+                });
+                let written = out.get(at + HEADER..).unwrap_or_default();
+                if fed.is_err() || written.is_empty() {
+                    out.truncate(at);
+                } else {
+                    if copy.is_text() {
+                        command.sample.push(written);
+                    }
+                    command.bytes_out += (out.len() - at) as u64;
+                }
+                if fed.is_err() {
+                    self.refuse_server("COPY data that cannot be taken apart");
+                    return 0;
+                }
+                total
+            }
+            (CopyState::Out(None) | CopyState::Both, Some(command)) => {
+                if !command.sample.is_full() && total <= ROW_BYTES_MAX {
+                    let Some(payload) = bytes.get(HEADER..total) else { return 0 };
+                    command.sample.push(payload);
+                }
+                out.extend_from_slice(head);
+                command.bytes_out += head.len() as u64;
+                self.server.rest = (total > head.len()).then(|| Rest::Relay(total - head.len()));
+                head.len()
+            }
+            _ => {
+                self.refuse_server("COPY data that is not due");
+                0
+            }
+        }
+    }
+
+    /// CopyDone.
+    pub(super) fn copy_done(&mut self, frame: &[u8]) -> Option<()> {
+        match &self.server.copy {
+            CopyState::Out(Some(copy)) if !copy.is_whole() => return None,
+            CopyState::Out(_) | CopyState::Both => {}
+            CopyState::None | CopyState::In => return None,
+        }
+        self.relay(frame);
+        Some(())
+    }
+
+    /// FunctionCallResponse: one value of which nothing is known.
+    pub(super) fn function_response(&mut self, frame: &[u8], body: &[u8]) -> Option<()> {
+        if !matches!(self.expects.front(), Some(Expect::Function { .. })) {
+            return None;
+        }
+        let mut reader = Reader::new(body);
+        let value = reader.value()?;
+        reader.is_empty().then_some(())?;
+        let command = self.running().filter(|command| !command.completed)?;
+        command.completed = true;
+        let statement = Arc::clone(&command.statement);
+        let column =
+            Column { name: Vec::new(), table_oid: 0, attnum: 0, type_oid: 0, format: Format::Text };
+        let plan = self.plan_rows(&statement, &[column])?;
+        self.scratch.clear();
+        let redaction = match (value, plan.treatments.first()) {
+            (Some(value), Some(treatment)) if treatment.kind != TreatmentKind::Pass => {
+                self.redactor.redact(*treatment, value, &mut self.scratch)
+            }
+            _ => Redaction::Unchanged,
+        };
+        let changed = match redaction {
+            Redaction::Unchanged => {
+                self.relay(frame);
+                return Some(());
+            }
+            Redaction::Replaced => Some(self.scratch.as_slice()),
+            Redaction::Null => None,
+        };
+        let length = changed.map_or(Ok(-1), |value| i32::try_from(value.len())).ok()?;
+        message::frame(self.transmit.downstream.buffer(), b'V', |out| {
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(changed.unwrap_or_default());
+        });
+        Some(())
+    }
+
+    /// Tells the agent that the server is ready.
+    pub(super) fn relay_ready(&mut self, status: u8) {
+        message::frame(self.transmit.of(Side::Downstream).buffer(), b'Z', |out| out.push(status));
+    }
+}

@@ -1,0 +1,82 @@
+//! The head of a response as the agent saw it: a line for each row, tabs between its values.
+
+use types::limits::RESPONSE_SAMPLE_BYTES_MAX;
+use types::redact::{Format, Treatment};
+
+use super::value;
+use crate::reader::Reader;
+
+/// Collects until full; costs nothing after that.
+#[derive(Debug, Default)]
+pub(super) struct Sample {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl Sample {
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Adds a DataRow's body (from its column count on), already masked.
+    pub(super) fn row(&mut self, body: &[u8], columns: &[Treatment]) {
+        let mut reader = Reader::new(body);
+        let _count = reader.u16();
+        for (at, column) in columns.iter().enumerate() {
+            if at > 0 {
+                self.push(b"\t");
+            }
+            match reader.value() {
+                Some(Some(value)) => self.value(column, value),
+                Some(None) => self.push(br"\N"),
+                None => break,
+            }
+            if self.full {
+                return;
+            }
+        }
+        self.push(b"\n");
+    }
+
+    /// Adds bytes that are text already (COPY data, masked).
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let room = RESPONSE_SAMPLE_BYTES_MAX - self.bytes.len();
+        let head = bytes.get(..room).unwrap_or(bytes);
+        self.bytes.extend_from_slice(head);
+        self.full |= self.bytes.len() >= RESPONSE_SAMPLE_BYTES_MAX;
+    }
+
+    fn value(&mut self, column: &Treatment, value: &[u8]) {
+        let room = RESPONSE_SAMPLE_BYTES_MAX - self.bytes.len();
+        match column.format {
+            Format::Text => self.text(value),
+            Format::Binary => match value::text(column.type_oid, value) {
+                Some(text) => self.text(text.as_bytes()),
+                None => {
+                    self.push(b"\\x");
+                    for byte in value.iter().take(room / 2 + 1) {
+                        self.push(format!("{byte:02x}").as_bytes());
+                    }
+                }
+            },
+        }
+    }
+
+    /// One value stays in its line: tabs and line ends are escaped as COPY does.
+    fn text(&mut self, value: &[u8]) {
+        let room = RESPONSE_SAMPLE_BYTES_MAX - self.bytes.len();
+        for byte in value.iter().take(room) {
+            match byte {
+                b'\t' => self.push(br"\t"),
+                b'\n' => self.push(br"\n"),
+                b'\r' => self.push(br"\r"),
+                b'\\' => self.push(br"\\"),
+                other => self.push(&[*other]),
+            }
+        }
+    }
+}
