@@ -10,6 +10,7 @@ use policy::SessionPolicy;
 use policy::mask::{Catalog, Masks, catalog_query};
 use proto::postgres::PostgresSession;
 use proto::session::{Refusal, Session, Verdict};
+use proto::sql::Reading;
 use tracing::debug;
 use types::addr::Side;
 use types::clock::Timestamp;
@@ -268,15 +269,20 @@ impl<'w> Relay<'w> {
 
     fn take_catalog(&mut self, rows: Option<&[Vec<Option<String>>]>, now: Timestamp) {
         let door = &self.worker.door;
-        let read =
-            rows.and_then(|rows| Catalog::from_rows(door.policy.classification(), rows).ok());
-        match read.map(Arc::new) {
-            Some(catalog) => {
-                door.catalogs.put(self.catalog_key(), Arc::clone(&catalog), now);
-                self.use_catalog(catalog);
+        let classification = door.policy.classification();
+        let read = rows.and_then(|rows| Catalog::from_rows(classification, rows).ok());
+        let Some(mut catalog) = read else {
+            return self.use_catalog(Arc::new(Catalog::unknown()));
+        };
+        catalog.resolve_views(classification, |definition| {
+            match &*door.analyzer.analyze(definition.as_bytes(), STANDARD) {
+                [view] => view.outputs.clone(),
+                _ => None,
             }
-            None => self.use_catalog(Arc::new(Catalog::unknown())),
-        }
+        });
+        let catalog = Arc::new(catalog);
+        door.catalogs.put(self.catalog_key(), Arc::clone(&catalog), now);
+        self.use_catalog(catalog);
     }
 
     fn use_catalog(&mut self, catalog: Arc<Catalog>) {
@@ -294,6 +300,9 @@ impl Drop for Relay<'_> {
         }
     }
 }
+
+/// How `pg_get_viewdef` writes text.
+const STANDARD: Reading = Reading { standard_conforming_strings: true };
 
 /// What the session is told: an allow with obligations that all are met, or a refusal.
 fn verdict(decision: &Decision) -> Verdict {
