@@ -3,9 +3,10 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{
     bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_set_retval,
+    bpf_setsockopt,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
@@ -19,6 +20,8 @@ const DENY: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
+const SOL_SOCKET: i32 = 1;
+const SO_BINDTOIFINDEX: i32 = 62;
 
 /// 127.0.0.1 and the third word of an IPv4-mapped IPv6 address, network order.
 const LOOPBACK: u32 = u32::from_be_bytes([127, 0, 0, 1]).to_be();
@@ -92,6 +95,7 @@ fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4]) -> Result<u32, Refused
     let enrolled = process::enrolled().ok_or(Refused)?;
     // SAFETY: the value is one word, written whole by the daemon.
     let port = *unsafe { LISTENERS.get(&netns_cookie) }.ok_or(Refused)?;
+    unbind(ctx, socket)?;
     let record = make_stored(socket).ok_or(Refused)?;
     record.socket_cookie = socket_cookie;
     record.netns_cookie = netns_cookie;
@@ -103,6 +107,24 @@ fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4]) -> Result<u32, Refused
     record.pad = 0;
     process::describe(&mut record.process).map_err(|_| Refused)?;
     Ok(u32::from((port as u16).to_be()))
+}
+
+/// Frees the socket from a device it is bound to: the proxy is on loopback.
+#[inline(always)]
+fn unbind(ctx: &SockAddrContext, socket: *mut bpf_sock) -> Result<(), Refused> {
+    if socket.is_null() {
+        return Err(Refused);
+    }
+    // SAFETY: the context's socket, a word of it at a constant place.
+    if unsafe { read_volatile(&raw const (*socket).bound_dev_if) } == 0 {
+        return Ok(());
+    }
+    let mut none = 0_i32;
+    // SAFETY: the helper reads the four bytes said from the stack.
+    let answer = unsafe {
+        bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_BINDTOIFINDEX, (&raw mut none).cast(), 4)
+    };
+    if answer == 0 { Ok(()) } else { Err(Refused) }
 }
 
 #[inline(always)]

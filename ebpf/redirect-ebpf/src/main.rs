@@ -13,7 +13,8 @@ mod process;
 mod selftest;
 mod sockops;
 
-/// The kernel lends `bpf_probe_read_kernel` only to programs that declare a GPL-compatible licence.
+/// The kernel lends `bpf_probe_read_kernel` only to programs that declare a GPL-compatible licence;
+/// the string is one of those it knows, and speaks of the object alone. See `ebpf/README.md`.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

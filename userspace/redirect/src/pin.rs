@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapInfo;
+use aya::maps::{HashMap, Map, MapData, MapError, MapInfo};
 use redirect_common::{ABI, ConnectRecord, FlowKey, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, map};
 
 use crate::{Error, cgroup, sys};
@@ -81,13 +81,15 @@ impl Pins {
         Ok(())
     }
 
-    /// Takes over the links of other versions, so that no program runs twice; their maps go with
-    /// their directories, so agents enrolled then are refused until they are enrolled again.
+    /// Takes over the links of other versions, so that no program runs twice; agents enrolled
+    /// then stay so, if that version's map is one we can read, and else are refused until they are
+    /// enrolled again. Other maps go with their directories.
     pub(crate) fn take_over(&self, links: &[&str]) -> Result<(), Error> {
         for version in cgroup::children(&self.root).map_err(Error::file("reading", &self.root))? {
             if version == self.directory {
                 continue;
             }
+            self.copy_enrolled(&version)?;
             for name in links {
                 let (from, to) = (version.join(name), self.path(name));
                 if from.exists() && !to.exists() {
@@ -95,6 +97,32 @@ impl Pins {
                 }
             }
             remove_version(&version)?;
+        }
+        Ok(())
+    }
+
+    /// Copies what another version enrolled, in whatever mode, unless we know the cgroup already.
+    fn copy_enrolled(&self, version: &Path) -> Result<(), Error> {
+        let failed = |source| Error::Map { name: map::ENROLLED, source };
+        let (from, to) = (version.join(map::ENROLLED), self.path(map::ENROLLED));
+        if !from.exists() {
+            return Ok(());
+        }
+        let info = MapInfo::from_pin(&from).map_err(failed)?;
+        if (info.key_size(), info.value_size()) != (8, 4) {
+            return Ok(());
+        }
+        let open = |path: &Path| {
+            let map = Map::HashMap(MapData::from_pin(path)?);
+            HashMap::<MapData, u64, u32>::try_from(map)
+        };
+        let (old, mut new) = (open(&from).map_err(failed)?, open(&to).map_err(failed)?);
+        for entry in old.iter() {
+            let (cgroup, mode) = entry.map_err(failed)?;
+            match new.get(&cgroup, 0) {
+                Err(MapError::KeyNotFound) => new.insert(cgroup, mode, 0).map_err(failed)?,
+                known => drop(known.map_err(failed)?),
+            }
         }
         Ok(())
     }

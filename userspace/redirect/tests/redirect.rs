@@ -84,6 +84,8 @@ fn only_enrolled_agents_are_redirected_and_others_below_agents_are_refused() {
         Child::python(&enrolled.path, &connect_script(udp, "203.0.113.7", 53)).said(),
         "error 111"
     );
+    let udp = "import socket;s=socket.socket(socket.AF_INET6,socket.SOCK_DGRAM);s.connect";
+    assert_eq!(Child::python(&enrolled.path, &connect_script(udp, "::1", 53)).said(), "error 111");
     kernel.revoke(enrolled.cgroup).unwrap();
     assert_eq!(Child::connect(&enrolled.path, "127.0.0.1", 15112).said(), "error 111");
 }
@@ -161,7 +163,11 @@ fn a_severed_link_is_made_anew() {
 #[test]
 fn links_of_another_version_are_taken_over_not_doubled() {
     let bed = Bed::new(15107);
-    drop(bed.arm());
+    let kernel = bed.arm();
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    let revoked = kernel.enroll(&agent(), "two", None).unwrap();
+    kernel.revoke(revoked.cgroup).unwrap();
+    drop(kernel);
     let before = bed.programs();
     bed.rename_version();
     let kernel = bed.arm();
@@ -170,7 +176,8 @@ fn links_of_another_version_are_taken_over_not_doubled() {
         programs.into_iter().map(|(_, link, _)| link).collect()
     };
     assert_eq!(links(bed.programs()), links(before));
-    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    assert_eq!(kernel.enrolled().unwrap().len(), 2);
+    assert_eq!(Child::connect(&revoked.path, "203.0.113.7", 5432).said(), "error 111");
     let _child = Child::connect(&enrolled.path, "203.0.113.7", 5432);
     let (socket, source) = bed::accept(&v4);
     let accepted = kernel.accepted(std::os::fd::AsFd::as_fd(&socket), source).unwrap();
@@ -185,11 +192,88 @@ fn failed_connections_leave_nothing_behind() {
     for _ in 0..3 {
         assert_eq!(Child::connect(&enrolled.path, "203.0.113.7", 5432).said(), "error 111");
     }
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while bed.flows() != 0 {
-        assert!(Instant::now() < deadline, "{} flows left", bed.flows());
+    flows_become(&bed, 0);
+    // A backlog of one: the second connection stays a SYN, which only the hooks can have sent here.
+    let full = "import socket,sys;s=socket.socket();s.bind(('127.0.0.1',15106));s.listen(0);\
+                print('listens',flush=True);sys.stdin.read()";
+    let listener = Child::python(&bed.proxy(), full);
+    let _listener = listener.says("listens");
+    let first = Child::connect(&enrolled.path, "203.0.113.7", 5432);
+    let _first = first.says("peer 203.0.113.7 5432");
+    let waiting = Child::connect(&enrolled.path, "203.0.113.7", 5432);
+    flows_become(&bed, 1);
+    drop(waiting);
+    flows_become(&bed, 0);
+}
+
+fn flows_become(bed: &Bed, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while bed.flows() != count {
+        assert!(Instant::now() < deadline, "{} flows, not {count}", bed.flows());
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+fn without_room_for_its_record_a_connection_has_none() {
+    let bed = Bed::new(15108);
+    let kernel = bed.arm();
+    let (v4, _v6) = bed.listen();
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    bed.fill_flows();
+    let _child = Child::connect(&enrolled.path, "203.0.113.7", 5432);
+    let (socket, source) = bed::accept(&v4);
+    let answer = kernel.accepted(std::os::fd::AsFd::as_fd(&socket), source);
+    assert!(matches!(answer, Err(Error::NoRecord)), "{answer:?}");
+}
+
+#[test]
+fn an_agent_in_a_network_namespace_of_its_own_is_refused() {
+    let bed = Bed::new(15109);
+    let kernel = bed.arm();
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    let start = "import ctypes,socket;assert ctypes.CDLL(None).unshare(0x40000000)==0;\
+                 s=socket.socket();s.connect";
+    // There loopback is down: without the hooks it would be ENETUNREACH.
+    let script = connect_script(start, "127.0.0.1", 5432);
+    assert_eq!(Child::python(&enrolled.path, &script).said(), "error 111");
+    assert_eq!(Child::python(&bed.outside(), &script).said(), "error 101");
+}
+
+#[test]
+fn a_socket_bound_to_a_device_is_redirected() {
+    let bed = Bed::new(15110);
+    let kernel = bed.arm();
+    let (v4, _v6) = bed.listen();
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    let devices = std::fs::read_dir("/sys/class/net").unwrap();
+    let mut names = devices.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let device = names.find(|name| name != "lo").expect("a device other than loopback");
+    let start = format!(
+        "import socket;s=socket.socket();s.setsockopt(1,socket.SO_BINDTODEVICE,b'{device}');s.connect"
+    );
+    let _child = Child::python(&enrolled.path, &connect_script(&start, "203.0.113.7", 5432));
+    let (socket, source) = bed::accept(&v4);
+    let accepted = kernel.accepted(std::os::fd::AsFd::as_fd(&socket), source).unwrap();
+    assert_eq!(accepted.orig_dst.0, "203.0.113.7:5432".parse().unwrap());
+}
+
+#[test]
+fn a_process_too_deep_to_be_attributed_is_refused() {
+    let bed = Bed::new(15111);
+    let kernel = bed.arm();
+    let (v4, _v6) = bed.listen();
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    let mut deep = enrolled.path.clone();
+    // The agent's cgroup is at level 3 at least, so these reach 14 and then 30.
+    deep.extend((0..11).map(|_| "d"));
+    std::fs::create_dir_all(&deep).unwrap();
+    let _child = Child::connect(&deep, "203.0.113.7", 5432);
+    let (socket, source) = bed::accept(&v4);
+    kernel.accepted(std::os::fd::AsFd::as_fd(&socket), source).unwrap();
+    deep.extend((0..16).map(|_| "d"));
+    std::fs::create_dir_all(&deep).unwrap();
+    assert_eq!(Child::connect(&deep, "203.0.113.7", 5432).said(), "error 111");
 }
 
 #[test]

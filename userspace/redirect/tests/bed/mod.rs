@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use aya::maps::{HashMap, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
 use redirect::{Kernel, Options};
-use redirect_common::{ABI, ConnectRecord, FlowKey};
+use redirect_common::{ABI, ConnectRecord, FlowKey, MAX_FLOWS};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -67,6 +67,10 @@ impl Bed {
         self.root.join(&self.slice).join("agents")
     }
 
+    pub(crate) fn proxy(&self) -> PathBuf {
+        self.root.join(&self.slice).join("proxy")
+    }
+
     pub(crate) fn outside(&self) -> PathBuf {
         self.home.clone()
     }
@@ -99,9 +103,22 @@ impl Bed {
 
     /// Entries in the map of flows.
     pub(crate) fn flows(&self) -> usize {
+        self.flow_map().keys().count()
+    }
+
+    /// Leaves no room in the map of flows.
+    pub(crate) fn fill_flows(&self) {
+        let mut map = self.flow_map();
+        for number in 0..MAX_FLOWS {
+            let key = FlowKey { netns_cookie: u64::MAX, pad: number, ..FlowKey::default() };
+            map.insert(key, ConnectRecord::default(), 0).unwrap();
+        }
+    }
+
+    fn flow_map(&self) -> HashMap<MapData, FlowKey, ConnectRecord> {
         let path = self.pin_dir.join(format!("{ABI:016x}")).join("FLOWS");
         let map = aya::maps::Map::HashMap(MapData::from_pin(path).unwrap());
-        HashMap::<_, FlowKey, ConnectRecord>::try_from(map).unwrap().keys().count()
+        HashMap::try_from(map).unwrap()
     }
 }
 
@@ -163,6 +180,14 @@ impl Child {
         let mut line = String::new();
         BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
         line.trim().to_owned()
+    }
+
+    /// Waits for the line, and lets the process go on.
+    pub(crate) fn says(mut self, expected: &str) -> Self {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), expected);
+        self
     }
 
     /// Field 22 of proc_pid_stat(5).
