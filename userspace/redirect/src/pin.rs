@@ -117,7 +117,7 @@ impl Pins {
             HashMap::<MapData, u64, u32>::try_from(map)
         };
         let (old, mut new) = (open(&from).map_err(failed)?, open(&to).map_err(failed)?);
-        for entry in old.iter() {
+        for entry in &old {
             let (cgroup, mode) = entry.map_err(failed)?;
             match new.get(&cgroup, 0) {
                 Err(MapError::KeyNotFound) => new.insert(cgroup, mode, 0).map_err(failed)?,
