@@ -6,6 +6,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use journal::row::{Column, Kind, Masked, Micros, OwnedValue, Row, Table};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// Rows decoded at once.
@@ -53,6 +54,23 @@ pub fn changed_rows(
         return Err(DecodeError::NotTried);
     }
     catch_unwind(AssertUnwindSafe(|| rows(table, file, each))).unwrap_or(Err(DecodeError::GaveUp))
+}
+
+/// The first column of a damaged file that can't be read, and the row in the file from which on;
+/// `None` where it is no column's fault. May panic: call it where that does no harm.
+pub fn damage(table: Table, file: &[u8]) -> Option<(&'static str, usize)> {
+    let file = bytes::Bytes::copy_from_slice(file);
+    for column in table.columns() {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file.clone()).ok()?;
+        let only = ProjectionMask::columns(builder.parquet_schema(), [column.name]);
+        let reader = builder.with_projection(only).with_batch_size(1).build().ok()?;
+        for (row, batch) in reader.enumerate() {
+            if batch.is_err() {
+                return Some((column.name, row));
+            }
+        }
+    }
+    None
 }
 
 fn bytes(file: Vec<u8>) -> impl parquet::file::reader::ChunkReader + 'static {

@@ -94,9 +94,22 @@ pub fn parquet(table: Table, day: i64, node: &str, epoch: i32, seqs: (u64, u64))
     format!("{class}/table={table}/dt={dt}/node={node}/{epoch}-{first:020}-{last:020}.parquet")
 }
 
+/// The table of that name.
+pub(crate) fn table(name: &str) -> Option<Table> {
+    Table::ALL.into_iter().find(|table| table.as_str() == name)
+}
+
+/// An instant as RFC 3339 in UTC, to the millisecond.
+pub(crate) fn time(unix_us: i64) -> String {
+    let (day, ms) = (unix_us.div_euclid(86_400_000_000), unix_us.rem_euclid(86_400_000_000) / 1000);
+    let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{}T{h:02}:{m:02}:{s:02}.{:03}Z", date(day), ms % 1000)
+}
+
 /// The UTC date of a day counted from 1970-01-01, by Hinnant's `civil_from_days`.
 pub fn date(day: i64) -> String {
-    let z = day + 719_468;
+    // Times are a changed file's, too; ±10 million years are enough.
+    let z = day.clamp(-3_652_500_000, 3_652_500_000) + 719_468;
     let era = z.div_euclid(146_097);
     let doe = z.rem_euclid(146_097);
     let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
@@ -119,5 +132,7 @@ mod tests {
         {
             assert_eq!(date(day), text);
         }
+        assert_eq!(time(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!(time(951_782_400_000_000 + 3_723_004_005), "2000-02-29T01:02:03.004Z");
     }
 }

@@ -11,6 +11,7 @@ pub mod note;
 pub mod query;
 pub mod seal;
 pub mod texts;
+pub mod verify;
 pub mod writer;
 
 pub use log::LogError;

@@ -1,0 +1,127 @@
+//! Is the archive what was recorded? Files against manifests (L0), rows against the Merkle tree
+//! (L1), tree and manifests against the signed checkpoint (L2), and all against the journal where
+//! it is at hand. Writes nothing; needs neither the daemon nor a network.
+//!
+//! It does not see that the newest seals were taken away together with their checkpoint, or that
+//! the holder of the node's key signed another history: that takes a checkpoint kept elsewhere.
+
+mod changed;
+mod journal;
+mod leaves;
+mod log;
+mod manifests;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use changed::print as print_changed;
+pub use report::{FINDINGS_MAX, Finding, Level, LogSummary, Report};
+
+use crate::{files, layout};
+
+/// What to verify, and with what.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The archive's folder.
+    pub archive: PathBuf,
+    /// The journal's folder.
+    pub journal: Option<PathBuf>,
+    /// The file of the node's public key; the archive's own copy where absent.
+    pub key: Option<PathBuf>,
+    /// The program that reads changed files, see [`print_changed`]; this process where absent,
+    /// which reads none where a panic ends it.
+    pub reader: Option<PathBuf>,
+}
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The system refused.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The key file holds no key.
+    #[error("{} holds no public key", .0.display())]
+    NoKey(PathBuf),
+}
+
+/// What is known of the archive's files on the way.
+#[derive(Debug, Default)]
+struct Files {
+    /// Files that belong there.
+    known: BTreeSet<String>,
+    /// Texts and whether they are as some log lists them.
+    texts: BTreeMap<String, bool>,
+}
+
+/// Verifies an archive. A seal under way is waited for.
+pub fn verify(options: &Options) -> Result<Report, VerifyError> {
+    let archive = &options.archive;
+    let folder = File::open(archive).map_err(io_error(archive))?;
+    let mut report = Report { ok: true, ..Report::default() };
+    if folder.lock_shared().is_err() {
+        report.notes.push("the archive could not be locked against a seal".to_owned());
+    }
+    let mut journal = options.journal.as_deref().map(journal::Journal::open);
+    let mut files = Files::default();
+    let mut sealed = 0;
+    let origins = origins(archive)?;
+    for origin in &origins {
+        let own = journal.as_ref().is_some_and(|j| j.origin.as_ref() == Some(origin));
+        let along = if own { journal.as_mut() } else { None };
+        let size = log::verify(options, origin, along, &mut files, &mut report)?;
+        sealed = if own { size } else { sealed };
+    }
+    if origins.is_empty() {
+        report.find(Level::Checkpoint, None, "no log is in this archive: nothing in it is signed");
+    }
+    if let Some(journal) = journal {
+        if journal.origin.as_ref().is_some_and(|origin| !origins.contains(origin)) {
+            report.find(Level::Journal, None, "the journal's log is not in this archive");
+        }
+        journal.finish(sealed, &mut report);
+    }
+    for (path, _) in files.texts.iter().filter(|(_, same)| !**same) {
+        report.find(Level::Files, Some(path), "file changed or missing");
+    }
+    for path in files::walk(archive).map_err(io_error(archive))? {
+        let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();
+        if !files.known.contains(&name) {
+            report.find(
+                Level::Files,
+                Some(&name),
+                "file is in no manifest: added, or left by a seal that was interrupted",
+            );
+        }
+    }
+    Ok(report)
+}
+
+/// The logs in an archive, by any file that one has.
+fn origins(archive: &Path) -> Result<BTreeSet<String>, VerifyError> {
+    let logs = archive.join(layout::STANDARD).join("log");
+    let mut origins = BTreeSet::new();
+    for path in files::walk(&logs).map_err(io_error(&logs))? {
+        let name = path.strip_prefix(&logs).unwrap_or(&path);
+        let parts: Vec<&str> = name.iter().filter_map(|part| part.to_str()).collect();
+        let end = parts
+            .iter()
+            .position(|part| ["manifest", "tile", layout::CHECKPOINT, layout::KEY].contains(part));
+        if let Some(origin) = end.and_then(|end| parts.get(..end)).filter(|o| !o.is_empty()) {
+            origins.insert(origin.join("/"));
+        }
+    }
+    Ok(origins)
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> VerifyError {
+    let path = path.to_owned();
+    move |source| VerifyError::Io { path, source }
+}

@@ -1,0 +1,137 @@
+//! Compares rows' leaves with the stored tiles: two trees grow side by side, one from the rows and
+//! one from the tiles, each 256 records at a time.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::merkle::{self, Hash, TILE_WIDTH, Tile, Tree};
+
+/// What the comparison says.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    /// The root over the rows, if all could be read.
+    pub(super) rows: Option<Hash>,
+    /// The root over the tiles, if all are there.
+    pub(super) tiles: Option<Hash>,
+    /// First records of 256 whose rows and tile differ.
+    pub(super) groups: Vec<u64>,
+    /// Records of the last, unfinished 256 that differ from their leaf.
+    pub(super) records: Vec<u64>,
+    /// Tiles that are missing or not what the rows give.
+    pub(super) bad_tiles: BTreeSet<String>,
+}
+
+/// A comparison under way.
+pub(super) struct Comparison<'a> {
+    log: &'a Path,
+    size: u64,
+    pending: Vec<Option<Hash>>,
+    rows: Option<Tree>,
+    tiles: Option<Tree>,
+    tile: Option<Tile>,
+    result: Compared,
+    next: u64,
+}
+
+impl<'a> Comparison<'a> {
+    /// Of a tree of `size` leaves whose tiles are below `log`.
+    pub(super) fn new(log: &'a Path, size: u64) -> Self {
+        let (rows, tiles) = (Some(Tree::default()), Some(Tree::default()));
+        let (pending, result) = (Vec::new(), Compared::default());
+        Self { log, size, pending, rows, tiles, tile: None, result, next: 0 }
+    }
+
+    /// The next leaf; absent where its row can't be read.
+    pub(super) fn push(&mut self, leaf: Option<Hash>) {
+        self.pending.push(leaf);
+        if self.pending.len() == TILE_WIDTH {
+            let leaves = std::mem::take(&mut self.pending);
+            self.group(&leaves);
+        }
+    }
+
+    fn group(&mut self, leaves: &[Option<Hash>]) {
+        let known: Option<Vec<Hash>> = leaves.iter().copied().collect();
+        let given = known.map(|leaves| merkle::root(&leaves));
+        let stored = self.entry(self.next / 256);
+        if given.is_none() || given != stored {
+            self.result.groups.push(self.next);
+        }
+        self.next += 256;
+        let mut full = Vec::new();
+        grow(&mut self.rows, given, |tree, root| tree.push_group(root, &mut full));
+        for tile in full.drain(..) {
+            self.check(&tile);
+        }
+        grow(&mut self.tiles, stored, |tree, root| tree.push_group(root, &mut full));
+    }
+
+    /// The stored root over the `index`th 256 leaves.
+    fn entry(&mut self, index: u64) -> Option<Hash> {
+        let (place, at) = (index / 256, usize::try_from(index % 256).ok()?);
+        if self.tile.as_ref().is_none_or(|tile| tile.index != place) {
+            let entries = self.size / 256;
+            let width = entries.saturating_sub(place * 256).min(256);
+            let name = Tile {
+                level: 1,
+                index: place,
+                hashes: vec![[0; 32]; usize::try_from(width).ok()?],
+            };
+            let hashes = read(self.log, &name).unwrap_or_default();
+            if hashes.is_empty() {
+                self.result.bad_tiles.insert(name.path().display().to_string());
+            }
+            self.tile = Some(Tile { hashes, ..name });
+        }
+        self.tile.as_ref()?.hashes.get(at).copied()
+    }
+
+    fn check(&mut self, tile: &Tile) {
+        if read(self.log, tile).as_ref() != Some(&tile.hashes) {
+            self.result.bad_tiles.insert(tile.path().display().to_string());
+        }
+    }
+
+    /// Compares the last leaves and says what was found.
+    pub(super) fn finish(mut self) -> Compared {
+        let leaves = std::mem::take(&mut self.pending);
+        let name = Tile { level: 0, index: self.next / 256, hashes: vec![[0; 32]; leaves.len()] };
+        let stored = if leaves.is_empty() { Some(Vec::new()) } else { read(self.log, &name) };
+        if stored.is_none() {
+            self.result.bad_tiles.insert(name.path().display().to_string());
+        }
+        for (at, leaf) in leaves.iter().enumerate() {
+            let entry = stored.as_ref().and_then(|stored| stored.get(at)).copied();
+            if leaf.is_none() || (entry.is_some() && *leaf != entry) {
+                self.result.records.push(self.next + u64::try_from(at).unwrap_or(0));
+            }
+            grow(&mut self.rows, *leaf, |tree, leaf| tree.push(leaf, &mut Vec::new()));
+            grow(&mut self.tiles, entry, |tree, leaf| tree.push(leaf, &mut Vec::new()));
+        }
+        let partial: Vec<Tile> = self.rows.iter().flat_map(Tree::partial).collect();
+        for tile in &partial {
+            self.check(tile);
+        }
+        let size = self.size;
+        let root = |tree: Option<Tree>| tree.filter(|t| t.size() == size).map(|t| t.root());
+        self.result.rows = root(self.rows.take());
+        self.result.tiles = root(self.tiles.take());
+        self.result
+    }
+}
+
+/// Adds to a tree what is known; a tree of which anything is unknown is given up.
+fn grow(tree: &mut Option<Tree>, entry: Option<Hash>, add: impl FnOnce(&mut Tree, Hash)) {
+    match (tree.as_mut(), entry) {
+        (Some(tree), Some(entry)) => add(tree, entry),
+        _ => *tree = None,
+    }
+}
+
+/// A stored tile's hashes; `None` where it is missing or has another width.
+fn read(log: &Path, tile: &Tile) -> Option<Vec<Hash>> {
+    let bytes = fs::read(log.join(tile.path())).ok()?;
+    let (hashes, rest) = bytes.as_chunks::<32>();
+    (rest.is_empty() && hashes.len() == tile.hashes.len()).then(|| hashes.to_vec())
+}
