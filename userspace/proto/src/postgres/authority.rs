@@ -199,7 +199,7 @@ impl PostgresSession {
     }
 
     /// Ends the session over a message of the agent's that cannot be.
-    pub(super) fn refuse_agent(&mut self, what: &'static str, code: &[u8; 5]) {
+    pub(super) fn refuse_agent(&mut self, what: &'static str, code: [u8; 5]) {
         self.violate(Side::Downstream, what, Some(code));
     }
 }

@@ -22,7 +22,7 @@ impl PostgresSession {
     pub(super) fn take_server(&mut self, bytes: &[u8]) -> usize {
         match self.phase {
             Phase::First => {
-                self.violate(Side::Upstream, "bytes before anything was asked", Some(b"08P01"));
+                self.violate(Side::Upstream, "bytes before anything was asked", Some(*b"08P01"));
                 return 0;
             }
             // The answer to a cancel request is none.
@@ -67,15 +67,13 @@ impl PostgresSession {
                 (count, (left > count).then(|| Rest::Relay(left - count)))
             }
             Rest::Row(mut row) => {
-                match row.feed(self.redactor.as_mut(), bytes, out) {
-                    Ok(taken) => (taken, (!row.is_done()).then_some(Rest::Row(row))),
-                    Err(_) => {
-                        // The agent is in the middle of a row: nothing can be said to it.
-                        self.server.rest = Some(Rest::Row(row));
-                        self.refuse_server("a row that does not match its description");
-                        return 0;
-                    }
-                }
+                let Ok(taken) = row.feed(self.redactor.as_mut(), bytes, out) else {
+                    // The agent is in the middle of a row: nothing can be said to it.
+                    self.server.rest = Some(Rest::Row(row));
+                    self.refuse_server("a row that does not match its description");
+                    return 0;
+                };
+                (taken, (!row.is_done()).then_some(Rest::Row(row)))
             }
         };
         let sent = (out.len() - before) as u64;
@@ -88,7 +86,7 @@ impl PostgresSession {
 
     /// Ends the session over a message of the server's that cannot be.
     pub(super) fn refuse_server(&mut self, what: &'static str) {
-        self.violate(Side::Upstream, what, Some(b"08P01"));
+        self.violate(Side::Upstream, what, Some(*b"08P01"));
     }
 
     /// Takes one whole message; `None` if it is malformed or not due.

@@ -21,7 +21,7 @@ impl PostgresSession {
     /// Parse: what the text does is found out now and decided with each Execute.
     pub(super) fn parse(&mut self, frame: &[u8], body: &[u8]) -> bool {
         let Some((name, text, types)) = read_parse(body) else {
-            self.refuse_agent(MALFORMED, b"08P01");
+            self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
         if self.must_see_answers() || self.wait_for_statement(name) || !self.has_room() {
@@ -44,7 +44,7 @@ impl PostgresSession {
 
     pub(super) fn bind(&mut self, frame: &[u8], body: &[u8]) -> bool {
         let Some(bind) = Bind::read(body) else {
-            self.refuse_agent(MALFORMED, b"08P01");
+            self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
         if self.wait_for_statement(bind.statement)
@@ -82,7 +82,7 @@ impl PostgresSession {
 
     pub(super) fn describe(&mut self, frame: &[u8], body: &[u8]) -> bool {
         let Some((target, name)) = read_target(body) else {
-            self.refuse_agent(MALFORMED, b"08P01");
+            self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
         let (prepared, portal) = match target {
@@ -116,7 +116,7 @@ impl PostgresSession {
         let mut reader = Reader::new(body);
         let name = reader.cstr().filter(|_| reader.rest().len() == 4);
         let Some(name) = name else {
-            self.refuse_agent(MALFORMED, b"08P01");
+            self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
         if self.wait_for_portal(name) {
@@ -142,7 +142,7 @@ impl PostgresSession {
 
     pub(super) fn close(&mut self, frame: &[u8], body: &[u8]) -> bool {
         let Some((target, name)) = read_target(body) else {
-            self.refuse_agent(MALFORMED, b"08P01");
+            self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
         let waits = match target {
@@ -198,14 +198,17 @@ impl PostgresSession {
         let full = self.statements.len() + self.portals.len() >= PREPARED_MAX
             || self.held.load(Ordering::Relaxed) > HELD_BYTES_MAX;
         if full {
-            self.refuse_agent("too many prepared statements and portals", b"54000");
+            self.refuse_agent("too many prepared statements and portals", *b"54000");
         }
         !full
     }
 }
 
-/// Name, text and parameter types of a Parse.
-fn read_parse(body: &[u8]) -> Option<(&[u8], &[u8], Box<[u32]>)> {
+/// Name, text and parameter types.
+type ParseBody<'a> = (&'a [u8], &'a [u8], Box<[u32]>);
+
+/// Reads a Parse's body; `None` where it is malformed.
+fn read_parse(body: &[u8]) -> Option<ParseBody<'_>> {
     let mut reader = Reader::new(body);
     let (name, text) = (reader.cstr()?, reader.cstr()?);
     let count = reader.u16()?;

@@ -13,6 +13,7 @@ use super::prepared::Bind;
 use super::startup::{self, Packet, plain_statement, unknown_statement};
 use super::{Phase, PostgresSession};
 use crate::reader::Reader;
+use crate::session::Transmit;
 
 const MALFORMED: &str = "malformed message";
 
@@ -36,13 +37,13 @@ impl PostgresSession {
             return count;
         }
         let Ok(header) = message::header(bytes) else {
-            self.refuse_agent("impossible message length", b"08P01");
+            self.refuse_agent("impossible message length", *b"08P01");
             return 0;
         };
         let Some(message::Header { tag, total }) = header else {
             // An unknown type is refused at its first byte.
             if message::held_max(bytes.first().copied().unwrap_or_default()) == Some(0) {
-                self.refuse_agent("unknown message type", b"08P01");
+                self.refuse_agent("unknown message type", *b"08P01");
             }
             return 0;
         };
@@ -53,9 +54,9 @@ impl PostgresSession {
                 self.send_copy(head);
                 return head.len();
             }
-            Some(0) => self.refuse_agent("unknown message type", b"08P01"),
+            Some(0) => self.refuse_agent("unknown message type", *b"08P01"),
             Some(max) if total > max => {
-                self.refuse_agent("message is too large to be judged", b"54000");
+                self.refuse_agent("message is too large to be judged", *b"54000");
             }
             Some(_) => {
                 if let Some(frame) = bytes.get(..total) {
@@ -76,7 +77,7 @@ impl PostgresSession {
             return false;
         }
         if self.agent.copy_in && !matches!(tag, b'c' | b'f' | b'H' | b'S' | b'X') {
-            self.refuse_agent("a request in the middle of COPY data", b"08P01");
+            self.refuse_agent("a request in the middle of COPY data", *b"08P01");
             return false;
         }
         match tag {
@@ -93,7 +94,7 @@ impl PostgresSession {
                 self.forward(frame)
             }
             b'p' if self.phase == Phase::Running => {
-                self.refuse_agent("a password after the login", b"08P01");
+                self.refuse_agent("a password after the login", *b"08P01");
                 false
             }
             b'X' => {
@@ -121,7 +122,9 @@ impl PostgresSession {
     fn take_first(&mut self, bytes: &[u8]) -> usize {
         if self.refused_tls || self.refused_gss {
             if !self.transmit.downstream.is_empty() {
-                // They may have been put there by somebody else (CVE-2021-23214).
+                // They may have been put there by somebody else (CVE-2021-23214). The answer that
+                // waits is all that waits; it is not given.
+                self.transmit.downstream = Transmit::default();
                 let what = "bytes behind a request for encryption, before its answer";
                 self.violate(Side::Downstream, what, None);
                 return 0;
@@ -149,7 +152,7 @@ impl PostgresSession {
             }
             Err(error) => {
                 let code = error.code();
-                let told = (error != startup::StartupError::Tls).then_some(&code);
+                let told = (error != startup::StartupError::Tls).then_some(code);
                 self.violate(Side::Downstream, error.what(), told);
                 0
             }
@@ -191,12 +194,12 @@ impl PostgresSession {
             return false;
         }
         let Some(text) = whole_text(body) else {
-            self.refuse_agent(MALFORMED, b"08P01");
+            self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
         let statements = self.analyze(text);
         if statements.len() > COMMANDS_IN_FLIGHT_MAX {
-            self.refuse_agent("too many statements in one string", b"54000");
+            self.refuse_agent("too many statements in one string", *b"54000");
             return false;
         }
         let mut bytes_in = frame.len() as u64;
@@ -243,7 +246,7 @@ impl PostgresSession {
         let mut reader = Reader::new(body);
         let read = reader.u32().and_then(|oid| Some((oid, Bind::read_call(reader.rest())?)));
         let Some((oid, call)) = read else {
-            self.refuse_agent(MALFORMED, b"08P01");
+            self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
         let text = format!("FUNCTION {oid}");

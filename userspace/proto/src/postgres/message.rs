@@ -72,7 +72,7 @@ pub(super) fn patch_length(out: &mut [u8], at: usize) {
 }
 
 /// Appends an ErrorResponse of our own.
-pub(super) fn error(out: &mut Vec<u8>, severity: &str, code: &[u8; 5], text: &str, detail: &str) {
+pub(super) fn error(out: &mut Vec<u8>, severity: &str, code: [u8; 5], text: &str, detail: &str) {
     frame(out, b'E', |out| {
         let fields = [
             (b'S', severity.as_bytes()),
@@ -99,7 +99,7 @@ pub(super) const REFUSED: [u8; 5] = *b"42501";
 /// Appends the ErrorResponse of a refusal.
 pub(super) fn refusal(out: &mut Vec<u8>, severity: &str, refusal: &Refusal) {
     let Refusal { policy, message } = refusal;
-    error(out, severity, &REFUSED, message, &format!("policy {policy}: {message}"));
+    error(out, severity, REFUSED, message, &format!("policy {policy}: {message}"));
 }
 
 /// Appends a simple Query that fails by its grammar, whatever the session's state.

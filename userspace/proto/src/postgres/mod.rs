@@ -87,7 +87,7 @@ pub struct PostgresSession {
 /// An ErrorResponse that ends a session, for a connection that has none; `code` is the SQLSTATE.
 pub fn fatal_error(code: [u8; 5], text: &str) -> Vec<u8> {
     let mut told = Vec::new();
-    message::error(&mut told, "FATAL", &code, text, "");
+    message::error(&mut told, "FATAL", code, text, "");
     told
 }
 
@@ -227,7 +227,7 @@ impl PostgresSession {
     }
 
     /// Ends the session because `side` broke the protocol; the agent is told with `code`, if any.
-    fn violate(&mut self, side: Side, what: &'static str, code: Option<&[u8; 5]>) {
+    fn violate(&mut self, side: Side, what: &'static str, code: Option<[u8; 5]>) {
         if self.phase == Phase::Ended {
             return;
         }

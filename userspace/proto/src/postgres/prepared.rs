@@ -211,16 +211,12 @@ fn parameter(type_oid: u32, format: Format, value: &[u8]) -> ParameterValue {
         Format::Binary if value::is_textual(type_oid) => value::text(type_oid, whole(head)),
         Format::Binary => value::text(type_oid, value),
     };
-    match text {
-        Some(mut text) => {
-            text.truncate(text.floor_char_boundary(PARAMETER_BYTES_MAX));
-            ParameterValue::Text { text, bytes }
-        }
-        None => {
-            let head = value.get(..PARAMETER_BYTES_MAX).unwrap_or(value).to_vec();
-            ParameterValue::Binary { head, bytes }
-        }
-    }
+    let Some(mut text) = text else {
+        let head = value.get(..PARAMETER_BYTES_MAX).unwrap_or(value).to_vec();
+        return ParameterValue::Binary { head, bytes };
+    };
+    text.truncate(text.floor_char_boundary(PARAMETER_BYTES_MAX));
+    ParameterValue::Text { text, bytes }
 }
 
 /// `bytes` without the first part of a character at its end.

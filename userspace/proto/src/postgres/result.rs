@@ -223,7 +223,7 @@ impl PostgresSession {
                 let at = out.len();
                 let mut fed = Ok(());
                 message::frame(out, b'd', |out| {
-                    fed = copy.feed(self.redactor.as_mut(), payload, out)
+                    fed = copy.feed(self.redactor.as_mut(), payload, out);
                 });
                 let written = out.get(at + HEADER..).unwrap_or_default();
                 if fed.is_err() || written.is_empty() {

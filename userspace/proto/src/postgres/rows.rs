@@ -100,30 +100,22 @@ impl Passage<'_> {
     /// Passes one row; true if it is unchanged and not written, so that it joins the run `before`
     /// it.
     fn pass_row(&mut self, plan: &Plan, frame: &[u8], before: &[u8]) -> Result<bool, BadRow> {
-        let changed = !plan.pass && self.redact_row(plan, frame, before)?;
+        let changed = if plan.pass { None } else { self.redact_row(plan, frame, before)? };
         if !self.command.sample.is_full() {
-            let written = self.out.len();
-            let body = if changed {
-                // The row was written last; its start is after the run and what was there.
-                self.out.get(written - self.scratch_row(written)..).unwrap_or_default()
-            } else {
-                frame
-            };
-            let body = body.get(HEADER..).unwrap_or_default();
-            self.command.sample.row(body, &plan.treatments);
+            let sent = changed.map_or(frame, |start| self.out.get(start..).unwrap_or_default());
+            self.command.sample.row(sent.get(HEADER..).unwrap_or_default(), &plan.treatments);
         }
-        Ok(!changed)
+        Ok(changed.is_none())
     }
 
-    /// The length of the changed row written last, which `redact_row` leaves in `scratch`.
-    fn scratch_row(&self, written: usize) -> usize {
-        let length = Reader::new(self.scratch).u32().unwrap_or(0);
-        (length as usize).min(written)
-    }
-
-    /// Writes `before` and the row with its masks applied; writes nothing and answers false where
-    /// no value changes.
-    fn redact_row(&mut self, plan: &Plan, frame: &[u8], before: &[u8]) -> Result<bool, BadRow> {
+    /// Writes `before` and the row with its masks applied and answers where in `out` the row
+    /// starts; writes nothing where no value changes.
+    fn redact_row(
+        &mut self,
+        plan: &Plan,
+        frame: &[u8],
+        before: &[u8],
+    ) -> Result<Option<usize>, BadRow> {
         let mut reader = Reader::new(frame.get(ROW_HEADER..).ok_or(BadRow)?);
         let mut copied = 0;
         let mut start = None;
@@ -156,14 +148,11 @@ impl Passage<'_> {
             self.out.truncate(start.unwrap_or(self.out.len()));
             return Err(BadRow);
         }
-        let Some(start) = start else { return Ok(false) };
-        self.out.extend_from_slice(frame.get(copied..).unwrap_or_default());
-        let row = self.out.get_mut(start..).unwrap_or_default();
-        patch_length(row, 1);
-        let length = u32::try_from(row.len()).map_err(|_| BadRow)?;
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&length.to_be_bytes());
-        Ok(true)
+        if let Some(start) = start {
+            self.out.extend_from_slice(frame.get(copied..).unwrap_or_default());
+            patch_length(self.out.get_mut(start..).unwrap_or_default(), 1);
+        }
+        Ok(start)
     }
 }
 

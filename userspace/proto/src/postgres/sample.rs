@@ -54,15 +54,16 @@ impl Sample {
         let room = RESPONSE_SAMPLE_BYTES_MAX - self.bytes.len();
         match column.format {
             Format::Text => self.text(value),
-            Format::Binary => match value::text(column.type_oid, value) {
-                Some(text) => self.text(text.as_bytes()),
-                None => {
+            Format::Binary => {
+                if let Some(text) = value::text(column.type_oid, value) {
+                    self.text(text.as_bytes());
+                } else {
                     self.push(b"\\x");
                     for byte in value.iter().take(room / 2 + 1) {
                         self.push(format!("{byte:02x}").as_bytes());
                     }
                 }
-            },
+            }
         }
     }
 

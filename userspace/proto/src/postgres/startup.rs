@@ -189,7 +189,7 @@ fn options_risks(options: &[u8]) -> Risk {
     while let Some(word) = words.next() {
         let setting = match word.as_slice() {
             b"-c" => words.next().map(Vec::as_slice),
-            [b'-', b'c', rest @ ..] | [b'-', b'-', rest @ ..] => Some(rest),
+            [b'-', b'c' | b'-', rest @ ..] => Some(rest),
             // Another switch: not known, so it may do anything.
             _ => {
                 risks |= Risk::OPAQUE;

@@ -1,0 +1,113 @@
+use types::command::{Action, CommandKind, Risk};
+use types::event::{Event, Status};
+
+use super::*;
+
+#[test]
+fn a_login_is_relayed_and_probed_behind_the_agents_back() {
+    let steps = opened();
+    let seen = check(&steps);
+    let [
+        Event::Command(connect),
+        Event::Outcome(outcome),
+        Event::ProbeWanted,
+        Event::Probed(Some(rows)),
+    ] = seen.events.as_slice()
+    else {
+        panic!("{:?}", seen.events)
+    };
+    assert_eq!(connect.kind, CommandKind::Connect);
+    assert_eq!(connect.statement.accesses[0].action, Action::Connect);
+    assert_eq!((outcome.command, outcome.status), (connect.id, Status::Ok));
+    assert_eq!(rows, &[[Some("x".to_owned())]]);
+    assert_eq!(seen.up, [steps[0].1.clone(), query("SELECT catalog")].concat());
+    assert_eq!(seen.down, steps[1].1, "the server's login, and nothing of the probe");
+}
+
+#[test]
+fn passwords_go_through_and_nowhere_else() {
+    let password = message(b'p', b"hunter2\0");
+    let seen = check(&[
+        agent(&[startup(&[("user", "bob")])]),
+        server(&[message(b'R', &[0, 0, 0, 3])]),
+        agent(std::slice::from_ref(&password)),
+        server(&[message(b'E', b"SFATAL\0VFATAL\0C28P01\0Mno\0\0")]),
+    ]);
+    assert!(seen.up.ends_with(&password));
+    assert!(!format!("{:?}", seen.events).contains("hunter2"));
+    assert_eq!(seen.outcomes()[0].error_code, Some(*b"28P01"));
+}
+
+#[test]
+fn a_refused_login_never_reaches_the_server() {
+    for parameters in
+        [[("user", "bob"), ("options", "-c role=dba")], [("user", "bob"), ("role", "dba")]]
+    {
+        let seen = check(&[agent(&[startup(&parameters)])]);
+        assert!(seen.commands()[0].statement.risks.contains(Risk::PRIVILEGE));
+        assert_eq!(seen.statuses(), [Status::Denied]);
+        assert_eq!(seen.up, b"");
+        assert!(seen.ended);
+        assert!(seen.down.windows(18).any(|window| window == b"SFATAL\0VFATAL\0C425"));
+    }
+}
+
+#[test]
+fn encryption_is_declined_once() {
+    let ssl = [8_u32.to_be_bytes(), 80_877_103_u32.to_be_bytes()].concat();
+    let gss = [8_u32.to_be_bytes(), 80_877_104_u32.to_be_bytes()].concat();
+    let both = check(&[
+        agent(std::slice::from_ref(&gss)),
+        agent(std::slice::from_ref(&ssl)),
+        opened()[0].clone(),
+    ]);
+    assert_eq!(both.down, b"NN");
+    assert_eq!(both.commands().len(), 1);
+    for (behind, what) in [
+        (vec![ssl.clone(), ssl.clone()], "encryption is requested twice"),
+        (vec![ssl.clone(), vec![0x16, 3, 1]], "TLS after it was declined; TLS comes later"),
+        (vec![vec![0x16, 3, 1]], "TLS without a request for it; TLS comes later"),
+    ] {
+        let steps: Vec<Step> = behind.into_iter().map(|bytes| agent(&[bytes])).collect();
+        let seen = check(&steps);
+        assert_eq!(seen.violation(), Some(what));
+        assert!(seen.ended);
+    }
+    // Stuffed bytes are caught even when they come alone, while the answer is not written.
+    let stuffed = check(&[agent(&[ssl, startup(&[("user", "mallory")])])]);
+    assert!(stuffed.violation().unwrap().contains("before its answer"));
+    assert_eq!((stuffed.up.len(), stuffed.commands().len()), (0, 0));
+}
+
+#[test]
+fn cancel_requests_are_decided_and_forwarded() {
+    let mut cancel = [16_u32.to_be_bytes(), 80_877_102_u32.to_be_bytes()].concat();
+    cancel.extend_from_slice(&[0; 8]);
+    let seen = check(&[agent(std::slice::from_ref(&cancel))]);
+    assert_eq!(seen.commands()[0].kind, CommandKind::Cancel);
+    assert_eq!(seen.statuses(), [Status::Ok]);
+    assert_eq!(seen.up, cancel);
+    assert_eq!(seen.down, b"");
+}
+
+#[test]
+fn replication_is_an_administrators_access() {
+    let seen = check(&[agent(&[startup(&[("user", "bob"), ("replication", "database")])])]);
+    let actions: Vec<_> =
+        seen.commands()[0].statement.accesses.iter().map(|access| access.action).collect();
+    assert_eq!(actions, [Action::Connect, Action::Admin]);
+}
+
+#[test]
+fn impossible_startup_packets_end_the_session() {
+    for bytes in [
+        10_000_000_u32.to_be_bytes().to_vec(),
+        vec![0, 0, 0, 4],
+        [9_u32.to_be_bytes().as_slice(), &196_608_u32.to_be_bytes(), &[0]].concat(),
+        [8_u32.to_be_bytes(), 131_072_u32.to_be_bytes()].concat(),
+    ] {
+        let seen = check(&[agent(&[bytes])]);
+        assert!(seen.ended && seen.violation().is_some() && seen.up.is_empty());
+        assert_eq!(seen.down.first(), Some(&b'E'));
+    }
+}
