@@ -205,7 +205,12 @@ impl PostgresSession {
 }
 
 /// Whether `text` may name `name`. An identifier may be written in escapes; then any may be meant.
-fn may_name(text: &str, name: &[u8]) -> bool {
+pub(super) fn may_name(text: &str, name: &[u8]) -> bool {
     let text = text.to_lowercase();
-    text.contains("u&") || text.contains(&String::from_utf8_lossy(name).to_lowercase())
+    let name = String::from_utf8_lossy(name).to_lowercase();
+    let in_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    if text.contains("u&") || !name.chars().all(in_word) {
+        return text.contains("u&") || text.contains(&name);
+    }
+    text.split(|c| !in_word(c)).any(|word| word == name)
 }

@@ -24,7 +24,7 @@ impl PostgresSession {
             self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
-        if self.must_see_answers() || self.wait_for_statement(name) || !self.has_room() {
+        if self.must_see_answers() || !self.has_room() {
             return false;
         }
         if self.server.skipping {
@@ -47,10 +47,7 @@ impl PostgresSession {
             self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
-        if self.wait_for_statement(bind.statement)
-            || self.wait_for_portal(bind.portal)
-            || !self.has_room()
-        {
+        if self.wait_for_statement(bind.statement) || !self.has_room() {
             return false;
         }
         if self.server.skipping {
@@ -145,13 +142,6 @@ impl PostgresSession {
             self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
-        let waits = match target {
-            CloseTarget::Statement => self.wait_for_statement(name),
-            CloseTarget::Portal => self.wait_for_portal(name),
-        };
-        if waits {
-            return false;
-        }
         if self.server.skipping {
             return self.forward(frame);
         }

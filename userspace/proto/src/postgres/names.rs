@@ -70,7 +70,8 @@ impl<T> Names<T> {
         matches!(self.get(name, segment), Lookup::Wait)
     }
 
-    /// Notes that `name` is to become `value` (`None`: is to be closed).
+    /// Notes that `name` is to become `value` (`None`: is to be closed). An older change may still
+    /// be open: its answer comes first, and stands if this one fails.
     pub(super) fn change(&mut self, name: &[u8], segment: u64, value: Option<Arc<T>>) -> Change {
         let change = Change(self.next_change);
         self.next_change += 1;
@@ -96,13 +97,6 @@ impl<T> Names<T> {
         self.settle(name, change);
     }
 
-    /// What `name` held is gone, whatever it was.
-    pub(super) fn remove_confirmed(&mut self, name: &[u8]) {
-        if let Some(entry) = self.entries.get_mut(name) {
-            entry.confirmed = None;
-        }
-    }
-
     /// Every name for which `which` holds may mean something else from here on.
     pub(super) fn forget(&mut self, which: impl Fn(&[u8]) -> bool) {
         let now = self.next_change;
@@ -119,12 +113,12 @@ impl<T> Names<T> {
         });
     }
 
-    /// Forgets everything that is not in flight.
-    pub(super) fn clear_confirmed(&mut self) {
-        if self.entries.is_empty() {
-            return;
-        }
-        self.entries.retain(|_, entry| {
+    /// Every name for which `which` holds is gone, but for what is in flight.
+    pub(super) fn remove(&mut self, which: impl Fn(&[u8]) -> bool) {
+        self.entries.retain(|name, entry| {
+            if !which(name) {
+                return true;
+            }
             entry.confirmed = None;
             entry.tentative.is_some()
         });

@@ -1,9 +1,12 @@
 //! How answers end: errors, with the server's skipping, and ReadyForQuery.
 
+use std::sync::Arc;
+
 use types::command::Risk;
 use types::event::{Event, Status};
 
 use super::PostgresSession;
+use super::authority::may_name;
 use super::expect::{Batch, Expect, InFlight};
 use super::message;
 use super::notice::{self, Summary};
@@ -79,7 +82,7 @@ impl PostgresSession {
         if let Expect::Parse { name, .. } = &expect
             && name.is_empty()
         {
-            self.statements.remove_confirmed(name);
+            self.statements.remove(<[u8]>::is_empty);
         }
         if let Some(command) = expect.command() {
             command.bytes_out += sent;
@@ -147,7 +150,7 @@ impl PostgresSession {
 
     fn ready(&mut self, status: u8) {
         if status == b'I' {
-            self.portals.clear_confirmed();
+            self.portals.remove(|_| true);
             if std::mem::take(&mut self.server.stale_in_transaction) {
                 self.events.push_back(Event::CatalogChanged);
             }
@@ -197,9 +200,17 @@ impl PostgresSession {
     }
 
     fn complete_command(&mut self, command: InFlight, status: Status) {
-        let changed = status == Status::Ok && command.statement.risks.contains(Risk::DDL);
+        let statement = Arc::clone(&command.statement);
         self.finish(command, status, None);
-        if changed {
+        if status != Status::Ok {
+            return;
+        }
+        if matches!(statement.verb, "DEALLOCATE" | "DISCARD") {
+            let text = &statement.text;
+            let all = may_name(text, b"all");
+            self.statements.remove(|name| all || may_name(text, name));
+        }
+        if statement.risks.contains(Risk::DDL) {
             self.server.catalog_stale = true;
             self.events.push_back(Event::CatalogChanged);
         }

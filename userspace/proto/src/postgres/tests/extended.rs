@@ -213,6 +213,39 @@ fn unknown_portals_are_refused() {
 }
 
 #[test]
+fn segments_do_not_wait_for_each_other_without_need() {
+    let step = |sql: &str| {
+        [
+            parse("", sql, &[]),
+            bind("", "", false, &[], &[]),
+            describe(b'P', ""),
+            execute(""),
+            sync(),
+        ]
+        .concat()
+    };
+    let up = [step("SELECT 1"), step("SELECT 2"), step("SELECT 3")];
+    let seen = check_opened(&[agent(&up)]);
+    assert_eq!(seen.up, up.concat(), "no answer came, and all went up");
+    assert_eq!(seen.commands().len(), 3);
+}
+
+#[test]
+fn deallocated_names_are_gone_and_no_others() {
+    let seen = check_opened(&[
+        agent(&[parse("s_1", "SELECT 1", &[]), parse("s_12", "SELECT 2", &[]), sync()]),
+        server(&[done(b'1'), done(b'1'), ready(b'I')]),
+        agent(&[query("DEALLOCATE s_12")]),
+        server(&[complete("DEALLOCATE"), ready(b'I')]),
+        agent(&[bind("", "s_1", false, &[], &[]), execute(""), sync()]),
+        server(&[done(b'2'), columns(&["a"]), complete("SELECT 0"), ready(b'I')]),
+        agent(&[bind("", "s_12", false, &[], &[]), execute(""), sync()]),
+        server(&[failed("26000", "no statement s_12"), ready(b'I')]),
+    ]);
+    assert_eq!(seen.statuses(), [Status::Ok, Status::Ok, Status::Denied]);
+}
+
+#[test]
 fn closed_names_are_gone() {
     let seen = check_opened(&[
         agent(&[parse("s", "SELECT 1", &[]), close(b'S', "s"), sync()]),
