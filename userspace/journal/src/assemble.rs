@@ -119,8 +119,8 @@ struct Assembler {
     sessions: BTreeMap<SessionId, Session>,
 }
 
-/// An open session. At most [`types::limits::SESSIONS_MAX`] of them with
-/// [`types::limits::COMMANDS_IN_FLIGHT_MAX`] commands each, as the recorder takes no more.
+/// An open session. At most [`crate::recorder::OPEN_SESSIONS_MAX`] of them with
+/// [`crate::recorder::OPEN_COMMANDS_MAX`] commands each, as the recorder takes no more.
 #[derive(Debug)]
 struct Session {
     opened: OpenedSession,

@@ -199,11 +199,6 @@ impl<'a> Cursor<'a> {
         Ok(SocketAddr::new(ip, self.u16()?))
     }
 
-    /// What is not read yet.
-    pub(crate) fn rest(&self) -> &'a [u8] {
-        self.0
-    }
-
     /// Refuses bytes that nothing read.
     pub(crate) fn finish(self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes left over")) }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use types::clock::Clock;
 
-use crate::queue::Queue;
+use crate::queue::{Queue, Rest};
 use crate::record::{Control, Frame, Lsn};
 use crate::recorder::{Durable, Health, Reserve, Stats};
 use crate::writer::{Committed, Writer};
@@ -18,6 +18,10 @@ const SPACE_CHECK_COMMITS: u64 = 64;
 
 /// How often the free space is looked at while it is under the reserve.
 const PRESSURE_RECHECK: Duration = Duration::from_secs(1);
+
+/// How long ends of commands and sessions wait for a commit that somebody needs before they get
+/// one of their own. Nothing is held back for them: after a crash within it they read interrupted.
+pub(crate) const DOZE: Duration = Duration::from_millis(10);
 
 /// A commit buffer larger than this is given back after use.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
@@ -170,23 +174,31 @@ impl Run {
     /// returns with nothing, from time to time.
     fn take(&self, batch: &mut Vec<u8>) -> bool {
         let mut queue = self.shared.lock();
-        while queue.pending_bytes() == 0 {
+        let mut dozed = false;
+        while !queue.is_urgent() && !(dozed && queue.pending_bytes() > 0) {
             if queue.is_closing() {
-                return false;
-            }
-            queue.set_idle(true);
-            if *queue.health() == Health::Pressure {
-                queue = self
-                    .shared
-                    .work
-                    .wait_timeout(queue, PRESSURE_RECHECK)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
+                if queue.pending_bytes() == 0 {
+                    return false;
+                }
                 break;
             }
-            queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            if dozed && *queue.health() != Health::Pressure {
+                queue.set_rest(Rest::Asleep);
+                queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                dozed = false;
+                continue;
+            }
+            if dozed {
+                break;
+            }
+            queue.set_rest(Rest::Dozing);
+            let doze = if *queue.health() == Health::Pressure { PRESSURE_RECHECK } else { DOZE };
+            let waited = self.shared.work.wait_timeout(queue, doze);
+            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = woken;
+            dozed = timeout.timed_out();
         }
-        queue.set_idle(false);
+        queue.set_rest(Rest::Awake);
         queue.swap(batch);
         drop(queue);
         self.shared.space.notify_all();

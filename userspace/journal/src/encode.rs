@@ -216,3 +216,6 @@ fn put_control(out: &mut Vec<u8>, control: &Control<'_>) {
 fn put_name(out: &mut Vec<u8>, name: &str) {
     put_str(out, name, NAME_BYTES_MAX);
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,3 +210,48 @@ pub(crate) fn seal(frame: &mut [u8], group: bool, chain: &mut Chain) -> Option<(
 /// A body over [`BODY_BYTES_MAX`]; it has this many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BodyTooLarge(pub(crate) usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        use std::fmt::Write;
+        bytes.iter().fold(String::new(), |mut out, byte| {
+            write!(out, "{byte:02x}").unwrap();
+            out
+        })
+    }
+
+    /// The values were computed by a separate program from the description above.
+    #[test]
+    fn golden_frame() {
+        let mut chain = genesis("node-1", 1);
+        assert_eq!(hex(&chain), GENESIS);
+        let mut out = Vec::new();
+        put_frame(&mut out, FrameKind::Control, false, (Lsn(1), 0), |out| {
+            out.extend_from_slice(b"body");
+        })
+        .unwrap();
+        seal(&mut out, true, &mut chain).unwrap();
+        assert_eq!(hex(&out), FRAME);
+        let header = Header::parse(out.first_chunk().unwrap()).unwrap();
+        assert!(header.group && !header.carried);
+        assert_eq!((header.lsn, header.rows(), header.frame_bytes()), (Lsn(1), 1, out.len()));
+        assert!(out.ends_with(&chain));
+    }
+
+    #[test]
+    fn a_body_too_large_leaves_no_trace() {
+        let mut out = b"before".to_vec();
+        let large = |out: &mut Vec<u8>| out.resize(out.len() + BODY_BYTES_MAX + 1, 1);
+        let answer = put_frame(&mut out, FrameKind::Begin, false, (Lsn(1), 0), large);
+        assert_eq!(answer, Err(BodyTooLarge(BODY_BYTES_MAX + 1)));
+        assert_eq!(out, b"before");
+    }
+
+    const GENESIS: &str = "c024cae72308415040f983b04ab8bfba017983b97e453d9d00dda1d02e811006";
+    const FRAME: &str = "0000000429518f0a0000000000000001000000000000000040060001626f647981b264\
+        0823c5e164fe7a9943fab088385f009ae633274a4e967aeeb63028beca\
+        ";
+}

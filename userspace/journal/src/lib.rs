@@ -1,8 +1,8 @@
 //! The write-ahead journal: what is recorded is durable here before it takes effect.
 //!
 //! `recorder` takes records and commits them in groups; `recover` opens what a crash left;
-//! `reader` and `assemble` turn frames back into records and rows; `merkle` and `checkpoint` are
-//! the algorithms that rows are committed to with. It signs nothing and knows no Parquet.
+//! `reader` and `assemble` turn frames back into records and rows. It signs nothing, builds no
+//! Merkle tree and knows no Parquet: that is the archive's.
 
 pub mod assemble;
 pub mod clock;

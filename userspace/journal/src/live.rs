@@ -71,6 +71,13 @@ pub(crate) fn note(
     Ok(())
 }
 
+/// How many frames carry all that is open.
+pub(crate) fn frames(live: &Live) -> u64 {
+    live.values()
+        .map(|session| 1 + u64::try_from(session.commands.len()).unwrap_or(u64::MAX))
+        .fold(0, u64::saturating_add)
+}
+
 /// Bytes of encoded [`Totals`].
 pub(crate) const TOTALS_BYTES: usize = 48;
 

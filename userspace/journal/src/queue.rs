@@ -12,7 +12,7 @@ use crate::frame::{BodyTooLarge, FrameKind, put_frame};
 use crate::record::{
     Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, Lsn, SessionClose, SessionOpen,
 };
-use crate::recorder::{AppendError, Health};
+use crate::recorder::{AppendError, Health, OPEN_COMMANDS_MAX, OPEN_SESSIONS_MAX};
 
 /// Frames encoded and numbered, waiting for the committer.
 pub(crate) struct Queue {
@@ -24,11 +24,24 @@ pub(crate) struct Queue {
     closing: bool,
     /// The committer is gone: nothing more becomes durable.
     stopped: bool,
-    /// The committer waits for work.
-    idle: bool,
+    /// Something waits that somebody waits for.
+    urgent: bool,
+    /// What the committer does while nothing is urgent.
+    rest: Rest,
     /// Open sessions, and of each the open commands in ascending order. At most
-    /// `SESSIONS_MAX` × (16 B + 24 B) and 4 B for each command in flight.
+    /// [`OPEN_SESSIONS_MAX`] × (16 B + 24 B) and 4 B for each command in flight.
     open: HashMap<SessionId, Vec<CommandId>>,
+}
+
+/// What the committing thread does while nothing is urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It works, or was woken.
+    Awake,
+    /// It looks by itself before long; only what is urgent wakes it.
+    Dozing,
+    /// It looks only when it is woken.
+    Asleep,
 }
 
 impl Queue {
@@ -42,7 +55,8 @@ impl Queue {
             health: Health::Open,
             closing: false,
             stopped: false,
-            idle: false,
+            urgent: false,
+            rest: Rest::Awake,
             open: HashMap::new(),
         }
     }
@@ -55,17 +69,25 @@ impl Queue {
         digest: Option<[u8; 32]>,
     ) -> Result<Lsn, AppendError> {
         self.admit(frame)?;
+        self.urgent |= !matches!(frame, Frame::End(_) | Frame::SessionClose(_));
         match *frame {
             Frame::SessionOpen(SessionOpen { session, .. }) => {
                 if self.open.contains_key(&session) {
                     return Err(AppendError::OutOfOrder("session opens twice"));
+                }
+                if self.open.len() >= OPEN_SESSIONS_MAX {
+                    return Err(AppendError::TooMany("sessions"));
                 }
                 let lsn = self.put(frame, FrameKind::SessionOpen, None)?;
                 self.open.insert(session, Vec::new());
                 Ok(lsn)
             }
             Frame::Begin(Begin { session, command, .. }) => {
-                let place = self.commands(session)?.binary_search(&command);
+                let commands = self.commands(session)?;
+                if commands.len() >= OPEN_COMMANDS_MAX {
+                    return Err(AppendError::TooMany("commands"));
+                }
+                let place = commands.binary_search(&command);
                 let Err(place) = place else {
                     return Err(AppendError::OutOfOrder("command begins twice"));
                 };
@@ -140,18 +162,33 @@ impl Queue {
         self.stopped = true;
     }
 
-    /// Notes whether the committer waits.
-    pub(crate) fn set_idle(&mut self, idle: bool) {
-        self.idle = idle;
+    /// Notes how the committer rests.
+    pub(crate) fn set_rest(&mut self, rest: Rest) {
+        self.rest = rest;
     }
 
-    /// Whether the committer waits and must be woken; asked once.
-    pub(crate) fn take_idle(&mut self) -> bool {
-        std::mem::take(&mut self.idle)
+    /// Whether the committer must be woken for what was pushed last; asked once.
+    pub(crate) fn take_wake(&mut self) -> bool {
+        let wake = match self.rest {
+            Rest::Awake => false,
+            Rest::Dozing => self.urgent,
+            Rest::Asleep => true,
+        };
+        if wake {
+            self.rest = Rest::Awake;
+        }
+        wake
+    }
+
+    /// Whether somebody waits for what waits here: ends of commands and sessions can stay until
+    /// the next commit, or [`crate::committer::DOZE`], because nothing is held back for them.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
     }
 
     /// Exchanges what waits for an empty buffer.
     pub(crate) fn swap(&mut self, empty: &mut Vec<u8>) {
+        self.urgent = false;
         std::mem::swap(&mut self.pending, empty);
     }
 

@@ -31,7 +31,7 @@ impl RawFrame<'_> {
 
 /// What is wrong, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{}, offset {offset}, frame {}: {fault}", segment.display(), lsn.0)]
+#[error("{}, offset {offset}: bad frame {}", segment.display(), lsn.0)]
 pub struct ReadError {
     /// The segment file.
     pub segment: PathBuf,
@@ -86,7 +86,8 @@ pub struct SegmentReader {
     chain: Chain,
     next_lsn: Lsn,
     next_seq: u64,
-    in_head: bool,
+    /// Carried frames still to come.
+    carried_left: u64,
     frame: Vec<u8>,
 }
 
@@ -129,7 +130,7 @@ impl SegmentReader {
             chain,
             next_lsn: header.first_lsn,
             next_seq: header.first_seq,
-            in_head: true,
+            carried_left: header.carried,
             header,
             frame,
         })
@@ -177,9 +178,15 @@ impl SegmentReader {
         self.next_seq
     }
 
+    /// Whether carried frames are still to come. They, like the header, were durable before the
+    /// segment got its name: a crash damages none of them.
+    pub fn in_head(&self) -> bool {
+        self.carried_left > 0
+    }
+
     fn advance(&mut self) -> Result<Option<Header>, Fault> {
         let Some((raw, body, stored)) = read_frame(&mut self.file, &mut self.frame)? else {
-            return Ok(None);
+            return if self.carried_left > 0 { Err(Fault::CutOff) } else { Ok(None) };
         };
         let header = Header::parse(raw).ok_or(Fault::Header)?;
         let (crc, chain) = digest(&self.chain, raw, body);
@@ -189,14 +196,15 @@ impl SegmentReader {
         if chain != *stored {
             return Err(Fault::Chain);
         }
-        if header.kind == FrameKind::Segment || (header.carried && !self.in_head) {
+        if header.kind == FrameKind::Segment || header.carried != (self.carried_left > 0) {
             return Err(Fault::Kind);
         }
         if (header.lsn, header.seq) != (self.next_lsn, self.next_seq) {
             return Err(Fault::Order);
         }
-        if header.is_counted() {
-            self.in_head = false;
+        if header.carried {
+            self.carried_left -= 1;
+        } else {
             self.next_lsn = Lsn(self.next_lsn.0.checked_add(1).ok_or(Fault::Order)?);
             self.next_seq = self.next_seq.checked_add(header.rows()).ok_or(Fault::Order)?;
         }

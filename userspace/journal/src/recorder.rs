@@ -9,13 +9,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use types::clock::Clock;
-use types::limits::JOURNAL_PENDING_BYTES_MAX;
+use types::limits::{COMMANDS_IN_FLIGHT_MAX, JOURNAL_PENDING_BYTES_MAX, SESSIONS_MAX};
 
 use crate::committer::{Committer, Shared};
 use crate::encode::text_digest;
 use crate::queue::Queue;
 use crate::record::{Control, Frame, Lsn};
 use crate::recover::{self, OpenError, Recovery};
+
+/// Sessions open in a journal at once: twice what the proxy takes, so that a session whose end is
+/// written late never keeps another out.
+pub const OPEN_SESSIONS_MAX: usize = 2 * SESSIONS_MAX;
+
+/// Commands open in one session at once: twice what the protocol sessions take.
+pub const OPEN_COMMANDS_MAX: usize = 2 * COMMANDS_IN_FLIGHT_MAX;
 
 /// Appends to a journal; clones share it. Dropping the last one commits what waits and closes.
 #[derive(Clone)]
@@ -123,6 +130,9 @@ pub enum AppendError {
     /// The frame does not follow from those before it: a session not open, a command twice.
     #[error("frame out of order: {0}")]
     OutOfOrder(&'static str),
+    /// More is open than [`OPEN_SESSIONS_MAX`] or [`OPEN_COMMANDS_MAX`].
+    #[error("too much is open in the journal: {0}")]
+    TooMany(&'static str),
     /// The frame's body has this many bytes, more than any limit allows.
     #[error("frame body of {0} bytes is too large")]
     TooLarge(usize),
@@ -238,7 +248,7 @@ impl Recorder {
         digest: Option<[u8; 32]>,
     ) -> Result<Lsn, AppendError> {
         let lsn = queue.push(frame, digest)?;
-        let wake = queue.take_idle();
+        let wake = queue.take_wake();
         drop(queue);
         if wake {
             self.shared.work.notify_one();

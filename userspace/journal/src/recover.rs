@@ -142,100 +142,132 @@ fn boot_id() -> Result<BootId, OpenError> {
     Ok(BootId(number.to_be_bytes()))
 }
 
-/// Where the journal ends, its torn tail cut off. Each round of the loop sets one segment aside.
+/// Where the journal ends, its torn tail cut off. Each round of the loop sets one segment aside,
+/// or all of it but its good beginning.
 fn find_end(options: &Options, recovery: &mut Recovery) -> Result<Position, OpenError> {
     let dir = &options.dir;
     loop {
         let segments = segment::list(dir).map_err(io_error("list", dir))?;
-        let Some(last) = segments.last() else {
+        let Some((last, earlier)) = segments.split_last() else {
             let chain = genesis(&options.node, options.epoch);
             let live = Live::new();
             return Ok(Position { next_lsn: Lsn(1), next_seq: 0, chain, live, file: None });
         };
-        match scan(&segments, options, recovery)? {
+        match scan(earlier, last, options, recovery) {
             Ok(end) => return Ok(end),
-            Err(damage) if options.accept_loss => set_aside(&damage, last, recovery)?,
-            Err(damage) => return Err(OpenError::Tampered(damage)),
+            Err(Damage { error, .. }) if !options.accept_loss => return Err(error),
+            Err(Damage { error: OpenError::Tampered(damage), keep }) => {
+                let keep = keep.filter(|_| damage.segment == last.path);
+                set_aside(&last.path, keep, recovery)?;
+            }
+            Err(Damage { error, .. }) => return Err(error),
         }
     }
 }
 
-/// Checks the segments; the inner error is damage that no crash does.
+/// Why a scan found no end.
+struct Damage {
+    error: OpenError,
+    /// How many bytes of the damaged segment are good and hold frames of its own.
+    keep: Option<u64>,
+}
+
+impl From<OpenError> for Damage {
+    fn from(error: OpenError) -> Self {
+        Self { error, keep: None }
+    }
+}
+
+impl From<ReadError> for Damage {
+    fn from(damage: ReadError) -> Self {
+        let error = match damage.fault {
+            Fault::Io(source) => OpenError::Io { what: "read", path: damage.segment, source },
+            fault => OpenError::Tampered(ReadError { fault, ..damage }),
+        };
+        Self { error, keep: None }
+    }
+}
+
+/// Checks the segments and returns where the last one ends.
 fn scan(
-    segments: &[Segment],
+    earlier: &[Segment],
+    last: &Segment,
     options: &Options,
     recovery: &mut Recovery,
-) -> Result<Result<Position, ReadError>, OpenError> {
-    let mut end: Option<(Chain, Lsn, u64)> = None;
-    for (number, segment) in segments.iter().enumerate() {
-        let reader = match SegmentReader::open(segment) {
-            Ok(reader) => reader,
-            Err(damage) => return Ok(Err(damage)),
-        };
-        let header = reader.header();
-        if header.node != options.node || header.epoch != options.epoch {
-            let (node, epoch) = (header.node.clone(), header.epoch);
-            return Err(OpenError::Foreign { segment: segment.path.clone(), node, epoch });
-        }
-        let start = (header.previous_chain, header.first_lsn, header.first_seq);
-        let follows = match end {
-            Some(end) => end == start,
-            None => number > 0 || follows_genesis(header),
-        };
-        if !follows {
-            let lsn = start.1;
-            let path = segment.path.clone();
-            return Ok(Err(ReadError { segment: path, offset: 0, lsn, fault: Fault::Link }));
-        }
-        let from_end = segments.len() - number;
-        if from_end > 2 {
-            continue;
-        }
-        match scan_segment(segment, reader, from_end == 1, recovery)? {
-            Err(damage) => return Ok(Err(damage)),
-            Ok(position) if from_end == 1 => return Ok(Ok(position)),
-            Ok(position) => end = Some((position.chain, position.next_lsn, position.next_seq)),
+) -> Result<Position, Damage> {
+    let mut end = None;
+    for (number, segment) in earlier.iter().enumerate() {
+        let mut reader = open_segment(segment, end, number == 0, options)?;
+        if number + 1 == earlier.len() {
+            while reader.next_frame()?.is_some() {}
+            end = Some((reader.chain(), reader.next_lsn(), reader.next_seq()));
         }
     }
-    unreachable!("the last segment returns")
+    let reader = open_segment(last, end, earlier.is_empty(), options)?;
+    scan_last(last, reader, recovery)
 }
 
-/// Reads one segment to its end; cuts off a torn tail if it is the last.
-fn scan_segment(
+/// Opens a segment and checks that it is this log's and follows from `end`, where that is known.
+fn open_segment(
+    segment: &Segment,
+    end: Option<(Chain, Lsn, u64)>,
+    is_first: bool,
+    options: &Options,
+) -> Result<SegmentReader, Damage> {
+    let reader = SegmentReader::open(segment)?;
+    let header = reader.header();
+    if header.node != options.node || header.epoch != options.epoch {
+        let (node, epoch) = (header.node.clone(), header.epoch);
+        return Err(OpenError::Foreign { segment: segment.path.clone(), node, epoch }.into());
+    }
+    let start = (header.previous_chain, header.first_lsn, header.first_seq);
+    let follows = match end {
+        Some(end) => end == start,
+        None => !is_first || follows_genesis(header),
+    };
+    if follows {
+        return Ok(reader);
+    }
+    let (path, lsn) = (segment.path.clone(), header.first_lsn);
+    Err(ReadError { segment: path, offset: 0, lsn, fault: Fault::Link }.into())
+}
+
+/// Reads the last segment to its end and cuts off a torn tail.
+fn scan_last(
     segment: &Segment,
     mut reader: SegmentReader,
-    is_last: bool,
     recovery: &mut Recovery,
-) -> Result<Result<Position, ReadError>, OpenError> {
+) -> Result<Position, Damage> {
     let path = &segment.path;
     let previous_chain = reader.header().previous_chain;
     let mut live = Live::new();
     loop {
-        let noted = match reader.next_frame() {
+        let damage = match reader.next_frame() {
             Ok(None) => break,
-            Ok(Some(frame)) => note(&mut live, &frame.header, frame.body, frame.offset)
-                .map_err(|malformed| (frame.offset, frame.header.lsn, malformed)),
-            Err(damage) => {
-                let io = matches!(damage.fault, Fault::Io(_));
-                if io || !is_last || !is_torn(path, &damage).map_err(io_error("read", path))? {
-                    return Ok(Err(damage));
-                }
-                recovery.dropped_bytes =
-                    cut_tail(path, damage.offset).map_err(io_error("cut", path))?;
-                break;
+            Ok(Some(frame)) => {
+                let (offset, lsn) = (frame.offset, frame.header.lsn);
+                let Err(fault) = note(&mut live, &frame.header, frame.body, offset) else {
+                    continue;
+                };
+                ReadError { segment: path.clone(), offset, lsn, fault: fault.into() }
             }
+            Err(damage) => damage,
         };
-        if let Err((offset, lsn, malformed)) = noted {
-            let fault = malformed.into();
-            return Ok(Err(ReadError { segment: path.clone(), offset, lsn, fault }));
+        let offset = damage.offset;
+        let read = !matches!(damage.fault, Fault::Io(_) | Fault::Malformed(_));
+        if read && !reader.in_head() && is_torn(path, &damage).map_err(io_error("read", path))? {
+            recovery.dropped_bytes += cut_tail(path, offset).map_err(io_error("cut", path))?;
+            break;
         }
+        let has_own = !reader.in_head() && reader.next_lsn() > segment.first_lsn;
+        return Err(Damage { keep: has_own.then_some(offset), ..damage.into() });
     }
     let file = File::open(path).map_err(io_error("open", path))?;
     // A segment without a frame of its own is written anew under the same name.
     let empty = reader.next_lsn() == segment.first_lsn;
     let chain = if empty { previous_chain } else { reader.chain() };
     let (next_lsn, next_seq) = (reader.next_lsn(), reader.next_seq());
-    Ok(Ok(Position { next_lsn, next_seq, chain, live, file: Some(file) }))
+    Ok(Position { next_lsn, next_seq, chain, live, file: Some(file) })
 }
 
 fn note(live: &mut Live, header: &Header, body: &[u8], offset: u64) -> Result<(), Malformed> {
@@ -283,32 +315,37 @@ fn cut_tail(path: &Path, offset: u64) -> io::Result<u64> {
     u64::try_from(used).map_err(io::Error::other)
 }
 
-/// Keeps a copy of the damaged segment, then cuts it before the damage. All segments behind the
-/// damage are set aside one by one, the last first.
-fn set_aside(damage: &ReadError, last: &Segment, recovery: &mut Recovery) -> Result<(), OpenError> {
-    let path = &last.path;
-    let kept = free_name(path);
-    let at_own_frame = damage.segment == *path && damage.offset > 0;
-    if at_own_frame {
-        std::fs::copy(path, &kept).map_err(io_error("copy", path))?;
-        File::open(&kept).and_then(|f| f.sync_all()).map_err(io_error("sync", &kept))?;
-        recovery.dropped_bytes += cut_tail(path, damage.offset).map_err(io_error("cut", path))?;
+/// Sets the last segment aside; of it stays, under its own name, what is good: `keep` bytes.
+fn set_aside(path: &Path, keep: Option<u64>, recovery: &mut Recovery) -> Result<(), OpenError> {
+    let number = recovery.set_aside.len();
+    let lost = free_name(path, number).map_err(io_error("set aside", path))?;
+    if let Some(keep) = keep {
+        std::fs::copy(path, &lost).map_err(io_error("copy", path))?;
+        File::open(&lost).and_then(|f| f.sync_all()).map_err(io_error("sync", &lost))?;
+        recovery.dropped_bytes += cut_tail(path, keep).map_err(io_error("cut", path))?;
     } else {
-        std::fs::rename(path, &kept).map_err(io_error("rename", path))?;
+        std::fs::rename(path, &lost).map_err(io_error("rename", path))?;
     }
     if let Some(dir) = path.parent() {
         segment::sync_dir(dir).map_err(io_error("sync", dir))?;
     }
-    recovery.set_aside.push(kept);
+    recovery.set_aside.push(lost);
     Ok(())
 }
 
-fn free_name(path: &Path) -> PathBuf {
-    (0_u32..)
-        .map(|number| path.with_extension(format!("vjl.lost{number}")))
-        .find(|name| !name.exists())
-        .expect("a directory never holds 2^32 files of one segment")
+/// A name beside `path` that no file has yet.
+fn free_name(path: &Path, from: usize) -> io::Result<PathBuf> {
+    for number in from..from + SET_ASIDE_NAMES {
+        let name = path.with_extension(format!("vjl.lost{number}"));
+        if !name.try_exists()? {
+            return Ok(name);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many segments set aside"))
 }
+
+/// Names tried for one segment set aside: one for each time a person accepted a loss there.
+const SET_ASIDE_NAMES: usize = 1000;
 
 /// What the new segment begins with: what was found, the ends of what was open, the start.
 fn closing_frames(

@@ -34,12 +34,14 @@ pub struct SegmentHeader {
     pub first_seq: u64,
     /// The chain value before it.
     pub previous_chain: Chain,
+    /// How many carried frames follow; they were durable before the segment got its name.
+    pub carried: u64,
 }
 
 impl SegmentHeader {
     /// Appends the body of a segment's first frame.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        let Self { node, epoch, boot_id, at, first_lsn, first_seq, previous_chain } = self;
+        let Self { node, epoch, boot_id, at, first_lsn, first_seq, previous_chain, carried } = self;
         out.extend_from_slice(MAGIC);
         put_u16(out, VERSION);
         put_str(out, node, NAME_BYTES_MAX);
@@ -49,6 +51,7 @@ impl SegmentHeader {
         put_u64(out, first_lsn.0);
         put_u64(out, *first_seq);
         out.extend_from_slice(previous_chain);
+        put_u64(out, *carried);
     }
 
     /// Reads the body of a segment's first frame.
@@ -65,6 +68,7 @@ impl SegmentHeader {
             first_lsn: Lsn(cursor.u64()?),
             first_seq: cursor.u64()?,
             previous_chain: cursor.array()?,
+            carried: cursor.u64()?,
         };
         cursor.finish()?;
         Ok(header)

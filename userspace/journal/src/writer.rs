@@ -28,6 +28,7 @@ pub(crate) struct Log {
     pub(crate) boot_id: BootId,
     pub(crate) segment_bytes: u64,
     /// Held for as long as the writer lives, so that no second one writes.
+    #[expect(dead_code, reason = "held, never read")]
     pub(crate) lock: Arc<File>,
 }
 
@@ -91,6 +92,7 @@ impl Writer {
             first_lsn: next_lsn,
             first_seq: next_seq,
             previous_chain: chain,
+            carried: live::frames(&live),
         };
         let mut head = Vec::new();
         put_sealed(&mut head, FrameKind::Segment, (next_lsn, next_seq), &mut chain, |out| {

@@ -1,0 +1,298 @@
+//! What goes in comes out, for any content; and whatever comes in, decoding does not panic.
+
+use proptest::prelude::*;
+use types::addr::OrigDst;
+use types::clock::Timestamp;
+use types::command::{Action, CommandKind, Statement};
+use types::decision::Effect;
+use types::event::{Outcome, Status};
+use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
+use types::principal::{Assurance, Inode, Subject};
+use types::redact::{DataClass, MaskCount};
+use types::target::Target;
+
+use super::*;
+use crate::decode;
+use crate::frame::FrameKind;
+use crate::record::{AccessEntry, Record};
+
+const BOOT: BootId = BootId([5; 16]);
+
+fn back(kind: FrameKind, frame: &Frame<'_>) -> Record {
+    let mut body = Vec::new();
+    put_body(&mut body, frame, BOOT, text_digest(frame));
+    assert!(body.len() <= crate::record::BODY_BYTES_MAX);
+    let record = decode::record(kind, &body).unwrap().unwrap();
+    // No shorter body is one, and no longer one.
+    for cut in (0..body.len()).step_by(1 + body.len() / 64) {
+        assert!(decode::record(kind, &body[..cut]).is_err());
+    }
+    body.push(0);
+    assert!(decode::record(kind, &body).is_err());
+    record
+}
+
+fn at() -> impl Strategy<Value = Timestamp> {
+    (any::<i64>(), any::<u64>()).prop_map(|(unix_us, mono_ns)| Timestamp { unix_us, mono_ns })
+}
+
+fn id() -> impl Strategy<Value = SessionId> {
+    any::<[u8; 16]>().prop_map(SessionId::from_bytes)
+}
+
+fn agent() -> impl Strategy<Value = AgentName> {
+    "[a-z0-9][a-z0-9._-]{0,62}".prop_map(|name| name.parse().unwrap())
+}
+
+fn key() -> impl Strategy<Value = ProcessKey> {
+    any::<(u32, u64)>().prop_map(|(tgid, start_ns)| ProcessKey { tgid, start_ns })
+}
+
+fn process() -> impl Strategy<Value = Process> {
+    let numbers = any::<(u32, u32, u64, Option<(u32, u64)>, Option<[u8; 32]>)>();
+    (key(), proptest::option::of(key()), numbers, any::<Option<String>>(), ".{0,15}").prop_map(
+        |(key, parent, (uid, gid, cgroup, exe, exe_sha256), path, comm)| Process {
+            key,
+            parent,
+            uid,
+            gid,
+            cgroup: CgroupId(cgroup),
+            exe: exe.map(|(dev, ino)| Inode { dev, ino }),
+            exe_path: path.map(Into::into),
+            exe_sha256,
+            comm: comm.into(),
+        },
+    )
+}
+
+fn principal() -> impl Strategy<Value = Principal> {
+    let assurance = prop_oneof![Just(Assurance::A0), Just(Assurance::A1), Just(Assurance::A2)];
+    let chain = proptest::collection::vec(agent(), 0..5);
+    let subject = any::<Option<(String, String, String)>>();
+    (agent(), any::<String>(), chain, subject, process(), assurance).prop_map(
+        |(agent, instance, chain, subject, process, assurance)| Principal {
+            agent,
+            instance: instance.into(),
+            chain: chain.into(),
+            subject: subject.map(|(user, idp, sub)| Subject {
+                user: user.into(),
+                idp: idp.into(),
+                sub: sub.into(),
+            }),
+            process,
+            assurance,
+        },
+    )
+}
+
+fn parameter() -> impl Strategy<Value = Parameter> {
+    let value = prop_oneof![
+        Just(ParameterValue::Null),
+        any::<(String, u32)>().prop_map(|(text, bytes)| ParameterValue::Text { text, bytes }),
+        any::<(Vec<u8>, u32)>().prop_map(|(head, bytes)| ParameterValue::Binary { head, bytes }),
+    ];
+    (any::<u32>(), value).prop_map(|(type_oid, value)| Parameter { type_oid, value })
+}
+
+fn statement(normalized: &str, tables: &[(Option<String>, String)], risks: u32) -> Statement {
+    let action = |number: usize| kind::action(u8::try_from(number % 12).unwrap() + 1).unwrap();
+    let access = |(number, (schema, name)): (usize, &(Option<String>, String))| Access {
+        action: action(number),
+        table: Some(TableName {
+            schema: schema.as_deref().map(Into::into),
+            name: name.as_str().into(),
+        }),
+    };
+    let mut accesses: Vec<_> = tables.iter().enumerate().map(access).collect();
+    accesses.push(Access { action: Action::Session, table: None });
+    Statement {
+        text: "".into(),
+        normalized: normalized.into(),
+        fingerprint: i64::MIN,
+        verb: "CREATE TABLE",
+        accesses,
+        functions: Vec::new(),
+        risks: Risk::from_bits_truncate(risks),
+        outputs: None,
+        copy: None,
+    }
+}
+
+fn decision(policies: &[String]) -> Decision {
+    Decision {
+        effect: Effect::RequireApproval,
+        obligations: [].into(),
+        determining: policies.iter().map(|id| PolicyId(id.as_str().into())).collect(),
+        reason: "because".into(),
+        policy_digest: [8; 32],
+    }
+}
+
+proptest! {
+    #[test]
+    fn sessions_come_back(
+        session in id(),
+        at in at(),
+        principal in principal(),
+        (source, orig_dst) in any::<(std::net::SocketAddrV4, std::net::SocketAddrV4)>(),
+        six in any::<(u128, u16)>(),
+        (netns_cookie, socket_cookie, name) in any::<(u64, u64, String)>(),
+        (database, account) in any::<(Option<String>, Option<String>)>(),
+    ) {
+        let addr: std::net::SocketAddr =
+            if six.0 % 2 == 0 { orig_dst.into() } else { (std::net::Ipv6Addr::from(six.0), six.1).into() };
+        let target = Target {
+            name: name.as_str().into(),
+            addr: OrigDst(addr),
+            protocol: "postgresql",
+            database: database.map(Into::into),
+            account: account.map(Into::into),
+        };
+        let (principal_in, source) = (&principal, source.into());
+        let open = SessionOpen {
+            session, at, principal: principal_in, source, netns_cookie, socket_cookie,
+            target: &target,
+        };
+        let Record::SessionOpen(found) = back(FrameKind::SessionOpen, &Frame::SessionOpen(open))
+        else { panic!("kind") };
+        prop_assert_eq!((found.session, found.at, found.boot_id), (session, at, BOOT));
+        prop_assert_eq!(&found.principal, &principal);
+        prop_assert_eq!((found.source, found.target_addr), (source, addr));
+        prop_assert_eq!(
+            (found.netns_cookie, found.socket_cookie),
+            (netns_cookie, socket_cookie)
+        );
+        prop_assert_eq!(&*found.target_name, &name);
+        prop_assert_eq!(&*found.protocol, "postgresql");
+        prop_assert_eq!((found.database, found.account), (target.database, target.account));
+        prop_assert_eq!(found.totals, Totals::default());
+    }
+
+    #[test]
+    fn begins_come_back(
+        (session, command, at) in (id(), any::<u32>(), at()),
+        text in any::<String>(),
+        normalized in any::<String>(),
+        tables in proptest::collection::vec(any::<(Option<String>, String)>(), 0..20),
+        parameters in proptest::collection::vec(parameter(), 0..9),
+        (risks, batch) in any::<(u32, u32)>(),
+        policies in proptest::collection::vec("[a-z-]{1,40}", 0..5),
+    ) {
+        let (statement, decision) = (statement(&normalized, &tables, risks), decision(&policies));
+        let frame = Frame::Begin(Begin {
+            session, command: CommandId(command), at, kind: CommandKind::Query,
+            statement: &statement, text: &text, parameters: &parameters, batch,
+            decision: &decision,
+        });
+        let Record::Begin(found) = back(FrameKind::Begin, &frame) else { panic!("kind") };
+        prop_assert_eq!(
+            (found.session, found.command, found.at),
+            (session, CommandId(command), at)
+        );
+        prop_assert_eq!((found.kind, found.batch), (CommandKind::Query, batch));
+        prop_assert_eq!((&found.text, found.text_sha256), (&text, None));
+        prop_assert_eq!(found.text_bytes, u64::try_from(text.len()).unwrap());
+        prop_assert_eq!(&found.normalized, &normalized);
+        prop_assert_eq!((found.fingerprint, found.verb.as_str()), (i64::MIN, "CREATE TABLE"));
+        prop_assert_eq!((found.risks, found.parameters), (statement.risks, parameters));
+        prop_assert_eq!(found.is_write, statement.needs_wal());
+        let accesses: Vec<_> = statement.accesses.iter().map(|access| AccessEntry {
+            action: access.action,
+            object: access.table.as_ref().map(ToString::to_string),
+        }).collect();
+        prop_assert_eq!(found.accesses, accesses);
+        prop_assert_eq!(found.decision.effect, decision.effect);
+        prop_assert_eq!(found.decision.rule.as_str(), decision.rule());
+        prop_assert_eq!(found.decision.determining.as_slice(), &*decision.determining);
+        prop_assert_eq!(&*found.decision.reason, &*decision.reason);
+        prop_assert_eq!(found.decision.policy_digest, decision.policy_digest);
+    }
+
+    #[test]
+    fn ends_closes_and_controls_come_back(
+        (session, command, at) in (id(), any::<u32>(), at()),
+        status in 1_u8..=5,
+        numbers in any::<(Option<[u8; 5]>, Option<u64>, u64, u64)>(),
+        masked in proptest::collection::vec(any::<(String, u64)>(), 0..5),
+        sample in any::<Vec<u8>>(),
+        (reason, what, detail) in any::<(String, String, String)>(),
+    ) {
+        let (error_code, rows, bytes_in, bytes_out) = numbers;
+        let masked: Vec<_> = masked.into_iter().map(|(class, count)| MaskCount {
+            class: DataClass(class.into()),
+            count,
+        }).collect();
+        let status = kind::status(status).unwrap();
+        let command = CommandId(command);
+        let outcome = Outcome {
+            command, status, error_code, rows, bytes_in, bytes_out, masked, sample,
+        };
+        let end = Frame::End(End { session, at, outcome: &outcome });
+        let Record::End(found) = back(FrameKind::End, &end) else { panic!("kind") };
+        prop_assert_eq!((found.session, found.at, found.outcome), (session, at, outcome));
+        let close = Frame::SessionClose(SessionClose { session, at, reason: &reason });
+        let Record::SessionClose(found) = back(FrameKind::SessionClose, &close)
+        else { panic!("kind") };
+        prop_assert_eq!((found.session, found.at, found.reason), (session, at, reason));
+        let control = Frame::Control(Control { at, kind: &what, detail: &detail });
+        let Record::Control(found) = back(FrameKind::Control, &control) else { panic!("kind") };
+        prop_assert_eq!((found.at, found.kind, found.detail), (at, what, detail));
+    }
+
+    #[test]
+    fn no_body_makes_decoding_panic(body in any::<Vec<u8>>()) {
+        for kind in [
+            FrameKind::SessionOpen,
+            FrameKind::Begin,
+            FrameKind::End,
+            FrameKind::SessionClose,
+            FrameKind::Control,
+        ] {
+            // An error or, by a rare chance, a record.
+            drop(decode::record(kind, &body));
+        }
+    }
+}
+
+#[test]
+fn what_is_too_long_is_cut_and_the_whole_is_named() {
+    let text = "é".repeat(STATEMENT_TEXT_BYTES_MAX);
+    let table = (Some("s".repeat(9000)), "t".repeat(9000));
+    let tables = vec![table; 2 * ACCESSES_MAX];
+    let (statement, decision) =
+        (statement(&text, &tables, 0), decision(&vec!["p".repeat(9000); 999]));
+    let value = ParameterValue::Text { text: text.clone(), bytes: 7 };
+    let parameters = vec![Parameter { type_oid: 25, value }; 2 * PARAMETERS_MAX];
+    let frame = Frame::Begin(Begin {
+        session: SessionId::from_bytes([1; 16]),
+        command: CommandId(1),
+        at: Timestamp::default(),
+        kind: CommandKind::Query,
+        statement: &statement,
+        text: &text,
+        parameters: &parameters,
+        batch: 0,
+        decision: &decision,
+    });
+    let Record::Begin(found) = back(FrameKind::Begin, &frame) else { panic!("kind") };
+    assert_eq!(found.text.len(), STATEMENT_TEXT_BYTES_MAX);
+    assert_eq!(found.text_bytes, u64::try_from(text.len()).unwrap());
+    let digest: [u8; 32] = Sha256::digest(&text).into();
+    assert_eq!(found.text_sha256, Some(digest));
+    assert_eq!(found.accesses.len(), ACCESSES_MAX);
+    assert_eq!(found.parameters.len(), PARAMETERS_MAX);
+    assert_eq!(found.decision.determining.len(), NAMES_MAX);
+}
+
+#[test]
+fn numbers_of_words_go_both_ways() {
+    for code in 0..=u8::MAX {
+        let status = kind::status(code).map(kind::status_code);
+        assert_eq!(status.is_ok_and(|c| c == code), (1..=5).contains(&code));
+        let action = kind::action(code).map(kind::action_code);
+        assert_eq!(action.is_ok_and(|c| c == code), (1..=12).contains(&code));
+        let effect = kind::effect(code).map(kind::effect_code);
+        assert_eq!(effect.is_ok_and(|c| c == code), (1..=3).contains(&code));
+    }
+    assert_eq!(kind::status_code(Status::Interrupted), 5);
+}
