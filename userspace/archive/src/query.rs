@@ -30,8 +30,9 @@ pub enum QueryError {
     Io(#[from] std::io::Error),
 }
 
-/// Runs `sql` with the views at hand and answers DuckDB's exit status. DuckDB runs on a database
-/// in memory; nothing goes through a shell.
+/// Runs `sql`, one SELECT (DESCRIBE, SUMMARIZE and SHOW are such, too), with the views at hand and
+/// answers DuckDB's exit status. It reads below the archive's folder only and writes nowhere:
+/// DuckDB executes no statement but SELECT in that way, and its configuration is locked.
 pub fn run(
     archive: &Path,
     duckdb: Option<&Path>,
@@ -49,11 +50,29 @@ pub fn run(
         Mode::Csv => "-csv",
     });
     command.args(["-init", "/dev/null", "-no-stdin", "-bail"]);
-    command.args(["-cmd", &views(&archive)?, "-c", sql]);
+    command.args(["-cmd", &views(&archive)?, "-cmd", &confine(&archive), "-c", &select(sql)]);
     command.status().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => QueryError::NoDuckdb,
         _ => QueryError::Io(error),
     })
+}
+
+/// Shuts DuckDB in: no file outside the archive's folder, no extension, no network, for good.
+fn confine(archive: &Path) -> String {
+    format!(
+        "SET allowed_directories = [{}]; SET enable_external_access = false; \
+         SET lock_configuration = true;",
+        quoted(&format!("{}/", archive.display()))
+    )
+}
+
+/// Has DuckDB serialize the statement, which it does for a single SELECT only, and run that.
+fn select(sql: &str) -> String {
+    format!("PRAGMA json_execute_serialized_sql(json_serialize_sql({}));", quoted(sql))
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Views over the tables that have files; tables without are empty views with their columns.
@@ -67,4 +86,20 @@ fn views(archive: &Path) -> Result<String, QueryError> {
         sql.push_str(&if has_files { texts::view(table, &root) } else { texts::empty_view(table) });
     }
     Ok(sql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_stays_a_literal() {
+        let asked = select("SELECT 1'); COPY t TO 'x'; --");
+        let literal = "'SELECT 1''); COPY t TO ''x''; --'";
+        assert_eq!(
+            asked,
+            format!("PRAGMA json_execute_serialized_sql(json_serialize_sql({literal}));")
+        );
+        assert!(confine(Path::new("/a'b")).contains("['/a''b/']"));
+    }
 }

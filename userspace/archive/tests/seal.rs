@@ -1,5 +1,7 @@
 //! Sealing: what is written, in steps, after crashes, and that it is all of the journal.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may end")]
+
 mod common;
 
 use std::collections::BTreeMap;

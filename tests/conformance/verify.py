@@ -1,0 +1,120 @@
+"""Verifies an archive: verify.py ARCHIVE [KEY]. Exit status 1 if anything is not as sealed."""
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import canon
+
+
+def rows(table, path):
+    """Sequence number and leaf of every row of a Parquet file, whoever wrote it."""
+    data = pq.ParquetFile(path).read(columns=[name for name, _ in canon.SCHEMA[table]])
+    columns = []
+    for name, kind in canon.SCHEMA[table]:
+        column = data.column(name)
+        columns.append((column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()) if kind == "ts" else column).to_pylist())
+    return [(row[2], canon.leaf(table, row)) for row in zip(*columns)]
+
+
+def all_rows(archive):
+    found = {}
+    for path in sorted(archive.rglob("*.parquet")):
+        table = next(part[6:] for part in path.parts if part.startswith("table="))
+        for seq, leaf in rows(table, path):
+            if seq in found:
+                raise SystemExit(f"FAILED: row {seq} stands twice, in {path}")
+            found[seq] = leaf
+    return found
+
+
+def leaves(archive):
+    """All leaves in order; ends the program if any is missing."""
+    found = all_rows(archive)
+    if sorted(found) != list(range(len(found))):
+        raise SystemExit("FAILED: sequence numbers have gaps")
+    return [found[seq] for seq in range(len(found))]
+
+
+def checkpoint(note):
+    """Origin, size, root and manifest digest in a signed note."""
+    origin, size, root, manifest = note.split("\n\n")[0].split("\n")
+    return origin, int(size), base64.b64decode(root), bytes.fromhex(manifest.removeprefix("manifest "))
+
+
+def check_signature(note, line):
+    try:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ImportError:
+        print("signature: NOT CHECKED, python package cryptography is absent")
+        return
+    name, key_id, key = line.strip().split("+", 2)
+    key = base64.b64decode(key)
+    text, signature = note.split("\n\n")
+    text += "\n"
+    _, signer, signature = signature.strip().split(" ")
+    signature = base64.b64decode(signature)
+    expected = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
+    assert signer == name and key[0] == 1 and signature[:4] == expected == bytes.fromhex(key_id)
+    Ed25519PublicKey.from_public_bytes(key[1:]).verify(signature[4:], text.encode())
+    print("signature: valid")
+
+
+def check_manifests(archive, log, digest, size):
+    due = digest
+    for path in sorted((log / "manifest").glob("*.json"), reverse=True):
+        content = path.read_bytes()
+        assert hashlib.sha256(content).digest() == due, f"{path} is not the sealed one"
+        manifest = json.loads(content)
+        assert manifest["tree_size"] == size, f"{path} does not end at {size}"
+        size, due = manifest["first_seq"], bytes.fromhex(manifest["previous"])
+        for entry in manifest["files"]:
+            if entry["table"] is not None:
+                found = hashlib.sha256((archive / entry["path"]).read_bytes()).hexdigest()
+                assert found == entry["sha256"], f"{entry['path']} changed"
+    assert due == bytes(32) and size == 0, "a manifest is missing"
+
+
+def check_tiles(log, all_leaves):
+    level, row = 0, all_leaves
+    while row:
+        for index in range(0, len(row), 256):
+            tile = row[index : index + 256]
+            number = index // 256
+            name = f"{number % 1000:03}"
+            while number >= 1000:
+                number //= 1000
+                name = f"x{number % 1000:03}/{name}"
+            path = log / "tile" / str(level) / (name if len(tile) == 256 else f"{name}.p/{len(tile)}")
+            if level > 0 or len(tile) < 256:
+                assert path.read_bytes() == b"".join(tile), f"{path} is not what the rows give"
+        row = [canon.root(row[i : i + 256]) for i in range(0, len(row) - 255, 256)]
+        level += 1
+
+
+def main():
+    archive = Path(sys.argv[1])
+    for path in archive.glob("std7y/v1/log/**/checkpoint"):
+        log = path.parent
+        note = path.read_text()
+        origin, size, root, manifest = checkpoint(note)
+        key = Path(sys.argv[2]) if len(sys.argv) > 2 else log / "key.vkey"
+        check_signature(note, key.read_text())
+        check_manifests(archive, log, manifest, size)
+        all_leaves = leaves(archive)
+        assert len(all_leaves) == size, f"{len(all_leaves)} rows, {size} are sealed"
+        assert canon.root(all_leaves) == root, "rows do not give the signed root"
+        check_tiles(log, all_leaves)
+        print(f"{origin}: {size} rows, root {base64.b64encode(root).decode()}: OK")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AssertionError as error:
+        sys.exit(f"FAILED: {error}")
