@@ -34,7 +34,7 @@ pub(super) struct Description {
 }
 
 /// The rows of a result.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Rows {
     /// Not described yet.
     #[default]

@@ -54,12 +54,17 @@ impl PostgresSession {
             self.relay(frame);
             return Some(());
         }
-        let rows =
+        let mut rows =
             if tag == b'T' { Rows::Columns(row_description(body)?.into()) } else { Rows::None };
         if let Some(prepared) = prepared.as_ref().filter(|_| epoch == self.epoch) {
             let mut description = prepared.description(epoch);
-            description.rows = rows.clone();
-            description.plan = None;
+            if description.rows == rows {
+                // Drivers describe before every execution; the plan made for these columns holds.
+                rows = description.rows.clone();
+            } else {
+                description.rows = rows.clone();
+                description.plan = None;
+            }
         }
         self.server.described = Some((prepared, rows));
         self.expects.pop_front();
