@@ -148,7 +148,7 @@ fn alter(archive: &Path, seq: u64) -> PathBuf {
             if let Row::Event(event) = &mut row
                 && event.seq.0 == seq
             {
-                event.decision = "allow".to_owned();
+                "allow".clone_into(&mut event.decision);
             }
             file.push(row).unwrap();
         }
@@ -197,7 +197,7 @@ fn files_written_anew_keep_the_root() {
         if let Row::Event(event) = &mut row
             && event.seq.0 == 1
         {
-            event.decision = "mask".to_owned();
+            "mask".clone_into(&mut event.decision);
         }
         file.push(row).unwrap();
     }
