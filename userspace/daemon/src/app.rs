@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use types::clock::Clock;
 
 use crate::agents::Agents;
-use crate::archiver::Archiver;
+use crate::archiver::{Archiver, Vault};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::kernel::Records;
@@ -78,7 +78,8 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
     sources::private_dir(&config.state_dir)?;
     let masking_key = sources::masking_key(&config.keys_dir())?;
     let durability = Durability::new(config.workers());
-    let recorder = open_journal(config, &clock, &durability)?;
+    let vault = Vault::open(config)?;
+    let recorder = open_journal(config, &vault, &clock, &durability)?;
     let kernel = arm(config)?;
     record(&recorder, "ebpf.armed", &serde_json::json!({ "pin_dir": kernel.pin_dir() }))?;
     let enrollments = Arc::new(Enrollments::default());
@@ -98,18 +99,20 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         masks: MaskSets::default(),
     });
     let agents = Agents { kernel, enrollments, recorder: recorder.clone() };
-    let archiver = Archiver::start(config, recorder, clock)?;
+    let archiver = Archiver::start(config, vault, recorder, clock)?;
     Ok(Desk { node: config.node(), started, door, agents, archiver })
 }
 
 fn open_journal(
     config: &Config,
+    vault: &Vault,
     clock: &Arc<dyn Clock>,
     durability: &Arc<Durability>,
 ) -> Result<Recorder> {
     let dir = config.journal_dir();
     sources::private_dir(&dir)?;
     let mut options = Options::new(&dir, config.node(), EPOCH);
+    options.checkpointed_rows = vault.sealed_rows(EPOCH)?;
     if let Some(bytes) = config.journal.segment_bytes {
         options.segment_bytes = bytes;
     }
@@ -174,7 +177,7 @@ fn end(recorder: &Recorder, stop: watch::Sender<bool>, running: Running) -> Resu
 /// Lets enrolled agents go free, with a record of why.
 pub(crate) fn disarm(config: &Config, reason: &str) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let recorder = open_journal(config, &clock, &Durability::new(1))
+    let recorder = open_journal(config, &Vault::open(config)?, &clock, &Durability::new(1))
         .context("stop the daemon first: only one process writes the journal")?;
     record(&recorder, "ebpf.disarmed", &serde_json::json!({ "reason": reason }))?;
     redirect::disarm(&config.kernel.pin_dir, &config.kernel.slice)?;

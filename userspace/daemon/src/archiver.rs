@@ -1,6 +1,6 @@
 //! Turning the journal into the archive, one at a time, at low priority.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -20,22 +20,41 @@ const WAITING_MAX: usize = 16;
 /// The niceness of the archiver's thread: queries come first.
 const NICENESS: i32 = 10;
 
+/// The archive and the key that signs for it.
+pub(crate) struct Vault {
+    archive: Archive,
+    signer: Signer,
+}
+
+impl Vault {
+    /// Opens them; the key is made on first use.
+    pub(crate) fn open(config: &Config) -> Result<Self> {
+        let dir = config.archive_dir();
+        let archive = Archive::open(&dir, &config.node())
+            .with_context(|| format!("archive in {}", dir.display()))?;
+        let signer = Signer::load_or_create(&config.keys_dir(), &config.node())?;
+        Ok(Self { archive, signer })
+    }
+
+    /// The rows that are signed for: a journal that holds fewer was rolled back.
+    pub(crate) fn sealed_rows(&self, epoch: u32) -> Result<u64> {
+        Ok(self.archive.sealed_rows(i32::try_from(epoch)?, &self.signer)?)
+    }
+}
+
 /// The archiver's thread.
 pub(crate) struct Archiver {
     requests: mpsc::SyncSender<mpsc::Sender<Result<Sealed>>>,
 }
 
 impl Archiver {
-    /// Opens the archive and starts its thread.
+    /// Starts the thread.
     pub(crate) fn start(
         config: &Config,
+        vault: Vault,
         recorder: Recorder,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let dir = config.archive_dir();
-        let archive = Archive::open(&dir, &config.node())
-            .with_context(|| format!("archive in {}", dir.display()))?;
-        let signer = Signer::load_or_create(&config.keys_dir(), &config.node())?;
         let journal_dir = config.journal_dir();
         let (requests, waiting) = mpsc::sync_channel::<mpsc::Sender<Result<Sealed>>>(WAITING_MAX);
         let work = move || {
@@ -45,7 +64,7 @@ impl Archiver {
                 warn!(%error, "the archiver keeps its priority");
             }
             for reply in waiting {
-                let sealed = seal(&archive, &signer, &recorder, &journal_dir, &*clock);
+                let sealed = seal(&vault, &recorder, &journal_dir, &*clock);
                 if reply.send(sealed).is_err() {
                     warn!("whoever asked for the seal has gone");
                 }
@@ -64,15 +83,14 @@ impl Archiver {
 }
 
 fn seal(
-    archive: &Archive,
-    signer: &Signer,
+    vault: &Vault,
     recorder: &Recorder,
-    journal_dir: &PathBuf,
+    journal_dir: &Path,
     clock: &dyn Clock,
 ) -> Result<Sealed> {
     let durable = recorder.control("archive.seal", "{}")?;
     recorder.wait(durable)?;
-    let sealed = archive.seal(journal_dir, durable, signer, clock.now())?;
+    let sealed = vault.archive.seal(journal_dir, durable, &vault.signer, clock.now())?;
     info!(rows = sealed.tree_size, files = sealed.files.len(), "sealed");
     Ok(sealed)
 }

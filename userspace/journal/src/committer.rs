@@ -175,12 +175,16 @@ impl Run {
     fn take(&self, batch: &mut Vec<u8>) -> bool {
         let mut queue = self.shared.lock();
         let mut dozed = false;
-        while !queue.is_urgent() && !(dozed && queue.pending_bytes() > 0) {
-            if queue.is_closing() {
-                if queue.pending_bytes() == 0 {
-                    return false;
-                }
+        loop {
+            let waits = queue.pending_bytes() > 0;
+            if queue.is_urgent() || (dozed && waits) {
                 break;
+            }
+            if queue.is_closing() {
+                if waits {
+                    break;
+                }
+                return false;
             }
             if dozed && *queue.health() != Health::Pressure {
                 queue.set_rest(Rest::Asleep);

@@ -1,6 +1,7 @@
 //! The journal's one entrance: frames go in under a short lock, one thread commits them in groups.
 //!
-//! There is no linger: a commit takes whatever came while the previous one ran. Nothing is lost
+//! There is no linger: a commit takes whatever came while the previous one ran. Only what nobody
+//! waits for, ends of commands and sessions, stays for the next commit or a few milliseconds. Nothing is lost
 //! when the buffer is full: appending waits or says so. An I/O error ends the journal for good,
 //! because what the kernel holds after a failed write is unknown.
 

@@ -120,7 +120,7 @@ async fn work(
         while let Some((stream, peer)) = dealt.recv().await {
             match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => {
-                    drop(tokio::task::spawn_local(serve(Rc::clone(&worker), stream, peer)))
+                    drop(tokio::task::spawn_local(serve(Rc::clone(&worker), stream, peer)));
                 }
                 Err(error) => warn!(%error, "an accepted connection can't be used"),
             }

@@ -33,10 +33,9 @@ pub fn ocsf(kind: CommandKind, action: Action, status: Status) -> Ocsf {
         (_, Action::Insert) => 5,
         (_, Action::Delete) => 7,
         (_, Action::Connect | Action::Session | Action::Call) => 4,
-        (
-            _,
-            Action::Ddl | Action::Privilege | Action::Admin | Action::Cancel | Action::Unknown,
-        ) => 99,
+        (_, Action::Ddl | Action::Privilege | Action::Admin | Action::Cancel | Action::Unknown) => {
+            99
+        }
     };
     let denied = status == Status::Denied;
     let admin = matches!(action, Action::Ddl | Action::Privilege | Action::Admin);
