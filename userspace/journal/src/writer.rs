@@ -51,6 +51,8 @@ pub(crate) struct Writer {
     offset: u64,
     /// Where the header and the carried frames end.
     carried_end: u64,
+    /// Up to where the file's blocks were written, be it with zeros.
+    written_end: u64,
     next_lsn: Lsn,
     next_seq: u64,
     chain: Chain,
@@ -109,6 +111,7 @@ impl Writer {
             first_lsn: next_lsn,
             offset: carried_end,
             carried_end,
+            written_end: carried_end,
             next_lsn,
             next_seq,
             chain,
@@ -212,8 +215,23 @@ impl Writer {
 
     fn write(&mut self, frames: &[u8]) -> Result<(), CommitError> {
         self.file.write_all_at(frames, self.offset).map_err(io_error("write"))?;
+        let end = self.offset + u64::try_from(frames.len()).unwrap_or(0);
+        self.zero_ahead(end).map_err(io_error("write"))?;
         fdatasync(&self.file).map_err(|e| io_error("sync")(e.into()))?;
-        self.offset += u64::try_from(frames.len()).unwrap_or(0);
+        self.offset = end;
+        Ok(())
+    }
+
+    /// Writes zeros behind `end` once in a while: a sync of blocks that were written before has
+    /// nothing to say of the inode, which saves one of three trips to the disk.
+    fn zero_ahead(&mut self, end: u64) -> io::Result<()> {
+        if end <= self.written_end {
+            return Ok(());
+        }
+        let ahead = self.log.segment_bytes.saturating_sub(end).min(ZEROS_BYTES);
+        let zeros = usize::try_from(ahead).ok().and_then(|ahead| ZEROS.get(..ahead));
+        self.file.write_all_at(zeros.unwrap_or_default(), end)?;
+        self.written_end = end + ahead;
         Ok(())
     }
 
@@ -231,6 +249,10 @@ impl Writer {
         Ok(())
     }
 }
+
+/// Zeros written at once: 1 MiB takes about a millisecond, every 2,000 commands or so.
+const ZEROS_BYTES: u64 = 1024 * 1024;
+static ZEROS: [u8; 1024 * 1024] = [0; 1024 * 1024];
 
 /// Appends copies of the frames of all that is open, read from `old`, and makes `live` point to
 /// the copies.
