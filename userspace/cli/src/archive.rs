@@ -13,7 +13,7 @@ use crate::control::ask;
 use crate::{Output, verify};
 
 /// Sealing a full journal takes a while: 64 segments at about 300,000 rows a second.
-const SEAL_PATIENCE: Duration = Duration::from_secs(600);
+const SEAL_PATIENCE: Duration = Duration::from_mins(10);
 
 /// The archive: seal what the journal holds into it, verify it, query it.
 #[derive(Debug, Subcommand)]

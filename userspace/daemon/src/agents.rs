@@ -23,7 +23,7 @@ impl Agents {
     pub(crate) fn enroll(&self, agent: &AgentName, tgid: u32) -> Result<(PathBuf, Enrollment)> {
         let mut random = [0; 6];
         getrandom::fill(&mut random).context("no random numbers")?;
-        let instance: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let instance = hex(&random);
         let parent =
             self.kernel.nearest_enrolled(tgid).context("the caller's cgroup is unknown")?;
         let enrolled = self.kernel.enroll(agent, &instance, parent)?;
@@ -91,4 +91,11 @@ impl Agents {
         self.recorder.wait(lsn)?;
         Ok(())
     }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |hex, byte| hex + &format!("{byte:02x}"))
 }

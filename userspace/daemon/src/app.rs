@@ -34,7 +34,7 @@ use crate::{control, sources};
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often a heartbeat row says that nothing is silent (EVIDENCE: at least every 60 s).
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Runs the daemon until SIGTERM or SIGINT. Agents are refused from the moment it ends.
 pub(crate) fn run(config: &Config) -> Result<()> {
@@ -63,7 +63,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     })?;
     drop(local);
     drop(runtime);
-    end(&door.recorder, stop, running)
+    end(&door.recorder, &stop, running)
 }
 
 /// The log's epoch. A new one starts a new log; that comes with the collector.
@@ -165,7 +165,7 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
     }
 }
 
-fn end(recorder: &Recorder, stop: watch::Sender<bool>, running: Running) -> Result<()> {
+fn end(recorder: &Recorder, stop: &watch::Sender<bool>, running: Running) -> Result<()> {
     info!("stopping; enrolled agents are refused from now on");
     if stop.send(true).is_err() {
         warn!("the workers had ended");

@@ -7,7 +7,7 @@ use tracing::warn;
 use types::clock::Timestamp;
 use types::control::{Check, Request, Response, Status, Verdict};
 
-use crate::agents::Agents;
+use crate::agents::{Agents, hex};
 use crate::archiver::Archiver;
 use crate::control::Answer;
 
@@ -96,8 +96,4 @@ impl Desk {
 
 fn check(name: &str, verdict: Verdict, detail: &str) -> Check {
     Check { name: name.into(), verdict, detail: detail.into() }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -178,6 +178,26 @@ impl Recorder {
         self.push(queue, &frame, digest)
     }
 
+    /// As [`Recorder::append`], but leaves it to [`Recorder::commit`] to have it committed soon:
+    /// who is about to append more lets them share a commit.
+    pub fn gather(&self, frame: Frame<'_>) -> Result<Lsn, AppendError> {
+        let digest = text_digest(&frame);
+        let mut queue = self.shared.lock();
+        if queue.pending_bytes() >= self.shared.pending_bytes_max {
+            drop(queue);
+            return self.append(frame);
+        }
+        queue.push(&frame, digest)
+    }
+
+    /// Has what was gathered committed.
+    pub fn commit(&self) {
+        let wake = self.shared.lock().take_wake();
+        if wake {
+            self.shared.work.notify_one();
+        }
+    }
+
     /// As [`Recorder::append`], but answers [`AppendError::Full`] instead of waiting.
     pub fn try_append(&self, frame: Frame<'_>) -> Result<Lsn, AppendError> {
         let digest = text_digest(&frame);

@@ -210,8 +210,9 @@ mod tests {
 
     #[test]
     fn golden_leaves() {
-        let hex =
-            |row: &Row| row.leaf_hash().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let hex = |row: &Row| {
+            row.leaf_hash().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+        };
         let control = ControlRow {
             node_id: "n1".into(),
             kind: "log.start".into(),

@@ -115,6 +115,8 @@ async fn work(
 ) {
     let waiters = Rc::new(Waiters::new(Arc::clone(door.durability()), number));
     let worker = Rc::new(Worker::new(door, Rc::clone(&waiters)));
+    let (committing, committed) = (Rc::clone(&worker), Rc::clone(&waiters));
+    tokio::task::spawn_local(async move { committed.commit(&committing.door.recorder).await });
     tokio::task::spawn_local(async move { waiters.run().await });
     let serving = async {
         while let Some((stream, peer)) = dealt.recv().await {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use journal::record::Lsn;
-use journal::recorder::{Durable, Health};
+use journal::recorder::{Durable, Health, Recorder};
 use tokio::sync::Notify;
 
 /// How far the journal is durable, told by its committer to every worker.
@@ -70,12 +70,14 @@ pub(crate) struct Waiters {
     shared: Arc<Durability>,
     worker: usize,
     waiting: RefCell<HashMap<u64, (Lsn, Waker)>>,
+    /// Rung when a session gathered a record.
+    gathered: Notify,
 }
 
 impl Waiters {
     /// The waiters of worker number `worker`.
     pub(crate) fn new(shared: Arc<Durability>, worker: usize) -> Self {
-        Self { shared, worker, waiting: RefCell::default() }
+        Self { shared, worker, waiting: RefCell::default(), gathered: Notify::new() }
     }
 
     /// Ready once everything up to `lsn` is durable; `slot` is the waiting session's own number.
@@ -99,6 +101,22 @@ impl Waiters {
     /// Forgets a session that ended.
     pub(crate) fn forget(&self, slot: u64) {
         self.waiting.borrow_mut().remove(&slot);
+    }
+
+    /// Notes that a record waits for its commit.
+    pub(crate) fn gathered(&self) {
+        self.gathered.notify_one();
+    }
+
+    /// Has gathered records committed once every session that could run has run: what they all
+    /// write shares one trip to the disk. Runs as long as the worker.
+    pub(crate) async fn commit(&self, recorder: &Recorder) {
+        loop {
+            self.gathered.notified().await;
+            // Back after the sockets were looked at and whoever is ready there has run.
+            tokio::task::yield_now().await;
+            recorder.commit();
+        }
     }
 
     /// Wakes sessions as their records become durable; runs as long as the worker.

@@ -97,7 +97,8 @@ impl<'d> Ledger<'d> {
         }));
     }
 
-    /// Writes a command and its decision; answers what must be durable before it takes effect.
+    /// Writes a command and its decision; answers what must be durable before it takes effect. The
+    /// caller has it committed, together with what other sessions write meanwhile.
     pub(crate) fn begin(
         &mut self,
         command: &Command,
@@ -107,7 +108,7 @@ impl<'d> Ledger<'d> {
     ) -> Result<Lsn, AppendError> {
         let text = self.kept_text(&command.statement, masks);
         let parameters = kept_parameters(&command.parameters, masks);
-        self.door.recorder.append(Frame::Begin(Begin {
+        self.door.recorder.gather(Frame::Begin(Begin {
             session: self.session,
             command: command.id,
             at: now,

@@ -212,6 +212,7 @@ impl<'w> Relay<'w> {
         let denied = verdict != Verdict::Allow;
         let verdict = match self.ledger.begin(command, &decision, self.masks.as_deref(), now) {
             Ok(lsn) => {
+                self.worker.waiters.gathered();
                 self.gates.downstream = lsn;
                 let before_upstream =
                     command.kind != CommandKind::Query || command.statement.needs_wal();
