@@ -1,6 +1,8 @@
-//! Builds the kernel programs with the nightly compiler and bpf-linker into `target/ebpf`, one
-//! directory for all profiles (aya-build would build `core` anew in each), and copies the object
-//! to `OUT_DIR`.
+//! Builds the kernel programs with the nightly compiler and bpf-linker into `target/ebpf`
+//! (aya-build would build `core` anew for each `OUT_DIR`), and copies the object to `OUT_DIR`.
+//!
+//! Debug builds have the programs log (feature `log`, `cfg(kernel_log)` here), in a directory of
+//! their own, `target/ebpf-log`: neither copies the other's object.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +13,14 @@ fn main() {
     println!("cargo:rerun-if-changed={}", source.display());
     println!("cargo:rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let log = env::var("PROFILE").is_ok_and(|profile| profile == "debug");
+    println!("cargo::rustc-check-cfg=cfg(kernel_log)");
+    if log {
+        println!("cargo::rustc-cfg=kernel_log");
+    }
+    let directory = if log { "ebpf-log" } else { "ebpf" };
     // OUT_DIR is TARGET/PROFILE/build/redirect-HASH/out.
-    let target = out.ancestors().nth(4).expect("OUT_DIR is four below target").join("ebpf");
+    let target = out.ancestors().nth(4).expect("OUT_DIR is four below target").join(directory);
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
     let flags = [
         &format!("--cfg=bpf_target_arch=\"{arch}\""),
@@ -29,6 +37,7 @@ fn main() {
             "--config=profile.release.overflow-checks=false",
             "--config=profile.release.lto=false",
         ])
+        .args(log.then_some("--features=log"))
         .arg("--manifest-path")
         .arg(source.join("redirect-ebpf/Cargo.toml"))
         .arg("--target-dir")

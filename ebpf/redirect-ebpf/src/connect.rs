@@ -27,26 +27,50 @@ const SO_BINDTOIFINDEX: i32 = 62;
 const LOOPBACK: u32 = u32::from_be_bytes([127, 0, 0, 1]).to_be();
 const MAPPED: u32 = 0xffff_u32.to_be();
 
-/// The connection may not be made.
-struct Refused;
+/// Why a connection may not be made; the number is what the log says (`ebpf/README.md`).
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Refused {
+    /// Not a TCP stream.
+    Protocol = 1,
+    /// No enrolled cgroup above, a revoked one, or too many levels.
+    NotEnrolled = 2,
+    /// No listener in this network namespace.
+    NoListener = 3,
+    /// Bound to a device, and can't be freed from it.
+    Device = 4,
+    /// No room for the record.
+    NoRoom = 5,
+    /// The process can't be described.
+    Process = 6,
+}
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    verdict(redirect4(&ctx))
+    // SAFETY: the context's fields, as the verifier allows them.
+    let to = unsafe { read_volatile(&raw const (*ctx.sock_addr).user_ip4) };
+    let port = port(&ctx);
+    let outcome = redirect4(&ctx, to, port);
+    #[cfg(feature = "log")]
+    crate::log::connect4(&ctx, to, port, outcome);
+    verdict(outcome)
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    verdict(redirect6(&ctx))
+    let to = address6(ctx.sock_addr);
+    let port = port(&ctx);
+    let outcome = redirect6(&ctx, to, port);
+    #[cfg(feature = "log")]
+    crate::log::connect6(&ctx, to, port, outcome);
+    verdict(outcome)
 }
 
 #[inline(always)]
-fn redirect4(ctx: &SockAddrContext) -> Result<(), Refused> {
+fn redirect4(ctx: &SockAddrContext, to: u32, port: u16) -> Result<(), Refused> {
     let address = ctx.sock_addr;
+    let port = note(ctx, AF_INET, [to, 0, 0, 0], port)?;
     // SAFETY: the context's fields, as the verifier allows them.
-    let to = unsafe { read_volatile(&raw const (*address).user_ip4) };
-    let port = note(ctx, AF_INET, [to, 0, 0, 0])?;
-    // SAFETY: as above.
     unsafe {
         write_volatile(&raw mut (*address).user_ip4, LOOPBACK);
         write_volatile(&raw mut (*address).user_port, port);
@@ -55,10 +79,9 @@ fn redirect4(ctx: &SockAddrContext) -> Result<(), Refused> {
 }
 
 #[inline(always)]
-fn redirect6(ctx: &SockAddrContext) -> Result<(), Refused> {
+fn redirect6(ctx: &SockAddrContext, to: [u32; 4], port: u16) -> Result<(), Refused> {
     let address = ctx.sock_addr;
-    let to = address6(address);
-    let port = note(ctx, AF_INET6, to)?;
+    let port = note(ctx, AF_INET6, to, port)?;
     // A socket bound to an IPv4-mapped address must stay in IPv4.
     let mapped = to[0] == 0 && to[1] == 0 && to[2] == MAPPED;
     let (third, fourth) = if mapped { (MAPPED, LOOPBACK) } else { (0, 1_u32.to_be()) };
@@ -75,14 +98,13 @@ fn redirect6(ctx: &SockAddrContext) -> Result<(), Refused> {
 
 /// Stores the record with the socket; answers the proxy's port in network order.
 #[inline(always)]
-fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4]) -> Result<u32, Refused> {
+fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4], to_port: u16) -> Result<u32, Refused> {
     let address = ctx.sock_addr;
     // SAFETY: the context's fields; the helpers take it.
-    let (kind, protocol, to_port, socket, netns_cookie, socket_cookie, now) = unsafe {
+    let (kind, protocol, socket, netns_cookie, socket_cookie, now) = unsafe {
         (
             read_volatile(&raw const (*address).type_),
             read_volatile(&raw const (*address).protocol),
-            read_volatile(&raw const (*address).user_port),
             (*address).__bindgen_anon_1.sk,
             bpf_get_netns_cookie(ctx.as_ptr()),
             bpf_get_socket_cookie(ctx.as_ptr()),
@@ -90,22 +112,22 @@ fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4]) -> Result<u32, Refused
         )
     };
     if kind != SOCK_STREAM || protocol != IPPROTO_TCP {
-        return Err(Refused);
+        return Err(Refused::Protocol);
     }
-    let enrolled = process::enrolled().ok_or(Refused)?;
+    let enrolled = process::enrolled().ok_or(Refused::NotEnrolled)?;
     // SAFETY: the value is one word, written whole by the daemon.
-    let port = *unsafe { LISTENERS.get(&netns_cookie) }.ok_or(Refused)?;
+    let port = *unsafe { LISTENERS.get(netns_cookie) }.ok_or(Refused::NoListener)?;
     unbind(ctx, socket)?;
-    let record = make_stored(socket).ok_or(Refused)?;
+    let record = make_stored(socket).ok_or(Refused::NoRoom)?;
     record.socket_cookie = socket_cookie;
     record.netns_cookie = netns_cookie;
     record.enrolled = enrolled;
     record.at_ns = now;
     record.address = to;
     record.family = family;
-    record.port = u16::from_be(to_port as u16);
+    record.port = to_port;
     record.pad = 0;
-    process::describe(&mut record.process).map_err(|_| Refused)?;
+    process::describe(&mut record.process).map_err(|_| Refused::Process)?;
     Ok(u32::from((port as u16).to_be()))
 }
 
@@ -113,7 +135,7 @@ fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4]) -> Result<u32, Refused
 #[inline(always)]
 fn unbind(ctx: &SockAddrContext, socket: *mut bpf_sock) -> Result<(), Refused> {
     if socket.is_null() {
-        return Err(Refused);
+        return Err(Refused::Device);
     }
     // SAFETY: the context's socket, a word of it at a constant place.
     if unsafe { read_volatile(&raw const (*socket).bound_dev_if) } == 0 {
@@ -124,7 +146,14 @@ fn unbind(ctx: &SockAddrContext, socket: *mut bpf_sock) -> Result<(), Refused> {
     let answer = unsafe {
         bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_BINDTOIFINDEX, (&raw mut none).cast(), 4)
     };
-    if answer == 0 { Ok(()) } else { Err(Refused) }
+    if answer == 0 { Ok(()) } else { Err(Refused::Device) }
+}
+
+/// The port asked for, host order.
+#[inline(always)]
+fn port(ctx: &SockAddrContext) -> u16 {
+    // SAFETY: the context's field, as the verifier allows it.
+    u16::from_be(unsafe { read_volatile(&raw const (*ctx.sock_addr).user_port) } as u16)
 }
 
 #[inline(always)]
@@ -145,7 +174,7 @@ fn address6(address: *const bpf_sock_addr) -> [u32; 4] {
 fn verdict(outcome: Result<(), Refused>) -> i32 {
     match outcome {
         Ok(()) => ALLOW,
-        Err(Refused) => {
+        Err(_) => {
             // SAFETY: the helper takes any errno; if it fails the caller sees EPERM instead.
             unsafe { bpf_set_retval(-ECONNREFUSED) };
             DENY

@@ -7,6 +7,8 @@
 #![no_main]
 
 mod connect;
+#[cfg(feature = "log")]
+mod log;
 mod maps;
 mod peername;
 mod process;

@@ -38,7 +38,7 @@ pub fn enrolled() -> Option<u64> {
         let id = ancestor(level);
         if id != 0 {
             // SAFETY: the value is one word, written whole by the daemon.
-            if let Some(mode) = unsafe { ENROLLED.get(&id) } {
+            if let Some(mode) = unsafe { ENROLLED.get(id) } {
                 return if *mode == MODE_ENFORCE { Some(id) } else { None };
             }
         }

@@ -47,8 +47,7 @@ fn put(ctx: &SockOpsContext) {
     let Some(record) = stored(socket(ctx)) else { return };
     let (local, remote) = ends(ctx);
     if ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_ok() {
-        let _full =
-            FLOWS.insert(&key(record.netns_cookie, local, remote), &*record, BPF_ANY.into());
+        let _full = FLOWS.insert(key(record.netns_cookie, local, remote), record, BPF_ANY.into());
     }
 }
 
@@ -58,10 +57,10 @@ fn take_out(ctx: &SockOpsContext) {
     let (local, remote) = ends(ctx);
     let key = key(record.netns_cookie, local, remote);
     // SAFETY: the cookie is read from an entry that only this socket's tuple names.
-    if let Some(flow) = unsafe { FLOWS.get(&key) }
+    if let Some(flow) = unsafe { FLOWS.get(key) }
         && flow.socket_cookie == record.socket_cookie
     {
-        let _gone = FLOWS.remove(&key);
+        let _gone = FLOWS.remove(key);
     }
 }
 
@@ -71,9 +70,9 @@ fn move_to_accepted(ctx: &SockOpsContext) {
     let netns_cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     let (local, remote) = ends(ctx);
     let key = key(netns_cookie, remote, local);
-    let Some(flow) = FLOWS.get_ptr(&key) else { return };
+    let Some(flow) = FLOWS.get_ptr(key) else { return };
     let _no_memory = store(socket(ctx), flow);
-    let _gone = FLOWS.remove(&key);
+    let _gone = FLOWS.remove(key);
 }
 
 /// An end of a connection: address words in network order, port in host order.

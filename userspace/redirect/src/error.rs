@@ -81,6 +81,10 @@ pub enum Error {
         #[source]
         source: MapError,
     },
+    /// The ring of what the programs log.
+    #[cfg(kernel_log)]
+    #[error("the kernel programs' log can't be read")]
+    Log(#[source] Box<aya_log::Error>),
     /// The accepted socket has no record: whoever connected is not an agent, or came past the
     /// hooks. The connection must be dropped.
     #[error("the connection has no record in the kernel")]

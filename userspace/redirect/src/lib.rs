@@ -11,6 +11,8 @@ mod btf;
 mod cgroup;
 mod enrol;
 mod error;
+#[cfg(kernel_log)]
+mod kernel_log;
 mod load;
 mod maps;
 mod original_destination;
@@ -47,6 +49,9 @@ pub struct Kernel {
     slice: cgroup::Slice,
     pins: pin::Pins,
     maps: maps::Maps,
+    /// The thread that passes on what the programs log.
+    #[cfg(kernel_log)]
+    _log: kernel_log::Reader,
     /// Cgroups that [`Kernel::ended`] saw without a process the last time.
     empty: Mutex<HashSet<CgroupId>>,
 }
@@ -55,6 +60,9 @@ impl Kernel {
     /// Arms the hooks: makes the slice, moves this whole process to `SLICE/proxy`, loads the
     /// programs, attaches or updates their pinned links, and directs this network namespace's
     /// connections to the listener. Sockets to listen on must be made after this.
+    ///
+    /// In debug builds the programs log redirects and refusals; a thread passes that on to the
+    /// `log::Log` installed now, until this is dropped.
     ///
     /// Fails when any part fails: nothing is armed by half without an error.
     pub fn arm(options: Options) -> Result<Self, Error> {
@@ -69,7 +77,14 @@ impl Kernel {
         let maps = maps::Maps::take(&mut object)?;
         maps.listen(sys::netns_cookie()?, listener_port)?;
         attach::attach(&mut object, &slice, &pins)?;
-        let kernel = Self { slice, pins, maps, empty: Mutex::default() };
+        let kernel = Self {
+            slice,
+            pins,
+            maps,
+            #[cfg(kernel_log)]
+            _log: kernel_log::Reader::start(&mut object)?,
+            empty: Mutex::default(),
+        };
         kernel.prune()?;
         Ok(kernel)
     }

@@ -66,3 +66,15 @@ fn compare(seen: &ProcessRecord) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_debug_builds_have_a_ring_for_log_records() {
+        let object = load(None).unwrap();
+        assert_eq!(object.map("AYA_LOGS").is_some(), cfg!(debug_assertions));
+        assert!(object.map(map::ENROLLED).is_some());
+    }
+}

@@ -8,6 +8,8 @@
 )]
 
 mod bed;
+#[cfg(kernel_log)]
+mod kernel_log;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,0 +1,46 @@
+//! Log records of what became of agents' `connect()` calls: debug builds only (feature `log`).
+//!
+//! A record names process, cgroup and destination, never data. A full ring loses records and
+//! changes nothing else: the logging block ends where it can't reserve room.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
+use aya_ebpf::programs::SockAddrContext;
+use aya_log_ebpf::{debug, warn};
+
+use crate::connect::Refused;
+
+/// `to` in network order, `port` in host order.
+#[inline(always)]
+pub fn connect4(ctx: &SockAddrContext, to: u32, port: u16, outcome: Result<(), Refused>) {
+    let (tgid, cgroup) = caller();
+    let to = u32::from_be(to);
+    match outcome {
+        Ok(()) => debug!(ctx, "redirected {:i}:{} tgid={} cgroup={}", to, port, tgid, cgroup),
+        Err(reason) => warn!(
+            ctx,
+            "refused {:i}:{} tgid={} cgroup={} reason={}", to, port, tgid, cgroup, reason as u32
+        ),
+    }
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub fn connect6(ctx: &SockAddrContext, to: [u32; 4], port: u16, outcome: Result<(), Refused>) {
+    let (tgid, cgroup) = caller();
+    // SAFETY: four words in network order are sixteen bytes.
+    let to = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(to) };
+    match outcome {
+        Ok(()) => debug!(ctx, "redirected [{:i}]:{} tgid={} cgroup={}", to, port, tgid, cgroup),
+        Err(reason) => warn!(
+            ctx,
+            "refused [{:i}]:{} tgid={} cgroup={} reason={}", to, port, tgid, cgroup, reason as u32
+        ),
+    }
+}
+
+/// Process and cgroup of the caller.
+#[inline(always)]
+fn caller() -> (u32, u64) {
+    // SAFETY: helpers without arguments.
+    unsafe { ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_get_current_cgroup_id()) }
+}
