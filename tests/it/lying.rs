@@ -29,6 +29,9 @@ LIES = {
   b'huge_length': b'D' + struct.pack('!i', 0x7ffffff0) + SECRET,
   b'tiny_length': b'D' + struct.pack('!i', 1) + SECRET,
   b'unasked_copy': m(b'H', struct.pack('!bh', 0, 0)) + m(b'd', SECRET + b'\n') + m(b'c') + DONE + READY,
+  b'unasked_copy_of_columns': m(b'H', struct.pack('!bhh', 0, 1, 0)) + m(b'd', SECRET + b'\n') + m(b'c') + DONE + READY,
+  b'unasked_stream': m(b'W', struct.pack('!bh', 0, 0)) + m(b'd', SECRET + b'\n') + m(b'c') + DONE + READY,
+  b'unasked_copy_in': m(b'G', struct.pack('!bhh', 0, 1, 0)) + m(b'd', SECRET + b'\n') + DONE + READY,
   b'twice_ready': description(b'id') + row(b'1') + DONE + READY + row(SECRET) + READY,
   b'cut': description(b'id') + row(SECRET)[:7],
 }
@@ -103,6 +106,9 @@ fn no_lie_gets_a_value_past_the_masks_or_ends_the_daemon() {
         "huge_length",
         "tiny_length",
         "unasked_copy",
+        "unasked_copy_of_columns",
+        "unasked_stream",
+        "unasked_copy_in",
         "twice_ready",
         "cut",
     ];

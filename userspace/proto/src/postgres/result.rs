@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use types::addr::Side;
-use types::command::Statement;
+use types::command::{Risk, Statement};
 use types::limits::ROW_BYTES_MAX;
 use types::redact::{Column, Format, Redaction, TreatmentKind};
 
@@ -80,7 +80,7 @@ impl PostgresSession {
             return None;
         }
         self.running().filter(|command| {
-            !command.completed || command.statement.risks.contains(types::command::Risk::UNPARSED)
+            !command.completed || command.statement.risks.contains(Risk::UNPARSED)
         })
     }
 
@@ -170,6 +170,9 @@ impl PostgresSession {
         let (binary, count) = (reader.u8()? != 0, usize::from(reader.u16()?));
         (reader.rest().len() == 2 * count).then_some(())?;
         let statement = Arc::clone(&self.fresh_result()?.statement);
+        // Replication is no SQL; of what did not parse nothing is known.
+        let unparsed = statement.risks.contains(Risk::UNPARSED);
+        (unparsed || (tag != b'W' && statement.copy.is_some())).then_some(())?;
         self.server.copy = match tag {
             b'G' => {
                 self.agent.copy_in = true;
@@ -189,7 +192,8 @@ impl PostgresSession {
         self.redactor.plan_copy(statement, count, format, &mut treatments);
         (treatments.len() == count).then_some(())?;
         let plan = Plan::new(treatments);
-        if plan.pass {
+        // Without columns there is nothing to pass: rows are held to having none.
+        if plan.pass && count > 0 {
             return Some(CopyState::Out(None));
         }
         let copy = statement.copy.as_ref()?;
