@@ -11,7 +11,8 @@ print('ready')
 for line in sys.stdin:
     try:
         with psycopg.connect(connect_timeout=5) as c:
-            print(c.execute('SELECT id FROM customers WHERE id = 6').fetchone()[0])
+            seen = c.execute('SELECT id FROM customers WHERE id = 6').fetchone()[0]
+        print(seen)
     except psycopg.OperationalError as e:
         print('refused', repr(str(e)))
 ";
