@@ -15,6 +15,7 @@ use proxy::catalogs::Catalogs;
 use proxy::counters::Counters;
 use proxy::door::{Door, MaskSets};
 use proxy::durability::Durability;
+use proxy::strangers::Strangers;
 use redirect::Kernel;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,6 +98,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         counters: Arc::new(Counters::default()),
         clock: Arc::clone(&clock),
         masks: MaskSets::default(),
+        strangers: Strangers::default(),
     });
     let agents = Agents { kernel, enrollments, recorder: recorder.clone() };
     let archiver = Archiver::start(config, vault, recorder, clock)?;

@@ -19,6 +19,7 @@ use types::secret::Secret;
 use crate::catalogs::Catalogs;
 use crate::counters::Counters;
 use crate::durability::Durability;
+use crate::strangers::Strangers;
 use crate::targets::Targets;
 
 /// Where an accepted connection wanted to go, and who made it: the kernel's record.
@@ -60,6 +61,8 @@ pub struct Door {
     pub clock: Arc<dyn Clock>,
     /// Compiled masks.
     pub masks: MaskSets,
+    /// Connections of nobody's agents.
+    pub strangers: Strangers,
 }
 
 impl std::fmt::Debug for Door {

@@ -196,10 +196,14 @@ impl<'d> Ledger<'d> {
     }
 }
 
-/// Writes that a connection became no session.
-pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<Lsn, AppendError> {
+/// Writes that a connection became no session. Strangers are written down no more often than
+/// [`crate::strangers`] allows.
+pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<(), AppendError> {
     let who = match refused {
-        Refused::NoRecord { peer } => format!(r#","peer":"{peer}""#),
+        Refused::NoRecord { peer } => match door.strangers.record(door.clock.now()) {
+            Some(unrecorded) => format!(r#","peer":"{peer}","unrecorded_before":{unrecorded}"#),
+            None => return Ok(()),
+        },
         Refused::Unattributed { tgid } => format!(r#","pid":{tgid}"#),
         Refused::UnknownTarget { addr, principal } => format!(
             r#","destination":"{addr}","agent":"{}","instance":"{}","pid":{}"#,
@@ -208,7 +212,8 @@ pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<Lsn, Appe
         Refused::TooMany | Refused::Loop => String::new(),
     };
     let detail = format!(r#"{{"reason":"{}"{who}}}"#, refused.kind());
-    door.recorder.control("connection.refused", &detail)
+    door.recorder.control("connection.refused", &detail)?;
+    Ok(())
 }
 
 /// Parameters as they are kept: recognised values masked.

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod door;
 pub mod durability;
 pub mod listener;
+pub mod strangers;
 pub mod targets;
 
 mod admit;
