@@ -53,7 +53,8 @@ impl Executables {
     }
 
     fn digest(&self, version: FileVersion, file: File) -> io::Result<[u8; 32]> {
-        let known = self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(&version).copied();
+        let known =
+            self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(&version).copied();
         if let Some(sha256) = known {
             return Ok(sha256);
         }

@@ -114,7 +114,8 @@ const WORDS: &[[&str; 2]] =
     &[["TO", "DO"], ["FIX", "ME"], ["#[ig", "nore"], ["#[al", "low("], ["unimple", "mented!("]];
 
 fn is_pure(path: &str) -> bool {
-    PURE_IN.iter().any(|folder| path.starts_with(folder)) && !path.ends_with("/tests.rs")
+    let is_test = path.ends_with("/tests.rs") || path.contains("/tests/");
+    PURE_IN.iter().any(|folder| path.starts_with(folder)) && !is_test
 }
 
 /// A line without its comment.
