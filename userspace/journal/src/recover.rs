@@ -287,8 +287,11 @@ fn is_torn(path: &Path, damage: &ReadError) -> io::Result<bool> {
         .and_then(Header::parse)
         .filter(|header| header.lsn == damage.lsn)
         .map_or(1, |header| header.frame_bytes());
-    let mut later = rest.get(own..).unwrap_or_default();
-    while let Some(raw) = later.first_chunk::<HEADER_BYTES>() {
+    // What is preallocated is zeros, and no frame begins with one.
+    let used = rest.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+    for at in own..used {
+        let later = rest.get(at..).unwrap_or_default();
+        let Some(raw) = later.first_chunk::<HEADER_BYTES>() else { break };
         let proof = Header::parse(raw)
             .filter(|header| header.group && header.lsn >= damage.lsn)
             .filter(|header| {
@@ -298,7 +301,6 @@ fn is_torn(path: &Path, damage: &ReadError) -> io::Result<bool> {
         if proof.is_some() {
             return Ok(false);
         }
-        later = later.get(1..).unwrap_or_default();
     }
     Ok(true)
 }

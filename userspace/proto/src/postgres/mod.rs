@@ -309,6 +309,11 @@ impl Session for PostgresSession {
         {
             self.finish(command, Status::Ok, None);
         }
+        // What a blocked side has sent may be whole messages that wait.
+        let within = !self.carry.of(side).is_empty() && !self.is_blocked(side);
+        if within || (side == Side::Upstream && self.server.rest.is_some()) {
+            self.violate(side, "the stream ended within a message", None);
+        }
         self.interrupt();
     }
 
