@@ -17,12 +17,14 @@ use proxy::door::{Door, MaskSets};
 use proxy::durability::Durability;
 use proxy::strangers::Strangers;
 use redirect::Kernel;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracing::{info, warn};
 use types::clock::Clock;
+use types::limits::SESSIONS_MAX;
 
 use crate::agents::Agents;
 use crate::archiver::{Archiver, Vault};
@@ -39,6 +41,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Runs the daemon until SIGTERM or SIGINT. Agents are refused from the moment it ends.
 pub(crate) fn run(config: &Config) -> Result<()> {
+    raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let desk = Arc::new(prepare(config, clock)?);
     let listeners = proxy::listener::bind(config.listener.port).with_context(|| {
@@ -65,6 +68,24 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     drop(local);
     drop(runtime);
     end(&door.recorder, &stop, running)
+}
+
+/// Two sockets a session, and the daemon's own files.
+const DESCRIPTORS_WANTED: u64 = 2 * SESSIONS_MAX as u64 + 256;
+
+/// Raises the limit of open files as far as sessions may need, or as it goes.
+fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let most = maximum.unwrap_or(u64::MAX).min(DESCRIPTORS_WANTED);
+    if current.is_none_or(|current| current >= most) {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }) {
+        warn!(%error, "the limit of open files stays");
+    }
+    if most < DESCRIPTORS_WANTED {
+        warn!(most, wanted = DESCRIPTORS_WANTED, "few files may be open; raise LimitNOFILE");
+    }
 }
 
 /// The log's epoch. A new one starts a new log; that comes with the collector.
