@@ -31,6 +31,12 @@ struct Cli {
     /// Write the rows as JSON here.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Rounds, where not the usual number.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of steady load per case, target and round, where not the usual.
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Only these targets.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -57,7 +63,9 @@ impl Plan {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let plan = Plan::new(cli.quick);
+    let mut plan = Plan::new(cli.quick);
+    plan.rounds = cli.rounds.unwrap_or(plan.rounds);
+    plan.seconds = cli.seconds.unwrap_or(plan.seconds);
     let done =
         measure(&plan, &cli.only).and_then(|rows| report::publish(&rows, cli.json.as_deref()));
     let Err(error) = done else { return ExitCode::SUCCESS };
