@@ -64,6 +64,16 @@ impl<'a> Evidence<'a> {
         run(verify.arg("--journal").arg(self.daemon.journal()), 120)
     }
 
+    /// Runs `vestibule verify` as [`Self::verify_with_journal`], in its words for people.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn verify_in_words(&self) -> Result<Output> {
+        let mut verify = self.daemon.cli();
+        verify.args(["verify", "--archive"]).arg(&self.archive);
+        run(verify.arg("--journal").arg(self.daemon.journal()), 120)
+    }
+
     /// Asks by `vestibule archive query`.
     ///
     /// # Errors

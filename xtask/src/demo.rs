@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the main job end to end, in plain words.
 //!
 //! A bank, the daemon before it, psql and a psycopg script as agents: a read that comes back masked, a
-//! refused DROP, the daemon killed; then the evidence, and what an auditor gets out of it. Everything
+//! refused DROP, the daemon killed within a transaction; then the evidence, and what an auditor gets out of it. Everything
 //! runs on a server and a daemon of its own and is gone afterwards, but the folder it names.
 
 use std::fs;
@@ -9,13 +9,24 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use integration::process::run as run_program;
-use integration::{Evidence, World, bank};
+use integration::{Evidence, World, bank, paths};
 
 use crate::command::{cargo, run as run_command};
 use crate::setup::{self, Scope, require_root};
 use crate::term::{bold, say};
 
+mod crash;
+mod proof;
 mod questions;
+
+/// Rows that the bank holds at least.
+const BANK_ROWS: u64 = 100_000;
+
+/// Transactions of the Python agent.
+const TRANSACTIONS: u32 = 3_000;
+
+/// The same, in a hurry.
+const TRANSACTIONS_QUICK: u32 = 300;
 
 /// Runs it and leaves archive, journal, questions and transcript in `out`.
 ///
@@ -37,22 +48,24 @@ pub(crate) fn run(out: &Path, quick: bool) -> Result<()> {
 fn tell(story: &mut Story, out: &Path, quick: bool) -> Result<()> {
     story.chapter("A bank, and the door before it");
     let mut world = World::start()?;
-    let rows = world.bank.sql(bank::COUNT_ROWS)?;
+    let rows: u64 = world.bank.sql(bank::COUNT_ROWS)?.trim().parse().context("the bank's rows")?;
+    ensure!(rows >= BANK_ROWS, "the bank holds {rows} rows only");
     story.say(&format!(
-        "PostgreSQL on 127.0.0.1:{} holds {} synthetic rows.",
-        world.bank.port(),
-        rows.trim()
+        "PostgreSQL on 127.0.0.1:{} holds {rows} synthetic rows.",
+        world.bank.port()
     ));
     story.say("vestibuled runs; its hooks see every connection that an enrolled agent makes.");
     read(story, &world)?;
-    work(story, &world, if quick { 300 } else { 3_000 })?;
+    let transactions = if quick { TRANSACTIONS_QUICK } else { TRANSACTIONS };
+    work(story, &world, transactions)?;
     refuse(story, &world)?;
-    die(story, &mut world)?;
+    crash::survive(story, &mut world)?;
     let evidence = world.evidence()?;
-    prove(story, &evidence, out)?;
+    proof::prove(story, &evidence, out)?;
     questions::ask(story, &evidence, out)?;
+    let shown = summary(&evidence, transactions)?;
     world.daemon.stop()?;
-    keep(story, &world, out)
+    keep(story, &world, out, &shown)
 }
 
 fn read(story: &mut Story, world: &World) -> Result<()> {
@@ -103,74 +116,40 @@ fn refuse(story: &mut Story, world: &World) -> Result<()> {
     Ok(())
 }
 
-fn die(story: &mut Story, world: &mut World) -> Result<()> {
-    story.chapter("The daemon is killed");
-    let script = "
-import time, psycopg, sys
-print('started', flush=True)
-sys.stdin.readline()
-try:
-    psycopg.connect(connect_timeout=5)
-    print('got past')
-except psycopg.OperationalError as e:
-    print(str(e).strip().splitlines()[-1])
-";
-    let mut agent = world.reader().start_python(script)?;
-    let mut told = std::io::BufReader::new(agent.take_stdout().context("its output")?);
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut told, &mut line).context("the agent")?;
-    world.daemon.kill();
-    story.say(
-        "An agent is running; kill -9 takes the daemon from it. The agent tries the bank directly:",
-    );
-    drop(agent.take_stdin());
-    let mut answer = String::new();
-    std::io::Read::read_to_string(&mut told, &mut answer).context("the agent")?;
-    story.quote(&answer);
-    ensure!(!answer.contains("got past"), "the agent got past the dead daemon");
-    world.daemon.restart()?;
-    story.say(
-        "Refused: what is pinned in the kernel stays. The daemon is back, and with it the way:",
-    );
-    story.quote(&world.reader().psql("SELECT 'served again' FROM customers LIMIT 1")?.ok()?);
-    Ok(())
+fn summary(evidence: &Evidence<'_>, transactions: u32) -> Result<String> {
+    let count = |what: &str| evidence.count(&format!("SELECT {what} FROM events"));
+    let statements = count("count(*) FILTER (kind = 'db.query')")?;
+    ensure!(statements >= u64::from(transactions), "only {statements} statements are recorded");
+    Ok(format!(
+        "Shown: {statements} statements of {} agents, {} values masked, {} refused, {} interrupted by kill -9 and \
+         still recorded, 2 falsified records named.",
+        count("count(DISTINCT agent_id)")?,
+        count("coalesce(sum(masked_count), 0)::bigint")?,
+        count("count(*) FILTER (decision = 'deny')")?,
+        count("count(*) FILTER (status = 'interrupted')")?,
+    ))
 }
 
-fn prove(story: &mut Story, evidence: &Evidence<'_>, out: &Path) -> Result<()> {
-    story.chapter("The evidence");
-    let verified = evidence.verify_with_journal()?;
-    ensure!(verified.code == Some(0), "verify: {} {}", verified.stdout, verified.stderr);
-    story.say("vestibule verify, over archive and journal:");
-    story.quote(&verified.stdout);
-    let copy = out.join("tampered");
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    fs::remove_dir_all(&copy).ok();
-    let tampered = evidence.copy_to(&copy)?;
-    let file = tampered.files("events")?.into_iter().next().context("no events")?;
-    let mut bytes = fs::read(&file).context("the copy")?;
-    let at = bytes.len() / 3;
-    *bytes.get_mut(at).context("the copy is empty")? ^= 1;
-    fs::write(&file, bytes).context("the copy")?;
-    story.say(&format!(
-        "In a copy (tampered/), one bit of byte {at} of {} is flipped:",
-        file.file_name().unwrap_or_default().display()
-    ));
-    let broken = tampered.verify_with_journal()?;
-    story.quote(&format!("{}{}", broken.stdout, broken.stderr));
-    ensure!(broken.code == Some(1), "the flipped byte was not found");
-    Ok(())
-}
-
-fn keep(story: &mut Story, world: &World, out: &Path) -> Result<()> {
+fn keep(story: &mut Story, world: &World, out: &Path, shown: &str) -> Result<()> {
     for (name, from) in [("archive", world.daemon.archive()), ("journal", world.daemon.journal())] {
         fs::remove_dir_all(out.join(name)).ok();
         let mut copy = std::process::Command::new("cp");
         run_program(copy.arg("-a").arg(from).arg(out.join(name)), 60)?.ok()?;
     }
     story.chapter("Left for you");
+    story.say(shown);
+    let folder = out.display();
     story.say(&format!(
-        "{}: archive/ journal/ tampered/ questions.sql transcript.txt",
-        out.display()
+        "In {folder}: archive/ journal/ flipped/ forged/ questions.sql transcript.txt"
+    ));
+    story.say("Type next:");
+    let vestibule = paths::programs()?.join("vestibule");
+    let vestibule = vestibule.display();
+    story.quote(&format!(
+        "{vestibule} archive query --duckdb {} --archive {folder}/archive \"SELECT * FROM sessions\"\n\
+         {vestibule} verify --archive {folder}/archive --journal {folder}/journal\n\
+         {vestibule} verify --archive {folder}/forged --journal {folder}/journal",
+        paths::duckdb().display()
     ));
     Ok(())
 }

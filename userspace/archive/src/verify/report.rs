@@ -118,9 +118,9 @@ impl fmt::Display for Report {
             if let Some(record) = record {
                 write!(f, ": {record}")?;
             }
-            match path {
-                Some(path) => writeln!(f, " [{path}]")?,
-                None => writeln!(f)?,
+            writeln!(f)?;
+            if let Some(path) = path {
+                writeln!(f, "    in {path}")?;
             }
         }
         if self.findings_more > 0 {
@@ -134,5 +134,25 @@ impl fmt::Display for Report {
         } else {
             "FAILED: the evidence is not as it was recorded\n"
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_and_its_file_are_named_in_words() {
+        let mut report = Report { ok: true, ..Report::default() };
+        report.add(Finding {
+            level: Level::Rows,
+            path: Some("a.parquet".to_owned()),
+            record: Some("n1/0/7 events".to_owned()),
+            text: "record changed".to_owned(),
+        });
+        let told = report.to_string();
+        assert!(told.contains("\n  record changed: n1/0/7 events\n    in a.parquet\n"), "{told}");
+        assert!(told.contains("L1 records: 1 not as recorded\n"), "{told}");
+        assert!(told.ends_with("FAILED: the evidence is not as it was recorded\n"), "{told}");
     }
 }
