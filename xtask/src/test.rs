@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use integration::paths;
 
 use crate::command::{cargo, run as run_command};
 use crate::setup::{self, Scope};
@@ -69,9 +70,13 @@ fn run_build() -> Result<()> {
 
 fn run_fuzz() -> Result<()> {
     let time = format!("-max_total_time={FUZZ_S}");
+    // What it finds goes to the first folder; the seeds in the tree stay as they are.
+    let found = paths::root().join("target/fuzz-corpus");
+    let seeds = paths::root().join("tests/fuzz/corpus/postgres_session");
+    std::fs::create_dir_all(&found).context("the fuzzer's folder")?;
     let mut fuzz = cargo(Some("nightly"));
-    fuzz.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "postgres_session", "--", &time]);
-    run_command(&mut fuzz)
+    fuzz.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "postgres_session"]);
+    run_command(fuzz.arg(found).arg(seeds).args(["--", &time]))
 }
 
 /// How the tests went.
