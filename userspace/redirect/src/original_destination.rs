@@ -45,6 +45,7 @@ fn accepted(record: ConnectRecord, source: SocketAddr) -> Result<Accepted, Error
         orig_dst: OrigDst(SocketAddr::new(ip, port)),
         source,
         process: into_process(process),
+        confinement: None,
         enrolled: CgroupId(enrolled),
         netns_cookie,
         socket_cookie,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::addr::OrigDst;
 use crate::id::CgroupId;
-use crate::principal::Process;
+use crate::principal::{Confinement, Process};
 
 /// The kernel's record of a redirected `connect()`, read from the accepted socket's storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Accepted {
     pub source: SocketAddr,
     /// Who connected.
     pub process: Process,
+    /// What held it back at that moment; none where the kernel's record does not say.
+    pub confinement: Option<Confinement>,
     /// The nearest enrolled cgroup at or above the process's own.
     pub enrolled: CgroupId,
     /// The network namespace's cookie.

@@ -45,6 +45,19 @@ pub struct Process {
     pub comm: Arc<str>,
 }
 
+/// What holds a process back, as the kernel saw it when it called `connect()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// Effective user id, in the initial user namespace.
+    pub euid: u32,
+    /// Effective capabilities, bit N for capability N (capabilities(7)).
+    pub effective_capabilities: u64,
+    /// Whether it can gain no privileges by exec (prctl(2) `PR_SET_NO_NEW_PRIVS`).
+    pub no_new_privs: bool,
+    /// Whether a seccomp filter is on it (seccomp(2) `SECCOMP_MODE_FILTER`).
+    pub seccomp_filter: bool,
+}
+
 /// The person an agent acts for (RFC 8693 `sub`), from a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
