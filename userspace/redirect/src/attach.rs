@@ -1,90 +1,108 @@
 //! Attaches each program to its cgroup: through the link that is pinned, or a new one.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, SockOps};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 
 use crate::Error;
 use crate::cgroup::{self, Slice};
-use crate::pin::Pins;
+use crate::pin::{self, Pins};
 
-/// Address programs of the agents' cgroup, in the order in which they are attached: connections
-/// are redirected last, when all that must carry their records is there.
-pub(crate) const ADDRESS: [&str; 4] = ["getpeername4", "getpeername6", "connect4", "connect6"];
-/// Socket programs.
-pub(crate) const AGENTS: &str = "sockops_agents";
-pub(crate) const PROXY: &str = "sockops_proxy";
+/// Programs of an agents' cgroup, in the order in which they are attached: connections are
+/// redirected last, when all that must carry their records is there.
+pub(crate) const AGENTS: &[&str] =
+    &["sockops_agents", "getpeername4", "getpeername6", "connect4", "connect6"];
+/// Programs of the daemon's cgroup.
+pub(crate) const PROXY: &[&str] = &["sockops_proxy"];
 
-/// Loads and attaches all programs.
+/// Loads all programs and attaches them to the slice.
 pub(crate) fn attach(object: &mut Ebpf, slice: &Slice, pins: &Pins) -> Result<(), Error> {
     load(object)?;
-    let [a, b, c, d] = ADDRESS;
-    pins.take_over(&[PROXY, AGENTS, a, b, c, d])?;
-    for (name, directory) in [(PROXY, &slice.proxy), (AGENTS, &slice.agents)] {
-        let program = socket_program(object, name)?;
-        let cgroup = id(directory)?;
-        let fd = program.fd().map_err(failed(name))?;
-        if pins.adopt_link(name, cgroup, fd.as_fd())? {
+    pins.take_over()?;
+    attach_to(object, PROXY, &slice.proxy, pins.directory())?;
+    attach_to(object, AGENTS, &slice.agents, pins.directory())
+}
+
+/// Attaches loaded programs to one cgroup, its links being pinned in `links`, a directory that is
+/// there: links pinned already are given the programs.
+pub(crate) fn attach_to(
+    object: &mut Ebpf,
+    names: &[&'static str],
+    cgroup: &Path,
+    links: &Path,
+) -> Result<(), Error> {
+    let id = cgroup::id(cgroup).map_err(Error::file("examining", cgroup))?.0;
+    for &name in names {
+        let program = object.program_mut(name).ok_or(Error::Missing(name))?;
+        let at = links.join(name);
+        if pin::adopt_link(&at, id, fd(name, program)?)? {
             continue;
         }
-        let file = File::open(directory).map_err(Error::file("opening", directory))?;
-        let link = program.attach(file, CgroupAttachMode::Single).map_err(failed(name))?;
-        let link = program.take_link(link).map_err(failed(name))?;
-        pin(pins, name, link.try_into().map_err(|_| Error::Missing("bpf_link"))?)?;
-    }
-    for name in ADDRESS {
-        let program = address_program(object, name)?;
-        let cgroup = id(&slice.agents)?;
-        let fd = program.fd().map_err(failed(name))?;
-        if pins.adopt_link(name, cgroup, fd.as_fd())? {
-            continue;
-        }
-        let file = File::open(&slice.agents).map_err(Error::file("opening", &slice.agents))?;
-        let link = program.attach(file, CgroupAttachMode::Single).map_err(failed(name))?;
-        let link = program.take_link(link).map_err(failed(name))?;
-        pin(pins, name, link.try_into().map_err(|_| Error::Missing("bpf_link"))?)?;
+        let file = File::open(cgroup).map_err(Error::file("opening", cgroup))?;
+        let link = attach_one(name, program, &file)?;
+        let failed = |error| Error::Program {
+            name,
+            source: ProgramError::IOError(std::io::Error::other(error)),
+        };
+        link.pin(&at).map_err(failed)?;
     }
     Ok(())
 }
 
 /// Loads all programs to be attached; the verifier's refusal of any is an error.
 pub(crate) fn load(object: &mut Ebpf) -> Result<(), Error> {
-    for name in [PROXY, AGENTS] {
-        socket_program(object, name)?.load().map_err(failed(name))?;
-    }
-    for name in ADDRESS {
-        address_program(object, name)?.load().map_err(failed(name))?;
+    for &name in PROXY.iter().chain(AGENTS) {
+        let loaded = match object.program_mut(name).ok_or(Error::Missing(name))? {
+            Program::SockOps(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
+            Program::CgroupSkb(program) => program.load(),
+            _ => return Err(Error::Missing(name)),
+        };
+        loaded.map_err(failed(name))?;
     }
     Ok(())
 }
 
-fn pin(pins: &Pins, name: &'static str, link: FdLink) -> Result<(), Error> {
-    let failed = |error| Error::Program {
-        name,
-        source: ProgramError::IOError(std::io::Error::other(error)),
+fn fd<'a>(name: &'static str, program: &'a Program) -> Result<BorrowedFd<'a>, Error> {
+    let fd = match program {
+        Program::SockOps(program) => program.fd(),
+        Program::CgroupSockAddr(program) => program.fd(),
+        Program::CgroupSock(program) => program.fd(),
+        Program::CgroupSkb(program) => program.fd(),
+        _ => return Err(Error::Missing(name)),
     };
-    link.pin(pins.path(name)).map(drop).map_err(failed)
+    fd.map(AsFd::as_fd).map_err(failed(name))
 }
 
-fn id(directory: &Path) -> Result<u64, Error> {
-    cgroup::id(directory).map(|id| id.0).map_err(Error::file("examining", directory))
-}
-
-fn socket_program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SockOps, Error> {
-    let program = object.program_mut(name).ok_or(Error::Missing(name))?;
-    program.try_into().map_err(failed(name))
-}
-
-fn address_program<'a>(
-    object: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut CgroupSockAddr, Error> {
-    let program = object.program_mut(name).ok_or(Error::Missing(name))?;
-    program.try_into().map_err(failed(name))
+/// A new link of a loaded program; packets are looked at on their way out.
+fn attach_one(name: &'static str, program: &mut Program, cgroup: &File) -> Result<FdLink, Error> {
+    let mode = CgroupAttachMode::Single;
+    let missing = |_| Error::Missing("bpf_link");
+    match program {
+        Program::SockOps(program) => {
+            let link = program.attach(cgroup, mode).and_then(|id| program.take_link(id));
+            link.map_err(failed(name))?.try_into().map_err(missing)
+        }
+        Program::CgroupSockAddr(program) => {
+            let link = program.attach(cgroup, mode).and_then(|id| program.take_link(id));
+            link.map_err(failed(name))?.try_into().map_err(missing)
+        }
+        Program::CgroupSock(program) => {
+            let link = program.attach(cgroup, mode).and_then(|id| program.take_link(id));
+            link.map_err(failed(name))?.try_into().map_err(missing)
+        }
+        Program::CgroupSkb(program) => {
+            let link = program.attach(cgroup, CgroupSkbAttachType::Egress, mode);
+            let link = link.and_then(|id| program.take_link(id));
+            link.map_err(failed(name))?.try_into().map_err(missing)
+        }
+        _ => Err(Error::Missing(name)),
+    }
 }
 
 fn failed(name: &'static str) -> impl Fn(ProgramError) -> Error {

@@ -53,6 +53,11 @@ impl Pins {
         &self.root
     }
 
+    /// Where this version pins its maps and the slice's links.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where an object of this name is pinned.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
@@ -84,15 +89,16 @@ impl Pins {
     /// Takes over the links of other versions, so that no program runs twice; agents enrolled
     /// then stay so, if that version's map is one we can read, and else are refused until they are
     /// enrolled again. Other maps go with their directories.
-    pub(crate) fn take_over(&self, links: &[&str]) -> Result<(), Error> {
+    pub(crate) fn take_over(&self) -> Result<(), Error> {
         for version in cgroup::children(&self.root).map_err(Error::file("reading", &self.root))? {
             if version == self.directory {
                 continue;
             }
             self.copy_enrolled(&version)?;
-            for name in links {
-                let (from, to) = (version.join(name), self.path(name));
-                if from.exists() && !to.exists() {
+            for from in links(&version)? {
+                let Some(name) = from.file_name() else { continue };
+                let to = self.directory.join(name);
+                if !to.exists() {
                     fs::rename(&from, &to).map_err(Error::file("moving", from))?;
                 }
             }
@@ -127,34 +133,6 @@ impl Pins {
         Ok(())
     }
 
-    /// Gives the pinned link on `cgroup` the program. False if there is none to give it to; the
-    /// pin of one whose cgroup was removed goes.
-    pub(crate) fn adopt_link(
-        &self,
-        name: &str,
-        cgroup: u64,
-        program: BorrowedFd<'_>,
-    ) -> Result<bool, Error> {
-        let path = self.path(name);
-        let link = match sys::open_link(&path) {
-            Ok(link) => link,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(source) => return Err(Error::File { action: "opening", path, source }),
-        };
-        let info = sys::link_info(link.as_fd()).map_err(Error::file("examining", &path))?;
-        if info.cgroup != 0 && info.cgroup != cgroup {
-            return Err(Error::OtherSlice(path));
-        }
-        match sys::update_link(link.as_fd(), program) {
-            Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
-                fs::remove_file(&path).map_err(Error::file("removing", &path))?;
-                Ok(false)
-            }
-            Err(source) => Err(Error::File { action: "updating", path, source }),
-        }
-    }
-
     /// Removes every pin of every version.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         for version in cgroup::children(&self.root).map_err(Error::file("reading", &self.root))? {
@@ -166,10 +144,51 @@ impl Pins {
     }
 }
 
+/// Gives the link pinned at `path` the program, if it is on `cgroup`. False if there is none to
+/// give it to; the pin of one whose cgroup was removed goes.
+pub(crate) fn adopt_link(path: &Path, cgroup: u64, program: BorrowedFd<'_>) -> Result<bool, Error> {
+    let link = match sys::open_link(path) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(Error::file("opening", path)(source)),
+    };
+    let info = sys::link_info(link.as_fd()).map_err(Error::file("examining", path))?;
+    if info.cgroup != 0 && info.cgroup != cgroup {
+        return Err(Error::OtherSlice(path.to_owned()));
+    }
+    match sys::update_link(link.as_fd(), program) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+            fs::remove_file(path).map_err(Error::file("removing", path))?;
+            Ok(false)
+        }
+        Err(source) => Err(Error::file("updating", path)(source)),
+    }
+}
+
+/// Links pinned in a version's directory, and its directories of links on other cgroups: all that
+/// is not named in capitals, as maps are.
+fn links(version: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    for pin in fs::read_dir(version).map_err(Error::file("reading", version))? {
+        let path = pin.map_err(Error::file("reading", version))?.path();
+        let is_map = |name: &std::ffi::OsStr| name == name.to_ascii_uppercase();
+        if path.file_name().is_some_and(|name| !is_map(name)) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes a version's pins, those in directories below as well.
 fn remove_version(version: &Path) -> Result<(), Error> {
     for pin in fs::read_dir(version).map_err(Error::file("reading", version))? {
         let pin = pin.map_err(Error::file("reading", version))?.path();
-        fs::remove_file(&pin).map_err(Error::file("removing", &pin))?;
+        if pin.is_dir() {
+            remove_version(&pin)?;
+        } else {
+            fs::remove_file(&pin).map_err(Error::file("removing", &pin))?;
+        }
     }
     fs::remove_dir(version).map_err(Error::file("removing", version))
 }
