@@ -28,11 +28,17 @@ def value(kind, name, n):
 def main():
     rows, leaves = [], []
     for table, columns in canon.SCHEMA.items():
-        for variant in (1, 40, 230):
+        first = canon.FIRST[table]
+        later = (1500, 2000) if len(columns) > first else ()
+        for variant in (1, 40, 230, *later):
             values = [
                 None if variant == 40 and n % 3 == 0 and name in NULLABLE[table] else value(kind, name, n + variant)
                 for n, (name, kind) in enumerate(columns)
             ]
+            if variant in later:
+                # Rows of the first version, and of one that had a column more.
+                present = first + later.index(variant)
+                values[present:] = [None] * (len(columns) - present)
             leaf = canon.leaf(table, values)
             leaves.append(leaf)
             plain = [v.hex() if isinstance(v, bytes) else v for v in values]

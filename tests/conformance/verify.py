@@ -14,9 +14,14 @@ import canon
 
 def rows(table, path):
     """Sequence number and leaf of every row of a Parquet file, whoever wrote it."""
-    data = pq.ParquetFile(path).read(columns=[name for name, _ in canon.SCHEMA[table]])
+    file = pq.ParquetFile(path)
+    there = set(file.schema_arrow.names)
+    data = file.read(columns=[name for name, _ in canon.SCHEMA[table] if name in there])
     columns = []
-    for name, kind in canon.SCHEMA[table]:
+    for number, (name, kind) in enumerate(canon.SCHEMA[table]):
+        if name not in there and number >= canon.FIRST[table]:
+            columns.append([None] * data.num_rows)
+            continue
         column = data.column(name)
         columns.append((column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()) if kind == "ts" else column).to_pylist())
     return [(row[2], canon.leaf(table, row)) for row in zip(*columns)]

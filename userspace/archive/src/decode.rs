@@ -85,12 +85,20 @@ fn batch_rows(
     let columns = table
         .columns()
         .iter()
-        .map(|c| batch.column_by_name(c.name).map(|a| (c, a)).ok_or(DecodeError::Column(c.name)))
+        .enumerate()
+        .map(|(at, column)| match batch.column_by_name(column.name) {
+            // A file of before the column was added.
+            None if at < table.first_columns() => Err(DecodeError::Column(column.name)),
+            array => Ok((column, array)),
+        })
         .collect::<Result<Vec<_>, _>>()?;
     for at in 0..batch.num_rows() {
         let values = columns
             .iter()
-            .map(|(column, array)| value(column, array, at).ok_or(DecodeError::Column(column.name)))
+            .map(|(column, array)| {
+                let Some(array) = array else { return Ok(OwnedValue::Null) };
+                value(column, array, at).ok_or(DecodeError::Column(column.name))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         each(Row::from_values(table, values.into_iter()).ok_or(DecodeError::Column("seq"))?);
     }

@@ -257,5 +257,6 @@ fn is_free_text(name: &str) -> bool {
             | "detail"
             | "sealed"
             | "decision_reason"
+            | "command_line"
     )
 }

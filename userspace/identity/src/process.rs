@@ -110,14 +110,14 @@ fn sha256(mut file: File) -> io::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use types::id::CgroupId;
-    use types::principal::Inode;
+    use types::principal::{Inode, Provenance};
 
     use super::*;
 
     fn this_process(start_ns: u64, ino: Option<u64>) -> Process {
         Process {
             key: ProcessKey { tgid: std::process::id(), start_ns },
-            parent: None,
+            provenance: Provenance::default(),
             uid: 0,
             gid: 0,
             cgroup: CgroupId(1),

@@ -3,10 +3,13 @@
 use types::command::{Parameter, ParameterValue, Risk};
 use types::event::Outcome;
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
-use types::principal::{Inode, Principal, Process, ProcessKey, Subject};
+use types::principal::{
+    Confinement, ImageKey, Inode, Login, Principal, Process, ProcessKey, Provenance, Subject,
+};
 use types::redact::{DataClass, MaskCount};
 
 use crate::codec::{Cursor, Malformed};
+use crate::encode::PROVENANCE;
 use crate::frame::FrameKind;
 use crate::kind;
 use crate::record::{
@@ -91,7 +94,7 @@ fn agent(cursor: &mut Cursor<'_>) -> Result<AgentName, Malformed> {
 fn process(cursor: &mut Cursor<'_>) -> Result<Process, Malformed> {
     Ok(Process {
         key: process_key(cursor)?,
-        parent: cursor.opt(process_key)?,
+        provenance: provenance(cursor)?,
         uid: cursor.u32()?,
         gid: cursor.u32()?,
         cgroup: CgroupId(cursor.u64()?),
@@ -99,6 +102,32 @@ fn process(cursor: &mut Cursor<'_>) -> Result<Process, Malformed> {
         exe_path: cursor.opt(|c| Ok(c.str()?.into()))?,
         exe_sha256: cursor.opt(Cursor::array)?,
         comm: cursor.str()?.into(),
+    })
+}
+
+fn provenance(cursor: &mut Cursor<'_>) -> Result<Provenance, Malformed> {
+    match cursor.u8()? {
+        0 => Ok(Provenance::default()),
+        1 => Ok(Provenance { ancestors: [process_key(cursor)?].into(), ..Provenance::default() }),
+        PROVENANCE => Ok(Provenance {
+            ancestors: cursor.list(process_key)?.into(),
+            whole: cursor.flag()?,
+            image: cursor.opt(|c| Ok(ImageKey { tgid: c.u32()?, at_ns: c.u64()? }))?,
+            command_line: cursor.opt(|c| Ok(c.str()?.into()))?,
+            container: cursor.opt(|c| Ok(c.str()?.into()))?,
+            confinement: cursor.opt(confinement)?,
+            login: cursor.opt(|c| Ok(Login { uid: c.u32()?, session: c.u32()? }))?,
+        }),
+        _ => Err(Malformed("unknown number of Provenance")),
+    }
+}
+
+fn confinement(cursor: &mut Cursor<'_>) -> Result<Confinement, Malformed> {
+    Ok(Confinement {
+        euid: cursor.u32()?,
+        effective_capabilities: cursor.u64()?,
+        no_new_privs: cursor.flag()?,
+        seccomp_filter: cursor.flag()?,
     })
 }
 

@@ -4,9 +4,11 @@ use sha2::{Digest, Sha256};
 use types::command::{Access, Class, Parameter, ParameterValue, Risk, TableName};
 use types::decision::Decision;
 use types::limits::{
-    PARAMETER_BYTES_MAX, PARAMETERS_MAX, RESPONSE_SAMPLE_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
+    COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX, RESPONSE_SAMPLE_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
 };
-use types::principal::{Principal, Process, ProcessKey};
+use types::principal::{
+    ANCESTORS_MAX, Confinement, Principal, Process, ProcessKey, Provenance,
+};
 
 use crate::codec::{
     cut, put_addr, put_bytes, put_list, put_opt, put_str, put_timestamp, put_u8, put_u32, put_u64,
@@ -83,9 +85,9 @@ fn put_principal(out: &mut Vec<u8>, principal: &Principal) {
         put_name(out, &subject.idp);
         put_name(out, &subject.sub);
     });
-    let Process { key, parent, uid, gid, cgroup, exe, exe_path, exe_sha256, comm } = process;
+    let Process { key, provenance, uid, gid, cgroup, exe, exe_path, exe_sha256, comm } = process;
     put_process_key(out, *key);
-    put_opt(out, *parent, put_process_key);
+    put_provenance(out, provenance);
     put_u32(out, *uid);
     put_u32(out, *gid);
     put_u64(out, cgroup.0);
@@ -97,6 +99,36 @@ fn put_principal(out: &mut Vec<u8>, principal: &Principal) {
     put_opt(out, *exe_sha256, |out, digest| out.extend_from_slice(&digest));
     put_name(out, comm);
     put_u8(out, kind::assurance_code(*assurance));
+}
+
+/// What stands in the place of a process's parent: 0 or 1 and the parent in journals of before
+/// there was more to say; 2 and all of it now.
+pub(crate) const PROVENANCE: u8 = 2;
+
+fn put_provenance(out: &mut Vec<u8>, provenance: &Provenance) {
+    let Provenance { ancestors, whole, image, command_line, container, confinement, login } =
+        provenance;
+    put_u8(out, PROVENANCE);
+    put_list(out, ancestors, ANCESTORS_MAX, |out, key| put_process_key(out, *key));
+    put_u8(out, u8::from(*whole));
+    put_opt(out, *image, |out, image| {
+        put_u32(out, image.tgid);
+        put_u64(out, image.at_ns);
+    });
+    put_opt(out, command_line.as_deref(), |out, line| put_str(out, line, COMMAND_LINE_BYTES_MAX));
+    put_opt(out, container.as_deref(), put_name);
+    put_opt(out, *confinement, |out, confinement| {
+        let Confinement { euid, effective_capabilities, no_new_privs, seccomp_filter } =
+            confinement;
+        put_u32(out, euid);
+        put_u64(out, effective_capabilities);
+        put_u8(out, u8::from(no_new_privs));
+        put_u8(out, u8::from(seccomp_filter));
+    });
+    put_opt(out, *login, |out, login| {
+        put_u32(out, login.uid);
+        put_u32(out, login.session);
+    });
 }
 
 fn put_process_key(out: &mut Vec<u8>, key: ProcessKey) {

@@ -59,6 +59,17 @@ impl Table {
         }
     }
 
+    /// How many of its columns there were in the first version. Later ones stand behind them, may
+    /// be absent, and leave no trace in the canonical form where they are (`canon`).
+    pub fn first_columns(self) -> usize {
+        match self {
+            Self::Events => 78,
+            Self::Sessions => 59,
+            Self::Control => 23,
+            Self::Recordings => 19,
+        }
+    }
+
     /// Its columns, in canonical order; the first four are the same in every table: `node_id`,
     /// `log_epoch`, `seq`, `ts`.
     pub fn columns(self) -> &'static [Column] {
@@ -156,6 +167,7 @@ impl Row {
 
 /// Declares a table's row: the struct, its columns and the way from and to values. The order of
 /// fields is the canonical order and their numbers are the Parquet field ids: neither may change.
+/// A new column stands at the end and may be absent.
 macro_rules! table {
     (
         $(#[$meta:meta])* $name:ident = $table:expr;
@@ -190,7 +202,15 @@ macro_rules! table {
             /// Appends the canonical form.
             pub fn canon(&self, out: &mut Vec<u8>) {
                 out.push($table.tag());
-                self.visit(&mut |value| $crate::row::canon::put(out, value));
+                let (mut end, mut column) = (out.len(), 0);
+                self.visit(&mut |value| {
+                    $crate::row::canon::put(out, value);
+                    column += 1;
+                    if column <= $table.first_columns() || value != $crate::row::Value::Null {
+                        end = out.len();
+                    }
+                });
+                out.truncate(end);
             }
 
             /// The leaf hash (RFC 6962 §2.1).
@@ -240,6 +260,25 @@ mod tests {
             assert_eq!((ids.len(), names.len()), (columns.len(), columns.len()), "{table:?}");
             let head: Vec<_> = columns.iter().take(4).map(|c| c.name).collect();
             assert_eq!(head, ["node_id", "log_epoch", "seq", "ts"]);
+        }
+    }
+
+    #[test]
+    fn columns_of_later_versions_may_be_absent_and_then_leave_the_leaf_as_it_was() {
+        for table in Table::ALL {
+            let (first, columns) = (table.first_columns(), table.columns());
+            let later = &columns[first..];
+            assert!(later.iter().all(|column| column.nullable), "{table:?}");
+            let values = columns.iter().enumerate().map(|(at, column)| {
+                if at < first { OwnedValue::sample(column, 1) } else { OwnedValue::Null }
+            });
+            let row = Row::from_values(table, values.clone()).unwrap();
+            let mut bytes = Vec::new();
+            row.canon(&mut bytes);
+            let mut of_the_first = vec![table.tag()];
+            row.visit(&mut |value| canon::put(&mut of_the_first, value));
+            of_the_first.truncate(of_the_first.len() - later.len());
+            assert_eq!(bytes, of_the_first, "{table:?}");
         }
     }
 

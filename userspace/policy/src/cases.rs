@@ -11,7 +11,7 @@ use types::addr::OrigDst;
 use types::command::{Access, Action, Command, CommandKind, Risk, Statement, TableName};
 use types::decision::{Decision, Effect};
 use types::id::{AgentName, CgroupId, CommandId};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Subject};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
 use types::target::Target;
 
 use crate::policy_set::PolicySet;
@@ -203,7 +203,7 @@ fn principal(
         }),
         process: Process {
             key: ProcessKey { tgid: 1, start_ns: 1 },
-            parent: None,
+            provenance: Provenance::default(),
             uid: entry.uid.unwrap_or(1000),
             gid: 1000,
             cgroup: CgroupId(1),

@@ -13,7 +13,7 @@ use types::addr::OrigDst;
 use types::command::{Access, Action, Command, CommandKind, Risk, Statement, TableName};
 use types::decision::{Decision, Effect, Obligation};
 use types::id::{AgentName, CgroupId, CommandId};
-use types::principal::{Assurance, Principal, Process, ProcessKey};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
 use types::redact::Operator;
 use types::target::Target;
 
@@ -372,7 +372,7 @@ fn principal(agent: &str) -> Principal {
         subject: None,
         process: Process {
             key: ProcessKey { tgid: 1, start_ns: 1 },
-            parent: None,
+            provenance: Provenance::default(),
             uid: 1000,
             gid: 1000,
             cgroup: CgroupId(1),

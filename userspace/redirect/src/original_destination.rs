@@ -7,7 +7,7 @@ use redirect_common::{AF_INET, AF_INET6, ConnectRecord, ProcessRecord};
 use types::accepted::Accepted;
 use types::addr::OrigDst;
 use types::id::CgroupId;
-use types::principal::{Inode, Process, ProcessKey};
+use types::principal::{Inode, Process, ProcessKey, Provenance};
 
 use crate::{Error, Kernel};
 
@@ -69,8 +69,13 @@ fn into_process(record: ProcessRecord) -> Process {
     let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
     Process {
         key: ProcessKey { tgid, start_ns },
-        parent: (parent_tgid != 0)
-            .then_some(ProcessKey { tgid: parent_tgid, start_ns: parent_start_ns }),
+        provenance: Provenance {
+            ancestors: (parent_tgid != 0)
+                .then_some(ProcessKey { tgid: parent_tgid, start_ns: parent_start_ns })
+                .into_iter()
+                .collect(),
+            ..Provenance::default()
+        },
         uid,
         gid,
         cgroup: CgroupId(cgroup),

@@ -53,7 +53,7 @@ fn an_agents_connections_arrive_with_destination_and_identity() {
         assert_eq!(process.key.start_ns / 10_000_000, child.start_ticks());
         assert_eq!(process.exe.unwrap().ino, child.exe_inode());
         assert_eq!(*process.comm, *child.comm());
-        assert_eq!(process.parent.unwrap().tgid, std::process::id());
+        assert_eq!(process.parent().unwrap().tgid, std::process::id());
         assert_eq!(child.said(), format!("peer {host} {}", wanted.port()));
     }
 }

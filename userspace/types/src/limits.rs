@@ -39,6 +39,12 @@ pub const PARAMETERS_MAX: usize = 256;
 /// A statement's text in the record: 64 KiB; the digest covers the whole.
 pub const STATEMENT_TEXT_BYTES_MAX: usize = 64 * 1024;
 
+/// A command line in the record: what the kernel programs copy of one exec, a page.
+pub const COMMAND_LINE_BYTES_MAX: usize = 4 * 1024;
+
+/// Arguments of a command line in the record.
+pub const ARGUMENTS_MAX: usize = 64;
+
 /// Commands of one session sent and not yet answered (pipelining): 4,096 × about 200 B = 800 KiB.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 4_096;
 

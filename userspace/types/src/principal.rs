@@ -27,8 +27,8 @@ pub struct Inode {
 pub struct Process {
     /// Its identity.
     pub key: ProcessKey,
-    /// Its parent's identity at that moment.
-    pub parent: Option<ProcessKey>,
+    /// Whom it descends from, what it was started as and what holds it back.
+    pub provenance: Provenance,
     /// Real user id.
     pub uid: u32,
     /// Real group id.
@@ -43,6 +43,56 @@ pub struct Process {
     pub exe_sha256: Option<[u8; 32]>,
     /// The task's name: up to 15 characters that the process itself chooses; never an identity.
     pub comm: Arc<str>,
+}
+
+impl Process {
+    /// The process that forked it; it may have ended since.
+    pub fn parent(&self) -> Option<ProcessKey> {
+        self.provenance.ancestors.first().copied()
+    }
+}
+
+/// Ancestors kept of one process: launcher, shell, agent, its tool, a shell's pipe and the two
+/// forks of a daemon are seven.
+pub const ANCESTORS_MAX: usize = 8;
+
+/// What the kernel knows of a process beyond its identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// Ancestors as they were at each fork, nearest first, at most [`ANCESTORS_MAX`]: a double
+    /// fork, setsid(2) or the end of a parent changes nothing here.
+    pub ancestors: Arc<[ProcessKey]>,
+    /// Whether the kernel saw every fork since the agent was started and all ancestors are here.
+    /// Otherwise they are the parents as they stood at the connect, and may be adopters.
+    pub whole: bool,
+    /// Which exec gave it its program; none if none was seen.
+    pub image: Option<ImageKey>,
+    /// What it was started with, secrets replaced; absent where that is not known.
+    pub command_line: Option<Arc<str>>,
+    /// Its container's id or name, by its cgroup's path.
+    pub container: Option<Arc<str>>,
+    /// What held it back.
+    pub confinement: Option<Confinement>,
+    /// Who logged in, as the audit system keeps it; none on kernels without.
+    pub login: Option<Login>,
+}
+
+/// One exec: what a process runs until the next, and what its forks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ImageKey {
+    /// Thread group id of the process that called it.
+    pub tgid: u32,
+    /// When, nanoseconds since boot.
+    pub at_ns: u64,
+}
+
+/// What the audit system keeps of a login; 4294967295 stands for unset (`/proc/PID/loginuid`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The user id at login; it stays through setuid(2), su and sudo.
+    pub uid: u32,
+    /// The audit session.
+    pub session: u32,
 }
 
 /// What holds a process back, as the kernel saw it when it called `connect()`.

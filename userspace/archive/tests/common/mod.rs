@@ -20,7 +20,7 @@ use types::command::{
 use types::decision::{Decision, Effect};
 use types::event::{Outcome, Status};
 use types::id::{CgroupId, CommandId, PolicyId, SessionId};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Subject};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
 use types::redact::{DataClass, MaskCount};
 use types::target::Target;
 
@@ -223,7 +223,10 @@ fn principal() -> Principal {
         subject: Some(Subject { user: "ada".into(), idp: "idp".into(), sub: "s1".into() }),
         process: Process {
             key,
-            parent: Some(ProcessKey { tgid: 1, start_ns: 1 }),
+            provenance: Provenance {
+                ancestors: [ProcessKey { tgid: 1, start_ns: 1 }].into(),
+                ..Provenance::default()
+            },
             uid: 1000,
             gid: 1000,
             cgroup: CgroupId(77),

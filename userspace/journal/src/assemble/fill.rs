@@ -7,7 +7,7 @@ use types::clock::Timestamp;
 use types::command::{Action, CommandKind, Parameter, ParameterValue};
 use types::decision::Effect;
 use types::id::{SequenceNumber, SessionId};
-use types::principal::Principal;
+use types::principal::{Principal, Process, ProcessKey, Provenance};
 
 use crate::record::{
     BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
@@ -149,7 +149,7 @@ pub(super) fn session(
     let (src_ip, src_port) = end(opened.source);
     let (dst_ip, dst_port) = end(opened.target_addr);
     let totals = opened.totals;
-    Row::Session(Box::new(SessionRow {
+    let mut row = SessionRow {
         node_id: segment.node.clone(),
         log_epoch: epoch(segment),
         seq,
@@ -173,8 +173,8 @@ pub(super) fn session(
         cgroup_id: Some(long(process.cgroup.0)),
         pid: Some(int(process.key.tgid)),
         process_start_ns: Some(long(process.key.start_ns)),
-        parent_pid: process.parent.map(|key| int(key.tgid)),
-        parent_start_ns: process.parent.map(|key| long(key.start_ns)),
+        parent_pid: process.parent().map(|key| int(key.tgid)),
+        parent_start_ns: process.parent().map(|key| long(key.start_ns)),
         uid_os: Some(i64::from(process.uid)),
         gid_os: Some(i64::from(process.gid)),
         netns_cookie: Some(long(opened.netns_cookie)),
@@ -197,7 +197,28 @@ pub(super) fn session(
         close_reason: Some(closed.reason.clone()),
         retention_class: "std7y".to_owned(),
         ..SessionRow::default()
-    }))
+    };
+    put_provenance(&mut row, process);
+    Row::Session(Box::new(row))
+}
+
+fn put_provenance(row: &mut SessionRow, process: &Process) {
+    let Provenance { ancestors, whole, image: _, command_line, container, confinement, login } =
+        &process.provenance;
+    let ancestor = |key: &ProcessKey| format!("{}/{}", key.tgid, key.start_ns);
+    row.process_ancestors =
+        (!ancestors.is_empty()).then(|| ancestors.iter().map(ancestor).collect());
+    row.process_ancestors_whole = (!ancestors.is_empty()).then_some(*whole);
+    row.command_line = command_line.as_ref().map(ToString::to_string);
+    row.process_exe_ino = process.exe.map(|exe| long(exe.ino));
+    row.process_exe_dev = process.exe.map(|exe| i64::from(exe.dev));
+    row.container_id = container.as_ref().map(ToString::to_string);
+    row.euid_os = confinement.map(|held| i64::from(held.euid));
+    row.capabilities_effective = confinement.map(|held| long(held.effective_capabilities));
+    row.no_new_privs = confinement.map(|held| held.no_new_privs);
+    row.seccomp_filter = confinement.map(|held| held.seccomp_filter);
+    row.login_uid = login.map(|login| i64::from(login.uid));
+    row.login_session = login.map(|login| i64::from(login.session));
 }
 
 /// The control row of a control record; what its detail says in the columns' names is in them.

@@ -7,7 +7,7 @@ use types::command::{Action, CommandKind, Statement};
 use types::decision::Effect;
 use types::event::{Outcome, Status};
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
-use types::principal::{Assurance, Inode, Subject};
+use types::principal::{Assurance, ImageKey, Inode, Login, Subject};
 use types::redact::{DataClass, MaskCount};
 use types::target::Target;
 
@@ -50,10 +50,10 @@ fn key() -> impl Strategy<Value = ProcessKey> {
 
 fn process() -> impl Strategy<Value = Process> {
     let numbers = any::<(u32, u32, u64, Option<(u32, u64)>, Option<[u8; 32]>)>();
-    (key(), proptest::option::of(key()), numbers, any::<Option<String>>(), ".{0,15}").prop_map(
-        |(key, parent, (uid, gid, cgroup, exe, exe_sha256), path, comm)| Process {
+    (key(), provenance(), numbers, any::<Option<String>>(), ".{0,15}").prop_map(
+        |(key, provenance, (uid, gid, cgroup, exe, exe_sha256), path, comm)| Process {
             key,
-            parent,
+            provenance,
             uid,
             gid,
             cgroup: CgroupId(cgroup),
@@ -61,6 +61,26 @@ fn process() -> impl Strategy<Value = Process> {
             exe_path: path.map(Into::into),
             exe_sha256,
             comm: comm.into(),
+        },
+    )
+}
+
+fn provenance() -> impl Strategy<Value = Provenance> {
+    let ancestors = proptest::collection::vec(key(), 0..=ANCESTORS_MAX);
+    let texts = any::<(Option<String>, Option<String>)>();
+    let held = any::<Option<(u32, u64, bool, bool)>>();
+    let pairs = any::<(Option<(u32, u64)>, Option<(u32, u32)>)>();
+    (ancestors, any::<bool>(), texts, held, pairs).prop_map(
+        |(ancestors, whole, (line, container), held, (image, login))| Provenance {
+            ancestors: ancestors.into(),
+            whole,
+            image: image.map(|(tgid, at_ns)| ImageKey { tgid, at_ns }),
+            command_line: line.map(Into::into),
+            container: container.map(Into::into),
+            confinement: held.map(|(euid, effective_capabilities, no_new_privs, seccomp_filter)| {
+                Confinement { euid, effective_capabilities, no_new_privs, seccomp_filter }
+            }),
+            login: login.map(|(uid, session)| Login { uid, session }),
         },
     )
 }

@@ -5,6 +5,9 @@
 //!   bytes), strings and binaries a u32 length and the bytes, lists a u32 count and the items, a
 //!   masked item its entity as a string and its count as 8 bytes;
 //! - `02` and the SHA-256 of the value so encoded, where that is longer than [`FIELD_BYTES_MAX`].
+//!
+//! Absent fields at the end are left out, as far as they are behind the columns of the first
+//! version: a row written before a column was added has the leaf it had.
 
 use sha2::{Digest, Sha256};
 

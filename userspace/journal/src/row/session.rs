@@ -125,4 +125,29 @@ table! {
     retention_class: String = 58,
     /// Legal holds on it.
     hold_ids: Vec<String> = 59,
+    /// The process's ancestors as they were at each fork, nearest first: `PID/START`, the start in
+    /// nanoseconds since boot; at most eight.
+    process_ancestors: Option<Vec<String>> = 60,
+    /// Whether the kernel saw every fork since the agent was started and all ancestors are given.
+    process_ancestors_whole: Option<bool> = 61,
+    /// The command line, secrets replaced by `***`.
+    command_line: Option<String> = 62,
+    /// Inode number of the executable.
+    process_exe_ino: Option<i64> = 63,
+    /// Its file system's device, major << 20 | minor.
+    process_exe_dev: Option<i64> = 64,
+    /// The container's id or name.
+    container_id: Option<String> = 65,
+    /// The process's effective user id.
+    euid_os: Option<i64> = 66,
+    /// Its effective capabilities, a bit each (capabilities(7)).
+    capabilities_effective: Option<i64> = 67,
+    /// Whether it can gain no privileges by exec.
+    no_new_privs: Option<bool> = 68,
+    /// Whether a seccomp filter was on it.
+    seccomp_filter: Option<bool> = 69,
+    /// The user id at login; 4294967295 where none is set.
+    login_uid: Option<i64> = 70,
+    /// The audit session; 4294967295 where none is set.
+    login_session: Option<i64> = 71,
 }

@@ -15,7 +15,7 @@ use types::command::{Access, Action, CommandKind, Risk, Statement, TableName};
 use types::decision::{Decision, Effect};
 use types::event::{Outcome, Status};
 use types::id::{CgroupId, CommandId, PolicyId, SessionId};
-use types::principal::{Assurance, Principal, Process, ProcessKey};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
 use types::redact::{DataClass, MaskCount};
 use types::target::Target;
 
@@ -56,7 +56,7 @@ impl World {
         let agent: types::id::AgentName = "reporter".parse().unwrap();
         let process = Process {
             key: ProcessKey { tgid: 77, start_ns: 5 },
-            parent: None,
+            provenance: Provenance::default(),
             uid: 1000,
             gid: 1000,
             cgroup: CgroupId(9),

@@ -7,7 +7,7 @@ use cedar_policy::{Entities, Schema};
 use types::addr::OrigDst;
 use types::command::{Access, CommandKind, Risk, Statement, TableName};
 use types::id::{AgentName, CgroupId};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Subject};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
 use types::redact::DataClass;
 use types::target::Target;
 
@@ -78,7 +78,7 @@ fn principal(subject: Option<Subject>) -> Principal {
         subject,
         process: Process {
             key: ProcessKey { tgid: 0, start_ns: 0 },
-            parent: None,
+            provenance: Provenance::default(),
             uid: 0,
             gid: 0,
             cgroup: CgroupId(0),
