@@ -29,28 +29,33 @@ fn main() {
         "-Clink-arg=--btf",
         "-Cpanic=abort",
     ];
-    let status = Command::new("rustup")
-        .args(["run", "nightly", "cargo", "build", "--release", "--package=redirect-ebpf"])
-        .args(["--target=bpfel-unknown-none", "-Zbuild-std=core"])
-        // A checked addition has no one to panic to in the kernel; bpf-linker does its own LTO.
-        .args([
-            "--config=profile.release.overflow-checks=false",
-            "--config=profile.release.lto=false",
-        ])
-        .args(log.then_some("--features=log"))
-        .arg("--manifest-path")
-        .arg(source.join("redirect-ebpf/Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .env_remove("RUSTC")
-        .env_remove("RUSTC_WRAPPER")
-        .env_remove("RUSTC_WORKSPACE_WRAPPER")
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "the kernel programs did not build; if nightly, rust-src or bpf-linker is missing: run `cargo xtask setup`"
-    );
-    fs::copy(target.join("bpfel-unknown-none/release/redirect"), out.join("redirect.o"))
-        .expect("a successful build leaves its object");
+    for (package, object, features) in
+        [("redirect-ebpf", "redirect", log.then_some("--features=log")), ("tap-ebpf", "tap", None)]
+    {
+        let status = Command::new("rustup")
+            .args(["run", "nightly", "cargo", "build", "--release", "--package", package])
+            .args(["--target=bpfel-unknown-none", "-Zbuild-std=core"])
+            // A checked addition has no one to panic to in the kernel; bpf-linker does its own LTO.
+            .args([
+                "--config=profile.release.overflow-checks=false",
+                "--config=profile.release.lto=false",
+            ])
+            .args(features)
+            .arg("--manifest-path")
+            .arg(source.join(package).join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&target)
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env_remove("RUSTC")
+            .env_remove("RUSTC_WRAPPER")
+            .env_remove("RUSTC_WORKSPACE_WRAPPER")
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "the kernel programs did not build; if nightly, rust-src or bpf-linker is missing: run `cargo xtask setup`"
+        );
+        let built = target.join("bpfel-unknown-none/release").join(object);
+        fs::copy(built, out.join(object).with_extension("o"))
+            .expect("a successful build leaves its object");
+    }
 }

@@ -6,6 +6,8 @@
 #![no_std]
 #![cfg_attr(feature = "user", expect(unsafe_code, reason = "aya's Pod is an unsafe marker trait"))]
 
+pub mod tap;
+
 /// `AF_INET`, as in `ConnectRecord::family`.
 pub const AF_INET: u32 = 2;
 /// `AF_INET6`, as in `ConnectRecord::family`.

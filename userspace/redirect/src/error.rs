@@ -92,6 +92,9 @@ pub enum Error {
     /// The accepted socket's record makes no sense.
     #[error("the connection's record has address family {0}")]
     Family(u32),
+    /// A file can't be tapped as libssl.
+    #[error("not tapped: {0}")]
+    Library(&'static str),
     /// Not, or no longer, enrolled.
     #[error("cgroup {} is not enrolled", .0.0)]
     NotEnrolled(CgroupId),

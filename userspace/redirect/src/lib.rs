@@ -19,6 +19,7 @@ mod original_destination;
 mod pin;
 mod probe;
 mod sys;
+pub mod tap;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

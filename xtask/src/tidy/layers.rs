@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("journal", &["types"]),
     ("redirect-common", &[]),
     ("redirect-ebpf", &["redirect-common"]),
+    ("tap-ebpf", &["redirect-common"]),
     ("redirect", &["redirect-common", "types"]),
     ("archive", &["journal", "types"]),
     ("proxy", &["identity", "journal", "policy", "proto", "types"]),
@@ -38,7 +39,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Who may use what takes long to build or does I/O: the start of its name, and its owners.
 const OWNERS: &[(&str, &[&str])] = &[
-    ("aya", &["redirect", "redirect-common", "redirect-ebpf"]),
+    ("aya", &["redirect", "redirect-common", "redirect-ebpf", "tap-ebpf"]),
+    ("object", &["redirect"]),
     ("cedar-policy", &["policy"]),
     ("regex-automata", &["policy"]),
     ("pg_query", &["proto"]),

@@ -1,7 +1,7 @@
 //! A slice, a pin directory and a port for one test, and processes to put into cgroups.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -188,6 +188,11 @@ impl Child {
         BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line.trim(), expected);
         self
+    }
+
+    /// Writes the line that it waits for.
+    pub(crate) fn go_on(&self) {
+        self.0.stdin.as_ref().unwrap().write_all(b"\n").unwrap();
     }
 
     /// Field 22 of proc_pid_stat(5).
