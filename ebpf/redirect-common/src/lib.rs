@@ -85,6 +85,75 @@ pub struct FlowKey {
     pub pad: u32,
 }
 
+/// The daemon's ports on loopback of one network namespace, host order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    /// Where TCP connections go.
+    pub tcp: u16,
+    /// Where DNS datagrams go; 0: nowhere, they are refused.
+    pub dns: u16,
+}
+
+/// Who sends datagrams to the daemon: a client's address in a network namespace. Address as in
+/// [`ConnectRecord`]; IPv4-mapped IPv6 addresses appear as IPv4.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatagramKey {
+    /// Network namespace.
+    pub netns_cookie: u64,
+    /// The client's address.
+    pub address: [u32; 4],
+    /// The client's port, host order.
+    pub port: u16,
+    /// Zero.
+    pub pad: [u16; 3],
+}
+
+/// Something that the programs want known. What it says is no input to any decision of theirs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelEvent {
+    /// One of [`event`].
+    pub kind: u32,
+    /// For a refusal: why (`ebpf/README.md`).
+    pub reason: u32,
+    /// `CLOCK_BOOTTIME`, nanoseconds.
+    pub at_ns: u64,
+    /// Nearest enrolled cgroup, or the caller's own where none is; 0 if unknown.
+    pub cgroup: u64,
+    /// Network namespace of the socket.
+    pub netns_cookie: u64,
+    /// The agent-side socket's cookie.
+    pub socket_cookie: u64,
+    /// Bytes of payload that the peer acknowledged, at a flow's end.
+    pub bytes_sent: u64,
+    /// Bytes of payload received, at a flow's end.
+    pub bytes_received: u64,
+    /// Where to, as the caller said, as in [`ConnectRecord`].
+    pub address: [u32; 4],
+    /// Address family of `address`; 0 if there is no address.
+    pub family: u32,
+    /// Thread group id of the caller; 0 if unknown.
+    pub tgid: u32,
+    /// Port, host order.
+    pub port: u16,
+    /// IP protocol.
+    pub protocol: u16,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Kinds of [`KernelEvent`].
+pub mod event {
+    /// A call was refused.
+    pub const REFUSED: u32 = 1;
+    /// A connect was refused because the daemon does not listen in its network namespace.
+    pub const UNKNOWN_NETNS: u32 = 2;
+    /// An agent's socket that had been redirected was closed.
+    pub const FLOW_END: u32 = 3;
+}
+
 /// Byte offsets of kernel structure members, found in the running kernel's BTF and put into the
 /// programs' `.rodata` before they load.
 #[repr(C)]
@@ -125,12 +194,19 @@ pub const MODE_REVOKED: u32 = 2;
 pub mod map {
     /// Hash, cgroup id (u64) to mode (u32).
     pub const ENROLLED: &str = "ENROLLED";
-    /// Hash, network namespace cookie (u64) to the proxy's port there (u32, host order).
+    /// Hash, network namespace cookie (u64) to [`Listener`](crate::Listener).
     pub const LISTENERS: &str = "LISTENERS";
     /// Hash, [`FlowKey`](crate::FlowKey) to [`ConnectRecord`](crate::ConnectRecord).
     pub const FLOWS: &str = "FLOWS";
     /// Socket storage of a [`ConnectRecord`](crate::ConnectRecord).
     pub const CONNECTS: &str = "CONNECTS";
+    /// Hash, [`DatagramKey`](crate::DatagramKey) to [`ConnectRecord`](crate::ConnectRecord).
+    pub const DATAGRAMS: &str = "DATAGRAMS";
+    /// Ring of [`KernelEvent`](crate::KernelEvent)s; pinned, so that what happens while no daemon
+    /// runs is told to the next one.
+    pub const EVENTS: &str = "EVENTS";
+    /// Per-CPU array of one u64: events that found the ring full.
+    pub const DROPPED: &str = "DROPPED";
     /// Array of one [`ProcessRecord`](crate::ProcessRecord): the offsets' self-test; never pinned.
     pub const SELF: &str = "SELF";
 }
@@ -144,6 +220,11 @@ pub const MAX_LISTENERS: u32 = 1024;
 /// map is a listener whose backlog is full. (48 + 136 + 64 bytes) x 16,384 = 4 MiB. Full: no
 /// entry, hence no record at the proxy, which drops the connection.
 pub const MAX_FLOWS: u32 = 16_384;
+/// Client ports that DNS datagrams come from at most; one lives as long as its socket. (32 + 136 +
+/// 64 bytes) x 16,384 = 3.6 MiB. Full: the datagram is refused.
+pub const MAX_DATAGRAMS: u32 = 16_384;
+/// Bytes of the ring of events: 96 each with the ring's header, so 10,922 of them between two looks.
+pub const EVENT_BYTES: u32 = 1 << 20;
 /// cgroup levels looked at. A process deeper than this is refused, lest depth hide the nearest
 /// enrolled ancestor.
 pub const MAX_CGROUP_LEVEL: i32 = 24;
@@ -158,6 +239,11 @@ pub const ABI: u64 = fnv1a(&[
     core::mem::offset_of!(ProcessRecord, exe_dev) as u64,
     core::mem::offset_of!(ProcessRecord, comm) as u64,
     size_of::<FlowKey>() as u64,
+    size_of::<Listener>() as u64,
+    size_of::<DatagramKey>() as u64,
+    size_of::<KernelEvent>() as u64,
+    MAX_DATAGRAMS as u64,
+    EVENT_BYTES as u64,
     MAX_ENROLLED as u64,
     MAX_LISTENERS as u64,
     MAX_FLOWS as u64,
@@ -165,11 +251,14 @@ pub const ABI: u64 = fnv1a(&[
 ]);
 
 /// Raised by hand when the meaning of a field changes and its place does not.
-const REVISION: u64 = 1;
+const REVISION: u64 = 2;
 
 const _: () = assert!(size_of::<ProcessRecord>() == 72);
 const _: () = assert!(size_of::<ConnectRecord>() == 128);
 const _: () = assert!(size_of::<FlowKey>() == 48);
+const _: () = assert!(size_of::<Listener>() == 4);
+const _: () = assert!(size_of::<DatagramKey>() == 32);
+const _: () = assert!(size_of::<KernelEvent>() == 88);
 const _: () = assert!(size_of::<Offsets>() == 48);
 
 /// FNV-1a, 64 bits, over little-endian words.
@@ -190,7 +279,9 @@ const fn fnv1a(words: &[u64]) -> u64 {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{ConnectRecord, FlowKey, Offsets, ProcessRecord};
+    use super::{
+        ConnectRecord, DatagramKey, FlowKey, KernelEvent, Listener, Offsets, ProcessRecord,
+    };
 
     // SAFETY: integers only, no implicit padding (the sizes asserted are the sums of the fields).
     unsafe impl aya::Pod for ConnectRecord {}
@@ -200,4 +291,10 @@ mod user {
     unsafe impl aya::Pod for FlowKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Offsets {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Listener {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for DatagramKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for KernelEvent {}
 }

@@ -10,10 +10,10 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use redirect_common::{AF_INET, AF_INET6};
+use redirect_common::{AF_INET, AF_INET6, KernelEvent, event};
 
 use crate::maps::{LISTENERS, make_stored};
-use crate::process;
+use crate::{events, process};
 
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
@@ -51,6 +51,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
     let to = unsafe { read_volatile(&raw const (*ctx.sock_addr).user_ip4) };
     let port = port(&ctx);
     let outcome = redirect4(&ctx, to, port);
+    tell(&ctx, AF_INET, [to, 0, 0, 0], port, outcome);
     #[cfg(feature = "log")]
     crate::log::connect4(&ctx, to, port, outcome);
     verdict(outcome)
@@ -61,6 +62,7 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
     let to = address6(ctx.sock_addr);
     let port = port(&ctx);
     let outcome = redirect6(&ctx, to, port);
+    tell(&ctx, AF_INET6, to, port, outcome);
     #[cfg(feature = "log")]
     crate::log::connect6(&ctx, to, port, outcome);
     verdict(outcome)
@@ -96,6 +98,37 @@ fn redirect6(ctx: &SockAddrContext, to: [u32; 4], port: u16) -> Result<(), Refus
     Ok(())
 }
 
+/// Tells the daemon of a refusal.
+#[inline(always)]
+fn tell(ctx: &SockAddrContext, family: u32, to: [u32; 4], port: u16, outcome: Result<(), Refused>) {
+    let Err(reason) = outcome else { return };
+    let kind = match reason {
+        Refused::NoListener => event::UNKNOWN_NETNS,
+        _ => event::REFUSED,
+    };
+    // SAFETY: the context's field; the helpers take the context.
+    let (protocol, netns_cookie, socket_cookie) = unsafe {
+        (
+            read_volatile(&raw const (*ctx.sock_addr).protocol),
+            bpf_get_netns_cookie(ctx.as_ptr()),
+            bpf_get_socket_cookie(ctx.as_ptr()),
+        )
+    };
+    events::tell(KernelEvent {
+        kind,
+        reason: reason as u32,
+        cgroup: process::enrolled_or_own(),
+        netns_cookie,
+        socket_cookie,
+        address: to,
+        family,
+        tgid: process::tgid(),
+        port,
+        protocol: protocol as u16,
+        ..KernelEvent::default()
+    });
+}
+
 /// Stores the record with the socket; answers the proxy's port in network order.
 #[inline(always)]
 fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4], to_port: u16) -> Result<u32, Refused> {
@@ -116,7 +149,7 @@ fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4], to_port: u16) -> Resul
     }
     let enrolled = process::enrolled().ok_or(Refused::NotEnrolled)?;
     // SAFETY: the value is one word, written whole by the daemon.
-    let port = *unsafe { LISTENERS.get(netns_cookie) }.ok_or(Refused::NoListener)?;
+    let listener = *unsafe { LISTENERS.get(netns_cookie) }.ok_or(Refused::NoListener)?;
     unbind(ctx, socket)?;
     let record = make_stored(socket).ok_or(Refused::NoRoom)?;
     record.socket_cookie = socket_cookie;
@@ -128,7 +161,7 @@ fn note(ctx: &SockAddrContext, family: u32, to: [u32; 4], to_port: u16) -> Resul
     record.port = to_port;
     record.pad = 0;
     process::describe(&mut record.process).map_err(|_| Refused::Process)?;
-    Ok(u32::from((port as u16).to_be()))
+    Ok(u32::from(listener.tcp.to_be()))
 }
 
 /// Frees the socket from a device it is bound to: the proxy is on loopback.

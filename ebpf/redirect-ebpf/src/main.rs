@@ -7,6 +7,7 @@
 #![no_main]
 
 mod connect;
+mod events;
 #[cfg(feature = "log")]
 mod log;
 mod maps;

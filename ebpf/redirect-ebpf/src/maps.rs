@@ -7,18 +7,19 @@ use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use redirect_common::{
-    ConnectRecord, FlowKey, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, ProcessRecord,
+    ConnectRecord, DatagramKey, EVENT_BYTES, FlowKey, Listener, MAX_DATAGRAMS, MAX_ENROLLED,
+    MAX_FLOWS, MAX_LISTENERS, ProcessRecord,
 };
 
 /// cgroup id to mode.
 #[map]
 pub static ENROLLED: HashMap<u64, u32> = HashMap::with_max_entries(MAX_ENROLLED, 0);
 
-/// Network namespace cookie to the proxy's port.
+/// Network namespace cookie to the daemon's ports.
 #[map]
-pub static LISTENERS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_LISTENERS, 0);
+pub static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(MAX_LISTENERS, 0);
 
 /// Records on their way from the agent's socket to the accepted one.
 #[map]
@@ -27,6 +28,19 @@ pub static FLOWS: HashMap<FlowKey, ConnectRecord> = HashMap::with_max_entries(MA
 /// The record of the agent's socket, and of the accepted one.
 #[btf_map]
 pub static CONNECTS: SkStorage<ConnectRecord> = SkStorage::new();
+
+/// Who sends DNS datagrams from where.
+#[map]
+pub static DATAGRAMS: HashMap<DatagramKey, ConnectRecord> =
+    HashMap::with_max_entries(MAX_DATAGRAMS, 0);
+
+/// What the daemon is told.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+
+/// What found no room there.
+#[map]
+pub static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Where the self-test leaves its answer.
 #[map]

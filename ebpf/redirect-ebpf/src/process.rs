@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_task,
-    bpf_get_current_uid_gid,
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_pid_tgid,
+    bpf_get_current_task, bpf_get_current_uid_gid,
 };
 use redirect_common::{MAX_CGROUP_LEVEL, MODE_ENFORCE, Offsets, ProcessRecord};
 
@@ -45,6 +45,29 @@ pub fn enrolled() -> Option<u64> {
         level -= 1;
     }
     None
+}
+
+/// The nearest enrolled cgroup in whatever mode, or the caller's own: for telling, not deciding.
+#[inline(always)]
+pub fn enrolled_or_own() -> u64 {
+    let mut level = MAX_CGROUP_LEVEL - 1;
+    while level >= 0 {
+        let id = ancestor(level);
+        // SAFETY: only whether there is a value is looked at.
+        if id != 0 && unsafe { ENROLLED.get(id) }.is_some() {
+            return id;
+        }
+        level -= 1;
+    }
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_cgroup_id() }
+}
+
+/// The caller's thread group id in the initial pid namespace.
+#[inline(always)]
+pub fn tgid() -> u32 {
+    // SAFETY: a helper without arguments.
+    unsafe { (bpf_get_current_pid_tgid() >> 32) as u32 }
 }
 
 /// Fills in who calls. The group leader stands for the process: the current task may be any of

@@ -156,6 +156,7 @@ fn arm(config: &Config) -> Result<Arc<Kernel>> {
         slice: config.kernel.slice.clone(),
         pin_dir: config.kernel.pin_dir.clone(),
         listener_port: config.listener.port,
+        dns_port: 0,
     })
     .context("the kernel side can't be armed; `vestibule doctor` says what this host lacks")?;
     Ok(Arc::new(kernel))

@@ -11,6 +11,7 @@ mod btf;
 mod cgroup;
 mod enrol;
 mod error;
+pub mod event;
 #[cfg(kernel_log)]
 mod kernel_log;
 mod load;
@@ -25,6 +26,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use redirect_common::Listener;
 use types::id::CgroupId;
 
 pub use enrol::Enrolled;
@@ -42,6 +44,9 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// The port that the proxy listens on, on 127.0.0.1 and ::1, in this network namespace.
     pub listener_port: u16,
+    /// The port that the DNS forwarder listens on, likewise; 0 if there is none, and then DNS
+    /// datagrams are refused.
+    pub dns_port: u16,
 }
 
 /// The armed hooks. One process at a time holds a pin directory.
@@ -50,6 +55,7 @@ pub struct Kernel {
     slice: cgroup::Slice,
     pins: pin::Pins,
     maps: maps::Maps,
+    events: Mutex<Option<event::Events>>,
     /// The thread that passes on what the programs log.
     #[cfg(kernel_log)]
     _log: kernel_log::Reader,
@@ -67,7 +73,7 @@ impl Kernel {
     ///
     /// Fails when any part fails: nothing is armed by half without an error.
     pub fn arm(options: Options) -> Result<Self, Error> {
-        let Options { cgroup_root, slice, pin_dir, listener_port } = options;
+        let Options { cgroup_root, slice, pin_dir, listener_port, dns_port } = options;
         let root = cgroup_root.map_or_else(cgroup::find_root, Ok)?;
         let slice = cgroup::Slice::make(&root, &slice)?;
         cgroup::join(&slice.proxy)?;
@@ -76,12 +82,14 @@ impl Kernel {
         let mut object = load::load(Some(&pins))?;
         load::self_test(&mut object)?;
         let maps = maps::Maps::take(&mut object)?;
-        maps.listen(sys::netns_cookie()?, listener_port)?;
+        let events = event::Events::take(&mut object)?;
+        maps.listen(sys::netns_cookie()?, Listener { tcp: listener_port, dns: dns_port })?;
         attach::attach(&mut object, &slice, &pins)?;
         let kernel = Self {
             slice,
             pins,
             maps,
+            events: Mutex::new(Some(events)),
             #[cfg(kernel_log)]
             _log: kernel_log::Reader::start(&mut object)?,
             empty: Mutex::default(),

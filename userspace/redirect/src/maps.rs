@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError, SkStorage};
-use redirect_common::{ConnectRecord, MODE_ENFORCE, MODE_REVOKED, map};
+use redirect_common::{ConnectRecord, DatagramKey, Listener, MODE_ENFORCE, MODE_REVOKED, map};
 use types::id::CgroupId;
 
 use crate::Error;
@@ -13,7 +13,8 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Maps {
     enrolled: Mutex<HashMap<MapData, u64, u32>>,
-    listeners: Mutex<HashMap<MapData, u64, u32>>,
+    listeners: Mutex<HashMap<MapData, u64, Listener>>,
+    datagrams: HashMap<MapData, DatagramKey, ConnectRecord>,
     connects: SkStorage<MapData, ConnectRecord>,
 }
 
@@ -22,18 +23,19 @@ impl Maps {
     pub(crate) fn take(object: &mut Ebpf) -> Result<Self, Error> {
         let mut take = |name| object.take_map(name).ok_or(Error::Missing(name));
         let (enrolled, listeners) = (take(map::ENROLLED)?, take(map::LISTENERS)?);
-        let connects = take(map::CONNECTS)?;
+        let (connects, datagrams) = (take(map::CONNECTS)?, take(map::DATAGRAMS)?);
         Ok(Self {
             enrolled: Mutex::new(typed(map::ENROLLED, enrolled)?),
             listeners: Mutex::new(typed(map::LISTENERS, listeners)?),
+            datagrams: typed(map::DATAGRAMS, datagrams)?,
             connects: typed(map::CONNECTS, connects)?,
         })
     }
 
-    /// Sends connections of a network namespace to a port.
-    pub(crate) fn listen(&self, netns_cookie: u64, port: u16) -> Result<(), Error> {
+    /// Sends connections and DNS datagrams of a network namespace to the daemon's ports there.
+    pub(crate) fn listen(&self, netns_cookie: u64, listener: Listener) -> Result<(), Error> {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.insert(netns_cookie, u32::from(port), 0).map_err(failed(map::LISTENERS))
+        listeners.insert(netns_cookie, listener, 0).map_err(failed(map::LISTENERS))
     }
 
     /// Redirects the cgroup's connections from now on.
@@ -78,6 +80,15 @@ impl Maps {
             Ok(record) => Ok(record),
             Err(MapError::KeyNotFound) => Err(Error::NoRecord),
             Err(source) => Err(failed(map::CONNECTS)(source)),
+        }
+    }
+
+    /// Who sends datagrams from a client's address.
+    pub(crate) fn datagram(&self, client: &DatagramKey) -> Result<ConnectRecord, Error> {
+        match self.datagrams.get(client, 0) {
+            Ok(record) => Ok(record),
+            Err(MapError::KeyNotFound) => Err(Error::NoRecord),
+            Err(source) => Err(failed(map::DATAGRAMS)(source)),
         }
     }
 

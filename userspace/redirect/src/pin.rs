@@ -9,18 +9,24 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData, MapError, MapInfo};
-use redirect_common::{ABI, ConnectRecord, FlowKey, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, map};
+use redirect_common::{
+    ABI, ConnectRecord, DatagramKey, EVENT_BYTES, FlowKey, Listener, MAX_DATAGRAMS, MAX_ENROLLED,
+    MAX_FLOWS, MAX_LISTENERS, map,
+};
 
 use crate::{Error, cgroup, sys};
 
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// Maps that are pinned: name, key bytes, value bytes, entries.
-const MAPS: [(&str, usize, usize, u32); 4] = [
+const MAPS: [(&str, usize, usize, u32); 7] = [
     (map::ENROLLED, 8, 4, MAX_ENROLLED),
-    (map::LISTENERS, 8, 4, MAX_LISTENERS),
+    (map::LISTENERS, 8, size_of::<Listener>(), MAX_LISTENERS),
     (map::FLOWS, size_of::<FlowKey>(), size_of::<ConnectRecord>(), MAX_FLOWS),
     (map::CONNECTS, 4, size_of::<ConnectRecord>(), 0),
+    (map::DATAGRAMS, size_of::<DatagramKey>(), size_of::<ConnectRecord>(), MAX_DATAGRAMS),
+    (map::EVENTS, 0, 0, EVENT_BYTES),
+    (map::DROPPED, 4, 8, 1),
 ];
 
 /// A pin directory, locked.

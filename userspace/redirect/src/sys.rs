@@ -7,6 +7,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
+
+use redirect_common::KernelEvent;
 
 use crate::Error;
 
@@ -144,6 +147,26 @@ pub(crate) fn test_run(program: BorrowedFd<'_>) -> io::Result<u32> {
     let mut attr = Attr { program: program.as_raw_fd(), ..Attr::default() };
     bpf(BPF_PROG_TEST_RUN, &mut attr)?;
     Ok(attr.retval)
+}
+
+/// Waits until a descriptor is readable, or for this long; an interruption counts as readable.
+pub(crate) fn poll_in(fd: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
+    let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live element, as said.
+    match check(unsafe { libc::poll(&raw mut polled, 1, millis) }.into()) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// An event as the ring holds it; none for one of another size.
+pub(crate) fn kernel_event(bytes: &[u8]) -> Option<KernelEvent> {
+    if bytes.len() != size_of::<KernelEvent>() {
+        return None;
+    }
+    // SAFETY: as many bytes as the type has, which takes any.
+    Some(unsafe { bytes.as_ptr().cast::<KernelEvent>().read_unaligned() })
 }
 
 fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {

@@ -51,6 +51,7 @@ impl Bed {
             slice: self.slice.clone(),
             pin_dir: self.pin_dir.clone(),
             listener_port: self.port,
+            dns_port: 0,
         }
     }
 

@@ -1,0 +1,146 @@
+//! What the kernel programs tell: refusals, unknown network namespaces, ends of flows.
+//!
+//! The ring is pinned: what happens while no daemon runs is told to the next one, as far as there
+//! is room. Nothing here decides anything.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use redirect_common::{KernelEvent, event, map};
+use types::id::CgroupId;
+
+use crate::original_destination::ip;
+use crate::{Error, Kernel, sys};
+
+/// Something that happened to an agent in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What.
+    pub kind: Kind,
+    /// `CLOCK_BOOTTIME`, nanoseconds.
+    pub at_ns: u64,
+    /// The nearest enrolled cgroup, or the process's own; 0 if unknown.
+    pub cgroup: CgroupId,
+    /// The socket's network namespace.
+    pub netns_cookie: u64,
+    /// The agent-side socket.
+    pub socket_cookie: u64,
+    /// The process; 0 if unknown.
+    pub tgid: u32,
+    /// Where to, as the agent said, if anywhere.
+    pub destination: Option<SocketAddr>,
+    /// IP protocol.
+    pub protocol: u16,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A call was refused, for the reason of this number (`ebpf/README.md`).
+    Refused(u32),
+    /// The same, because the daemon does not listen in the socket's network namespace.
+    UnknownNetns,
+    /// A redirected socket was closed.
+    FlowEnd {
+        /// Bytes of payload that the other end acknowledged.
+        sent: u64,
+        /// Bytes of payload received.
+        received: u64,
+    },
+}
+
+/// The ring, to be read by one thread.
+pub struct Events {
+    ring: RingBuf<MapData>,
+    dropped: PerCpuArray<MapData, u64>,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// The ring of events; once, then none.
+    pub fn take_events(&self) -> Option<Events> {
+        self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+}
+
+impl Events {
+    pub(crate) fn take(object: &mut aya::Ebpf) -> Result<Self, Error> {
+        let mut take = |name| object.take_map(name).ok_or(Error::Missing(name));
+        let failed = |name| move |source| Error::Map { name, source };
+        let (ring, dropped) = (take(map::EVENTS)?, take(map::DROPPED)?);
+        Ok(Self {
+            ring: typed(ring).map_err(failed(map::EVENTS))?,
+            dropped: typed(dropped).map_err(failed(map::DROPPED))?,
+        })
+    }
+
+    /// Waits until there may be an event, or for this long.
+    pub fn wait(&self, patience: Duration) -> Result<(), Error> {
+        let ring: &RingBuf<MapData> = &self.ring;
+        sys::poll_in(ring.as_fd(), patience).map_err(|source| Error::Call { call: "poll", source })
+    }
+
+    /// The next event, if there is one; does not wait. One that makes no sense is passed over.
+    pub fn next_event(&mut self) -> Option<Event> {
+        while let Some(item) = self.ring.next() {
+            if let Some(event) = sys::kernel_event(&item).and_then(understood) {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    /// Events that found the ring full, since the programs were first armed.
+    pub fn dropped(&self) -> Result<u64, Error> {
+        let counts = self.dropped.get(&0, 0);
+        let failed = |source| Error::Map { name: map::DROPPED, source };
+        counts.map(|counts| counts.iter().sum()).map_err(failed)
+    }
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(map: Map) -> Result<T, MapError> {
+    map.try_into()
+}
+
+fn understood(event: KernelEvent) -> Option<Event> {
+    let KernelEvent {
+        kind,
+        reason,
+        at_ns,
+        cgroup,
+        netns_cookie,
+        socket_cookie,
+        bytes_sent,
+        bytes_received,
+        address,
+        family,
+        tgid,
+        port,
+        protocol,
+        pad: _,
+    } = event;
+    let kind = match kind {
+        event::REFUSED => Kind::Refused(reason),
+        event::UNKNOWN_NETNS => Kind::UnknownNetns,
+        event::FLOW_END => Kind::FlowEnd { sent: bytes_sent, received: bytes_received },
+        _ => return None,
+    };
+    Some(Event {
+        kind,
+        at_ns,
+        cgroup: CgroupId(cgroup),
+        netns_cookie,
+        socket_cookie,
+        tgid,
+        destination: ip(family, address).map(|ip| SocketAddr::new(ip, port)),
+        protocol,
+    })
+}
