@@ -158,6 +158,11 @@ impl Daemon {
         self.directory.path()
     }
 
+    /// Answers the folder of the BPF file system that holds its pins.
+    pub fn pin_dir(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf").join(self.slice())
+    }
+
     /// Answers its log so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()

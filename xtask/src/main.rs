@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod command;
 mod demo;
+mod escape;
 mod setup;
 mod term;
 mod test;
@@ -51,6 +52,8 @@ enum Task {
         /// Run only tests whose name matches (passed to nextest), and no other check
         filter: Option<String>,
     },
+    /// Try every known way past the door, as a user without privileges (A1) and as root (A2)
+    EscapeTest(escape::Args),
     /// Check the structure of the sources: layers, owners of heavy dependencies, limits
     Tidy,
     /// Measure direct, pgbouncer, haproxy and vestibule against one PostgreSQL, interleaved
@@ -76,6 +79,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup { check: false } => setup::ensure(setup::Scope::All),
         Task::Demo { out, quick } => demo::run(&out, quick),
         Task::Test { no_fuzz, filter } => test::run(!no_fuzz, filter.as_deref()),
+        Task::EscapeTest(args) => escape::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bench { quick, json } => bench::run_bench(quick, json.as_deref()),
     }
