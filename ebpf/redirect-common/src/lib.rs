@@ -38,6 +38,21 @@ pub struct ConnectRecord {
     pub process: ProcessRecord,
 }
 
+/// A process for all time on one boot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessId {
+    /// `group_leader->start_boottime`, nanoseconds.
+    pub start_ns: u64,
+    /// Thread group id in the initial pid namespace; 0 stands for no process.
+    pub tgid: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Ancestors kept of a process (`types::principal::ANCESTORS_MAX`).
+pub const MAX_ANCESTORS: usize = 8;
+
 /// A process as the kernel sees it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,24 +61,106 @@ pub struct ProcessRecord {
     pub cgroup: u64,
     /// `group_leader->start_boottime`, nanoseconds.
     pub start_ns: u64,
-    /// The same of its parent; 0 if unknown.
-    pub parent_start_ns: u64,
     /// Inode number of the executable; 0 if it has none.
     pub exe_ino: u64,
+    /// When the exec was that gave it its program, `CLOCK_BOOTTIME`; 0 if none was seen.
+    pub image_ns: u64,
+    /// The calling task's effective capabilities.
+    pub cap_effective: u64,
+    /// Ancestors, nearest first: as they were at each fork with [`LINEAGE_SEEN`], else as they are.
+    pub ancestors: [ProcessId; MAX_ANCESTORS],
     /// `s_dev` of the executable's file system, major << 20 | minor.
     pub exe_dev: u32,
     /// Thread group id in the initial pid namespace.
     pub tgid: u32,
-    /// The parent's; 0 if unknown.
-    pub parent_tgid: u32,
+    /// Who called that exec.
+    pub image_tgid: u32,
     /// Real user id in the initial user namespace.
     pub uid: u32,
     /// Real group id, likewise.
     pub gid: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The calling task's effective user id, likewise.
+    pub euid: u32,
+    /// The audit system's login user id; valid with [`PROCESS_LOGIN`].
+    pub loginuid: u32,
+    /// The audit system's session id; valid with [`PROCESS_LOGIN`].
+    pub sessionid: u32,
+    /// The calling task's `seccomp.mode` (seccomp(2)): 0 on kernels without.
+    pub seccomp: u32,
+    /// [`LINEAGE_SEEN`], [`LINEAGE_WHOLE`], [`PROCESS_NO_NEW_PRIVS`], [`PROCESS_LOGIN`].
+    pub flags: u32,
     /// The group leader's name, ended by NUL; chosen by the process.
     pub comm: [u8; 16],
+}
+
+/// Its fork, or the exec by which it came into an agent's cgroup, was seen.
+pub const LINEAGE_SEEN: u32 = 1;
+/// So were those of all its ancestors since the agent was started.
+pub const LINEAGE_WHOLE: u32 = 2;
+/// The calling task has no_new_privs set (prctl(2)).
+pub const PROCESS_NO_NEW_PRIVS: u32 = 4;
+/// This kernel keeps logins.
+pub const PROCESS_LOGIN: u32 = 8;
+
+/// What is kept of a process from its fork, or its exec into an agent's cgroup, to its end.
+///
+/// It holds all it needs of its ancestors: theirs end with them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// Ancestors, nearest first, each as it was at the fork.
+    pub ancestors: [ProcessId; MAX_ANCESTORS],
+    /// The nearest enrolled cgroup at its exec, or its parent's at the fork.
+    pub enrolled: u64,
+    /// When it was forked, or came into an agent's cgroup; `CLOCK_BOOTTIME`.
+    pub at_ns: u64,
+    /// As in [`ProcessRecord`].
+    pub image_ns: u64,
+    /// As in [`ProcessRecord`].
+    pub exe_ino: u64,
+    /// As in [`ProcessRecord`].
+    pub exe_dev: u32,
+    /// As in [`ProcessRecord`].
+    pub image_tgid: u32,
+    /// Real user id at that time.
+    pub uid: u32,
+    /// [`LINEAGE_WHOLE`] or 0.
+    pub flags: u32,
+    /// Forks since the agent was started; whole ancestors are no more than [`MAX_ANCESTORS`].
+    pub depth: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Bytes of a path given to execve(2) that an [`ExecEvent`] takes, NUL included.
+pub const EXEC_PATH_BYTES: usize = 256;
+/// Bytes of arguments that an [`ExecEvent`] takes: a page.
+pub const EXEC_ARGUMENT_BYTES: usize = 4096;
+
+/// An exec in an enrolled cgroup; in the ring without what `arguments` does not use.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExecEvent {
+    /// Who.
+    pub process: ProcessId,
+    /// When, `CLOCK_BOOTTIME`; with the thread group id it names the image.
+    pub at_ns: u64,
+    /// The nearest enrolled cgroup; 0 for a descendant that left.
+    pub enrolled: u64,
+    /// As in [`ProcessRecord`].
+    pub exe_ino: u64,
+    /// As in [`ProcessRecord`].
+    pub exe_dev: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Bytes of all arguments, each ended by NUL; more than `arguments` has room for are cut.
+    pub argument_bytes: u32,
+    /// Bytes in `arguments`; 0 too where they could not be read.
+    pub arguments_kept: u32,
+    /// The path as given to execve(2), ended by NUL.
+    pub path: [u8; EXEC_PATH_BYTES],
+    /// Arguments, each ended by NUL.
+    pub arguments: [u8; EXEC_ARGUMENT_BYTES],
 }
 
 /// A connection between agent and listener, as both ends' sockets name it. Addresses as in
@@ -181,9 +278,36 @@ pub struct Offsets {
     pub inode_i_sb: u32,
     /// `super_block.s_dev`
     pub super_block_s_dev: u32,
+    /// `task_struct.cred`
+    pub task_cred: u32,
+    /// `cred.euid`
+    pub cred_euid: u32,
+    /// `cred.cap_effective`
+    pub cred_cap_effective: u32,
+    /// `task_struct.atomic_flags`
+    pub task_atomic_flags: u32,
+    /// `task_struct.seccomp.mode`, or [`NO_MEMBER`]
+    pub task_seccomp_mode: u32,
+    /// `task_struct.loginuid`, or [`NO_MEMBER`]
+    pub task_loginuid: u32,
+    /// `task_struct.sessionid`, or [`NO_MEMBER`]
+    pub task_sessionid: u32,
+    /// `task_struct.signal`
+    pub task_signal: u32,
+    /// `signal_struct.live`
+    pub signal_live: u32,
+    /// `mm_struct.arg_start`
+    pub mm_arg_start: u32,
+    /// `mm_struct.arg_end`
+    pub mm_arg_end: u32,
+    /// `linux_binprm.filename`
+    pub binprm_filename: u32,
     /// Zero.
     pub pad: u32,
 }
+
+/// In [`Offsets`]: this kernel is built without.
+pub const NO_MEMBER: u32 = u32::MAX;
 
 /// Value in [`map::ENROLLED`]: connections go to the proxy.
 pub const MODE_ENFORCE: u32 = 1;
@@ -207,6 +331,15 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// Per-CPU array of one u64: events that found the ring full.
     pub const DROPPED: &str = "DROPPED";
+    /// Hash, [`ProcessId`](crate::ProcessId) to [`Lineage`](crate::Lineage).
+    pub const PROCESSES: &str = "PROCESSES";
+    /// Ring buffer of [`ExecEvent`](crate::ExecEvent).
+    pub const EXECS: &str = "EXECS";
+    /// Per-CPU array of counts (u64), by [`LOST_PROCESS`](crate::LOST_PROCESS) and
+    /// [`LOST_EXEC`](crate::LOST_EXEC).
+    pub const LOST: &str = "LOST";
+    /// Array of one u32: 1 once a process of an agent was not followed.
+    pub const MISSED: &str = "MISSED";
     /// Array of one [`ProcessRecord`](crate::ProcessRecord): the offsets' self-test; never pinned.
     pub const SELF: &str = "SELF";
 }
@@ -217,14 +350,30 @@ pub const MAX_ENROLLED: u32 = 4096;
 pub const MAX_LISTENERS: u32 = 1024;
 /// Connections between SYN and the listener's side being established at most. An entry lives for
 /// one loopback handshake, so even 10,000 connects a second of 1 ms each hold ten; what fills the
-/// map is a listener whose backlog is full. (48 + 136 + 64 bytes) x 16,384 = 4 MiB. Full: no
+/// map is a listener whose backlog is full. (48 + 280 + 64 bytes) x 16,384 = 6 MiB. Full: no
 /// entry, hence no record at the proxy, which drops the connection.
 pub const MAX_FLOWS: u32 = 16_384;
-/// Client ports that DNS datagrams come from at most; one lives as long as its socket. (32 + 136 +
-/// 64 bytes) x 16,384 = 3.6 MiB. Full: the datagram is refused.
+/// Client ports that DNS datagrams come from at most; one lives as long as its socket. (32 + 280 +
+/// 64 bytes) x 16,384 = 6 MiB. Full: the datagram is refused.
 pub const MAX_DATAGRAMS: u32 = 16_384;
 /// Bytes of the ring of events: 96 each with the ring's header, so 10,922 of them between two looks.
 pub const EVENT_BYTES: u32 = 1 << 20;
+/// Processes of agents at most: four times Linux's default `pid_max` of small machines, a tenth of
+/// that of large ones. (16 + 184 + 64 bytes) x 65,536 = 17 MiB. Full: a new process has no entry;
+/// its connections are recorded with the parents as they stand, marked as not whole, and
+/// [`LOST_PROCESS`] counts. They are not refused, because whose agent it is comes from its cgroup and is
+/// not in doubt, and one agent's forks must not cost the others their connections.
+pub const MAX_PROCESSES: u32 = 65_536;
+/// Bytes of the ring of execs: it is looked at every 50 ms, and 2,000 execs a second with a whole
+/// page of arguments each fill 0.45 MiB in that time. Full: the exec has no command line in the
+/// records, and [`LOST_EXEC`] counts.
+pub const EXECS_BYTES: u32 = 4 << 20;
+/// Index in [`map::LOST`]: processes that found [`map::PROCESSES`] full.
+pub const LOST_PROCESS: u32 = 0;
+/// Index in [`map::LOST`]: execs that found [`map::EXECS`] full.
+pub const LOST_EXEC: u32 = 1;
+/// Entries of [`map::LOST`].
+pub const LOST_KINDS: u32 = 2;
 /// cgroup levels looked at. A process deeper than this is refused, lest depth hide the nearest
 /// enrolled ancestor.
 pub const MAX_CGROUP_LEVEL: i32 = 24;
@@ -238,6 +387,10 @@ pub const ABI: u64 = fnv1a(&[
     core::mem::offset_of!(ConnectRecord, process) as u64,
     core::mem::offset_of!(ProcessRecord, exe_dev) as u64,
     core::mem::offset_of!(ProcessRecord, comm) as u64,
+    size_of::<Lineage>() as u64,
+    size_of::<ExecEvent>() as u64,
+    MAX_PROCESSES as u64,
+    EXECS_BYTES as u64,
     size_of::<FlowKey>() as u64,
     size_of::<Listener>() as u64,
     size_of::<DatagramKey>() as u64,
@@ -253,13 +406,16 @@ pub const ABI: u64 = fnv1a(&[
 /// Raised by hand when the meaning of a field changes and its place does not.
 const REVISION: u64 = 2;
 
-const _: () = assert!(size_of::<ProcessRecord>() == 72);
-const _: () = assert!(size_of::<ConnectRecord>() == 128);
+const _: () = assert!(size_of::<ProcessId>() == 16);
+const _: () = assert!(size_of::<ProcessRecord>() == 224);
+const _: () = assert!(size_of::<Lineage>() == 184);
+const _: () = assert!(size_of::<ExecEvent>() == 56 + EXEC_PATH_BYTES + EXEC_ARGUMENT_BYTES);
+const _: () = assert!(size_of::<ConnectRecord>() == 280);
 const _: () = assert!(size_of::<FlowKey>() == 48);
 const _: () = assert!(size_of::<Listener>() == 4);
 const _: () = assert!(size_of::<DatagramKey>() == 32);
 const _: () = assert!(size_of::<KernelEvent>() == 88);
-const _: () = assert!(size_of::<Offsets>() == 48);
+const _: () = assert!(size_of::<Offsets>() == 96);
 
 /// FNV-1a, 64 bits, over little-endian words.
 const fn fnv1a(words: &[u64]) -> u64 {
@@ -280,13 +436,18 @@ const fn fnv1a(words: &[u64]) -> u64 {
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        ConnectRecord, DatagramKey, FlowKey, KernelEvent, Listener, Offsets, ProcessRecord,
+        ConnectRecord, DatagramKey, FlowKey, KernelEvent, Lineage, Listener, Offsets, ProcessId,
+        ProcessRecord,
     };
 
     // SAFETY: integers only, no implicit padding (the sizes asserted are the sums of the fields).
     unsafe impl aya::Pod for ConnectRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ProcessRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ProcessId {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Lineage {}
     // SAFETY: as above.
     unsafe impl aya::Pod for FlowKey {}
     // SAFETY: as above.

@@ -8,6 +8,7 @@
 
 mod connect;
 mod events;
+mod lineage;
 #[cfg(feature = "log")]
 mod log;
 mod maps;

@@ -9,8 +9,9 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use redirect_common::{
-    ConnectRecord, DatagramKey, EVENT_BYTES, FlowKey, Listener, MAX_DATAGRAMS, MAX_ENROLLED,
-    MAX_FLOWS, MAX_LISTENERS, ProcessRecord,
+    ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, ExecEvent, FlowKey, LOST_KINDS, Lineage,
+    Listener, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, MAX_PROCESSES, ProcessId,
+    ProcessRecord,
 };
 
 /// cgroup id to mode.
@@ -41,6 +42,26 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 /// What found no room there.
 #[map]
 pub static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+/// Processes of agents.
+#[map]
+pub static PROCESSES: HashMap<ProcessId, Lineage> = HashMap::with_max_entries(MAX_PROCESSES, 0);
+
+/// Their execs.
+#[map]
+pub static EXECS: RingBuf = RingBuf::with_byte_size(EXECS_BYTES, 0);
+
+/// How many found no room in those two.
+#[map]
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOST_KINDS, 0);
+
+/// Whether any process of an agent was missed.
+#[map]
+pub static MISSED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Where an exec's event is put together: it is larger than the stack. Only one run of one program
+/// at a time uses a CPU's.
+#[map]
+pub static EXEC_DRAFT: PerCpuArray<ExecEvent> = PerCpuArray::with_max_entries(1, 0);
 
 /// Where the self-test leaves its answer.
 #[map]

@@ -4,11 +4,10 @@ use sha2::{Digest, Sha256};
 use types::command::{Access, Class, Parameter, ParameterValue, Risk, TableName};
 use types::decision::Decision;
 use types::limits::{
-    COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX, RESPONSE_SAMPLE_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
+    COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX, RESPONSE_SAMPLE_BYTES_MAX,
+    STATEMENT_TEXT_BYTES_MAX,
 };
-use types::principal::{
-    ANCESTORS_MAX, Confinement, Principal, Process, ProcessKey, Provenance,
-};
+use types::principal::{ANCESTORS_MAX, Confinement, Principal, Process, ProcessKey, Provenance};
 
 use crate::codec::{
     cut, put_addr, put_bytes, put_list, put_opt, put_str, put_timestamp, put_u8, put_u32, put_u64,

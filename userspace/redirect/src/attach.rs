@@ -10,6 +10,7 @@ use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError
 
 use crate::Error;
 use crate::cgroup::{self, Slice};
+use crate::lineage;
 use crate::pin::{self, Pins};
 
 /// Programs of an agents' cgroup, in the order in which they are attached: connections are
@@ -23,6 +24,8 @@ pub(crate) const PROXY: &[&str] = &["sockops_proxy"];
 pub(crate) fn attach(object: &mut Ebpf, slice: &Slice, pins: &Pins) -> Result<(), Error> {
     load(object)?;
     pins.take_over()?;
+    // Before the connections that tell of what they follow.
+    lineage::attach(object, pins)?;
     attach_to(object, PROXY, &slice.proxy, pins.directory())?;
     attach_to(object, AGENTS, &slice.agents, pins.directory())
 }
@@ -65,7 +68,7 @@ pub(crate) fn load(object: &mut Ebpf) -> Result<(), Error> {
         };
         loaded.map_err(failed(name))?;
     }
-    Ok(())
+    lineage::load(object)
 }
 
 fn fd<'a>(name: &'static str, program: &'a Program) -> Result<BorrowedFd<'a>, Error> {

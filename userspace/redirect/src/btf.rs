@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use redirect_common::Offsets;
+use redirect_common::{NO_MEMBER, Offsets};
 
 use crate::Error;
 
@@ -34,8 +34,37 @@ pub(crate) fn offsets() -> Result<Offsets, Error> {
         inode_i_ino: btf.offset("inode", "i_ino")?,
         inode_i_sb: btf.offset("inode", "i_sb")?,
         super_block_s_dev: btf.offset("super_block", "s_dev")?,
+        task_cred: btf.offset("task_struct", "cred")?,
+        cred_euid: btf.offset("cred", "euid")?,
+        cred_cap_effective: btf.offset("cred", "cap_effective")?,
+        task_atomic_flags: btf.offset("task_struct", "atomic_flags")?,
+        task_seccomp_mode: seccomp_mode(&btf)?,
+        task_loginuid: optional(btf.offset("task_struct", "loginuid"))?,
+        task_sessionid: optional(btf.offset("task_struct", "sessionid"))?,
+        task_signal: btf.offset("task_struct", "signal")?,
+        signal_live: btf.offset("signal_struct", "live")?,
+        mm_arg_start: btf.offset("mm_struct", "arg_start")?,
+        mm_arg_end: btf.offset("mm_struct", "arg_end")?,
+        binprm_filename: btf.offset("linux_binprm", "filename")?,
         pad: 0,
     })
+}
+
+/// `task_struct.seccomp.mode`; a kernel without seccomp has an empty `struct seccomp`.
+fn seccomp_mode(btf: &Btf<'_>) -> Result<u32, Error> {
+    match (btf.offset("task_struct", "seccomp"), btf.offset("seccomp", "mode")) {
+        (Ok(structure), Ok(mode)) => Ok(structure + mode),
+        (Err(error), _) | (_, Err(error)) => optional(Err(error)),
+    }
+}
+
+/// The offset of what a kernel may be built without: login uid and session (`CONFIG_AUDIT`),
+/// seccomp (`CONFIG_SECCOMP`).
+fn optional(offset: Result<u32, Error>) -> Result<u32, Error> {
+    match offset {
+        Err(Error::NoMember(_)) => Ok(NO_MEMBER),
+        found => found,
+    }
 }
 
 struct Btf<'a> {

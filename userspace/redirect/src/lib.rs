@@ -14,6 +14,7 @@ mod error;
 pub mod event;
 #[cfg(kernel_log)]
 mod kernel_log;
+mod lineage;
 mod load;
 mod maps;
 mod original_destination;
@@ -31,6 +32,7 @@ use types::id::CgroupId;
 
 pub use enrol::Enrolled;
 pub use error::Error;
+pub use lineage::Lost;
 pub use probe::probe;
 
 /// Where to arm, and for which listener.
@@ -56,6 +58,7 @@ pub struct Kernel {
     pins: pin::Pins,
     maps: maps::Maps,
     events: Mutex<Option<event::Events>>,
+    followed: lineage::Followed,
     /// The thread that passes on what the programs log.
     #[cfg(kernel_log)]
     _log: kernel_log::Reader,
@@ -79,22 +82,28 @@ impl Kernel {
         cgroup::join(&slice.proxy)?;
         let pins = pin::Pins::open(pin_dir)?;
         pins.check_maps()?;
+        let followed_before = pins.path(redirect_common::map::PROCESSES).exists();
         let mut object = load::load(Some(&pins))?;
         load::self_test(&mut object)?;
         let maps = maps::Maps::take(&mut object)?;
         let events = event::Events::take(&mut object)?;
         maps.listen(sys::netns_cookie()?, Listener { tcp: listener_port, dns: dns_port })?;
+        let followed = lineage::Followed::take(&mut object)?;
         attach::attach(&mut object, &slice, &pins)?;
         let kernel = Self {
             slice,
             pins,
             maps,
             events: Mutex::new(Some(events)),
+            followed,
             #[cfg(kernel_log)]
             _log: kernel_log::Reader::start(&mut object)?,
             empty: Mutex::default(),
         };
         kernel.prune()?;
+        if !followed_before && !kernel.maps.all()?.is_empty() {
+            kernel.followed.set_missed()?;
+        }
         Ok(kernel)
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use aya::maps::{Array, MapData};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use redirect_common::{ProcessRecord, map};
+use redirect_common::{PROCESS_LOGIN, PROCESS_NO_NEW_PRIVS, ProcessRecord, map};
 
 use crate::pin::Pins;
 use crate::{Error, btf, sys};
@@ -46,21 +46,94 @@ pub(crate) fn self_test(object: &mut Ebpf) -> Result<(), Error> {
 }
 
 fn compare(seen: &ProcessRecord) -> Result<(), Error> {
-    let stat =
-        fs::read_to_string("/proc/self/stat").map_err(Error::file("reading", "/proc/self/stat"))?;
     let exe = fs::metadata("/proc/self/exe").map_err(Error::file("reading", "/proc/self/exe"))?;
-    // proc_pid_stat(5): the name, field 2, ends at the last parenthesis; then 3 and so on.
-    let (head, tail) = stat.rsplit_once(") ").ok_or(Error::SelfTest("name"))?;
-    let comm = head.split_once('(').map_or("", |(_, comm)| comm);
-    let field = |number: usize| tail.split(' ').nth(number - 3).and_then(|text| text.parse().ok());
-    // Ticks of a hundredth of a second (USER_HZ, the same on every architecture we build for).
+    let stat = Stat::of("self")?;
     let checks = [
         ("tgid", seen.tgid == std::process::id()),
-        ("real_parent", field(4) == Some(u64::from(seen.parent_tgid))),
-        ("start_boottime", field(22) == Some(seen.start_ns / 10_000_000)),
+        ("start_boottime", stat.start == seen.start_ns / TICK_NS),
         ("exe_file", seen.exe_ino == exe.ino()),
-        ("comm", seen.comm.split(|byte| *byte == 0).next() == Some(comm.as_bytes())),
+        ("comm", seen.comm.split(|byte| *byte == 0).next() == Some(stat.comm.as_bytes())),
+        ("real_parent", ancestors_are(seen, stat.parent)?),
     ];
+    same(&checks)?;
+    compare_confinement(seen)
+}
+
+/// Nanoseconds of a tick: a hundredth of a second (USER_HZ, the same on every architecture we build
+/// for).
+const TICK_NS: u64 = 10_000_000;
+
+/// Fields of `/proc/PID/stat` (proc_pid_stat(5)).
+struct Stat {
+    comm: String,
+    parent: u32,
+    start: u64,
+}
+
+impl Stat {
+    fn of(process: &str) -> Result<Self, Error> {
+        let path = format!("/proc/{process}/stat");
+        let stat = fs::read_to_string(&path).map_err(Error::file("reading", path))?;
+        // The name, field 2, ends at the last parenthesis; then 3 and so on.
+        let (head, tail) = stat.rsplit_once(") ").ok_or(Error::SelfTest("name"))?;
+        let comm = head.split_once('(').map_or("", |(_, comm)| comm).to_owned();
+        let field = |number: usize| tail.split(' ').nth(number - 3);
+        let parent = field(4).and_then(|text| text.parse().ok());
+        let start = field(22).and_then(|text| text.parse().ok());
+        let (Some(parent), Some(start)) = (parent, start) else {
+            return Err(Error::SelfTest("stat"));
+        };
+        Ok(Self { comm, parent, start })
+    }
+}
+
+/// Whether the ancestors are those that procfs shows, as far as it does: the nearest must be, a
+/// parent outside of this pid namespace is shown as 0, and one further up may end meanwhile.
+fn ancestors_are(seen: &ProcessRecord, mut parent: u32) -> Result<bool, Error> {
+    let [nearest, ..] = seen.ancestors;
+    if nearest.tgid != parent {
+        return Ok(false);
+    }
+    for ancestor in seen.ancestors {
+        if parent == 0 {
+            return Ok(true);
+        }
+        let Ok(stat) = Stat::of(&parent.to_string()) else { return Ok(true) };
+        if ancestor.tgid != parent || ancestor.start_ns / TICK_NS != stat.start {
+            return Ok(false);
+        }
+        parent = stat.parent;
+    }
+    Ok(true)
+}
+
+/// Of the thread that asked: another may be held otherwise.
+fn compare_confinement(seen: &ProcessRecord) -> Result<(), Error> {
+    const STATUS: &str = "/proc/thread-self/status";
+    let status = fs::read_to_string(STATUS).map_err(Error::file("reading", STATUS))?;
+    let words = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let word = |name: &str, nth: usize| words(name).and_then(|words| words.get(nth).cloned());
+    let number = |name, nth| word(name, nth).and_then(|text| text.parse::<u32>().ok());
+    let capabilities = word("CapEff:", 0).and_then(|text| u64::from_str_radix(&text, 16).ok());
+    let no_new_privs = u32::from(seen.flags & PROCESS_NO_NEW_PRIVS != 0);
+    let proc_number = |name: &str| -> Option<u32> {
+        fs::read_to_string(format!("/proc/thread-self/{name}")).ok()?.trim().parse().ok()
+    };
+    let login = (seen.flags & PROCESS_LOGIN != 0).then_some((seen.loginuid, seen.sessionid));
+    same(&[
+        ("cred.euid", number("Uid:", 1) == Some(seen.euid)),
+        ("cred.cap_effective", capabilities == Some(seen.cap_effective)),
+        ("atomic_flags", number("NoNewPrivs:", 0) == Some(no_new_privs)),
+        ("seccomp.mode", number("Seccomp:", 0).unwrap_or(0) == seen.seccomp),
+        ("loginuid", proc_number("loginuid") == login.map(|(uid, _)| uid)),
+        ("sessionid", proc_number("sessionid") == login.map(|(_, session)| session)),
+    ])
+}
+
+fn same(checks: &[(&'static str, bool)]) -> Result<(), Error> {
     match checks.iter().find(|(_, same)| !same) {
         Some((name, _)) => Err(Error::SelfTest(name)),
         None => Ok(()),

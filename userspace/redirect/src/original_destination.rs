@@ -3,13 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
-use redirect_common::{AF_INET, AF_INET6, ConnectRecord, DatagramKey, ProcessRecord};
+use redirect_common::{
+    AF_INET, AF_INET6, ConnectRecord, DatagramKey, LINEAGE_WHOLE, PROCESS_LOGIN,
+    PROCESS_NO_NEW_PRIVS, ProcessRecord,
+};
 use types::accepted::Accepted;
 use types::addr::OrigDst;
 use types::id::CgroupId;
-use types::principal::{Inode, Process, ProcessKey, Provenance};
+use types::principal::{Confinement, ImageKey, Inode, Login, Process, ProcessKey, Provenance};
 
 use crate::{Error, Kernel};
+
+/// `seccomp.mode` with a filter (linux/seccomp.h).
+const SECCOMP_MODE_FILTER: u32 = 2;
 
 impl Kernel {
     /// The kernel's record of an accepted connection; `source` is the peer's address. One system
@@ -48,7 +54,7 @@ fn accepted(record: ConnectRecord, source: SocketAddr) -> Result<Accepted, Error
         orig_dst: OrigDst(SocketAddr::new(ip, port)),
         source,
         process: into_process(process),
-        confinement: None,
+        confinement: Some(confinement(&process)),
         enrolled: CgroupId(enrolled),
         netns_cookie,
         socket_cookie,
@@ -89,28 +95,41 @@ fn words(ip: IpAddr) -> [u32; 4] {
 }
 
 fn into_process(record: ProcessRecord) -> Process {
+    let confinement = confinement(&record);
     let ProcessRecord {
         cgroup,
         start_ns,
-        parent_start_ns,
         exe_ino,
+        image_ns,
+        cap_effective: _,
+        ancestors,
         exe_dev,
         tgid,
-        parent_tgid,
+        image_tgid,
         uid,
         gid,
-        pad: _,
+        euid: _,
+        loginuid,
+        sessionid,
+        seccomp: _,
+        flags,
         comm,
     } = record;
     let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    let known = ancestors.iter().take_while(|ancestor| ancestor.tgid != 0);
     Process {
         key: ProcessKey { tgid, start_ns },
         provenance: Provenance {
-            ancestors: (parent_tgid != 0)
-                .then_some(ProcessKey { tgid: parent_tgid, start_ns: parent_start_ns })
-                .into_iter()
+            ancestors: known
+                .map(|id| ProcessKey { tgid: id.tgid, start_ns: id.start_ns })
                 .collect(),
-            ..Provenance::default()
+            whole: flags & LINEAGE_WHOLE != 0,
+            image: (image_ns != 0).then_some(ImageKey { tgid: image_tgid, at_ns: image_ns }),
+            command_line: None,
+            container: None,
+            confinement: Some(confinement),
+            login: (flags & PROCESS_LOGIN != 0)
+                .then_some(Login { uid: loginuid, session: sessionid }),
         },
         uid,
         gid,
@@ -119,5 +138,14 @@ fn into_process(record: ProcessRecord) -> Process {
         exe_path: None,
         exe_sha256: None,
         comm: String::from_utf8_lossy(comm).into(),
+    }
+}
+
+fn confinement(record: &ProcessRecord) -> Confinement {
+    Confinement {
+        euid: record.euid,
+        effective_capabilities: record.cap_effective,
+        no_new_privs: record.flags & PROCESS_NO_NEW_PRIVS != 0,
+        seccomp_filter: record.seccomp == SECCOMP_MODE_FILTER,
     }
 }

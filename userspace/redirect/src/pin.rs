@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData, MapError, MapInfo};
 use redirect_common::{
-    ABI, ConnectRecord, DatagramKey, EVENT_BYTES, FlowKey, Listener, MAX_DATAGRAMS, MAX_ENROLLED,
-    MAX_FLOWS, MAX_LISTENERS, map,
+    ABI, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, FlowKey, LOST_KINDS, Lineage,
+    Listener, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, MAX_PROCESSES, ProcessId, map,
 };
 
 use crate::{Error, cgroup, sys};
@@ -19,7 +19,7 @@ use crate::{Error, cgroup, sys};
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// Maps that are pinned: name, key bytes, value bytes, entries.
-const MAPS: [(&str, usize, usize, u32); 7] = [
+const MAPS: [(&str, usize, usize, u32); 11] = [
     (map::ENROLLED, 8, 4, MAX_ENROLLED),
     (map::LISTENERS, 8, size_of::<Listener>(), MAX_LISTENERS),
     (map::FLOWS, size_of::<FlowKey>(), size_of::<ConnectRecord>(), MAX_FLOWS),
@@ -27,6 +27,10 @@ const MAPS: [(&str, usize, usize, u32); 7] = [
     (map::DATAGRAMS, size_of::<DatagramKey>(), size_of::<ConnectRecord>(), MAX_DATAGRAMS),
     (map::EVENTS, 0, 0, EVENT_BYTES),
     (map::DROPPED, 4, 8, 1),
+    (map::PROCESSES, size_of::<ProcessId>(), size_of::<Lineage>(), MAX_PROCESSES),
+    (map::EXECS, 0, 0, EXECS_BYTES),
+    (map::LOST, 4, 8, LOST_KINDS),
+    (map::MISSED, 4, 4, 1),
 ];
 
 /// A pin directory, locked.

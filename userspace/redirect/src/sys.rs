@@ -6,7 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redirect_common::KernelEvent;
@@ -167,6 +167,29 @@ pub(crate) fn kernel_event(bytes: &[u8]) -> Option<KernelEvent> {
     }
     // SAFETY: as many bytes as the type has, which takes any.
     Some(unsafe { bytes.as_ptr().cast::<KernelEvent>().read_unaligned() })
+}
+
+/// The directory of the cgroup with this id, below the mount `root` or not; an error where there
+/// is none. A handle of the kernel's file systems without a device is the id alone
+/// (`FILEID_KERNFS` in include/linux/exportfs.h).
+pub(crate) fn cgroup_path(root: &Path, id: u64) -> io::Result<PathBuf> {
+    const FILEID_KERNFS: libc::c_int = 0xfe;
+    #[repr(C)]
+    struct Handle {
+        bytes: libc::c_uint,
+        kind: libc::c_int,
+        id: [u8; 8],
+    }
+    let mount = std::fs::File::open(root)?;
+    let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: `Handle` is a `struct file_handle` with its bytes behind it, as many as it says.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut handle, flags)
+    })?;
+    // SAFETY: the call has just made it, for us alone.
+    let fd = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?) };
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {

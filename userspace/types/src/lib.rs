@@ -7,6 +7,7 @@ pub mod command;
 pub mod control;
 pub mod decision;
 pub mod event;
+pub mod exec;
 pub mod id;
 pub mod limits;
 pub mod principal;

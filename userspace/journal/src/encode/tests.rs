@@ -77,9 +77,14 @@ fn provenance() -> impl Strategy<Value = Provenance> {
             image: image.map(|(tgid, at_ns)| ImageKey { tgid, at_ns }),
             command_line: line.map(Into::into),
             container: container.map(Into::into),
-            confinement: held.map(|(euid, effective_capabilities, no_new_privs, seccomp_filter)| {
-                Confinement { euid, effective_capabilities, no_new_privs, seccomp_filter }
-            }),
+            confinement: held.map(
+                |(euid, effective_capabilities, no_new_privs, seccomp_filter)| Confinement {
+                    euid,
+                    effective_capabilities,
+                    no_new_privs,
+                    seccomp_filter,
+                },
+            ),
             login: login.map(|(uid, session)| Login { uid, session }),
         },
     )

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use aya::maps::{HashMap, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
 use redirect::{Kernel, Options};
-use redirect_common::{ABI, ConnectRecord, FlowKey, MAX_FLOWS};
+use redirect_common::{ABI, ConnectRecord, FlowKey, Lineage, MAX_FLOWS, MAX_PROCESSES, ProcessId};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -83,9 +83,9 @@ impl Bed {
             .unwrap()
             .filter_map(|pin| {
                 let path = pin.unwrap().path();
-                // Maps have names in capitals.
+                // Maps have names in capitals; tracepoints' links are made anew.
                 let name = path.file_name()?.to_str()?;
-                if name == name.to_uppercase() {
+                if name == name.to_uppercase() || name.starts_with("sched_") {
                     return None;
                 }
                 let info = FdLink::from(PinnedLink::from_pin(&path).ok()?).info().ok()?;
@@ -118,6 +118,39 @@ impl Bed {
 
     fn flow_map(&self) -> HashMap<MapData, FlowKey, ConnectRecord> {
         let path = self.pin_dir.join(format!("{ABI:016x}")).join("FLOWS");
+        let map = aya::maps::Map::HashMap(MapData::from_pin(path).unwrap());
+        HashMap::try_from(map).unwrap()
+    }
+}
+
+impl Bed {
+    /// Thread group ids of the processes that are followed.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.process_map().keys().map(|key| key.unwrap().tgid).collect()
+    }
+
+    /// Leaves no room for another process.
+    pub(crate) fn fill_processes(&self) {
+        let mut map = self.process_map();
+        let mut number = 0;
+        let full = |number| ProcessId { start_ns: number, tgid: u32::MAX, pad: 0 };
+        while map.insert(full(number), Lineage::default(), 0).is_ok() {
+            number += 1;
+        }
+        assert!(number > u64::from(MAX_PROCESSES) - 100);
+    }
+
+    /// Takes out what [`Self::fill_processes`] put in.
+    pub(crate) fn empty_processes(&self) {
+        let mut map = self.process_map();
+        let filled: Vec<_> = map.keys().map(Result::unwrap).collect();
+        for key in filled.iter().filter(|key| key.tgid == u32::MAX) {
+            map.remove(key).unwrap();
+        }
+    }
+
+    fn process_map(&self) -> HashMap<MapData, ProcessId, Lineage> {
+        let path = self.pin_dir.join(format!("{ABI:016x}")).join("PROCESSES");
         let map = aya::maps::Map::HashMap(MapData::from_pin(path).unwrap());
         HashMap::try_from(map).unwrap()
     }
@@ -194,6 +227,11 @@ impl Child {
     /// Writes the line that it waits for.
     pub(crate) fn go_on(&self) {
         self.0.stdin.as_ref().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// Gives it a line.
+    pub(crate) fn hears(&self, line: &str) {
+        writeln!(self.0.stdin.as_ref().unwrap(), "{line}").unwrap();
     }
 
     /// Field 22 of proc_pid_stat(5).
