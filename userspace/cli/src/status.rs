@@ -43,6 +43,8 @@ fn table(status: &Status) -> Table {
         commands_total,
         commands_denied,
         connections_refused,
+        kernel_refusals,
+        flows_differing,
         agents,
         journal_durable_lsn,
         rows,
@@ -56,6 +58,8 @@ fn table(status: &Status) -> Table {
     table.add_row(["sessions", &format!("{sessions_open} open, {sessions_total} since start")]);
     table.add_row(["commands", &format!("{commands_total}, {commands_denied} refused")]);
     table.add_row(["connections refused", &connections_refused.to_string()]);
+    table.add_row(["refused in the kernel", &kernel_refusals.to_string()]);
+    table.add_row(["flows that differ", &flows_differing.to_string()]);
     table.add_row(["agents", &if agents.is_empty() { "none".into() } else { agents.join(", ") }]);
     table.add_row(["journal", &format!("{journal_durable_lsn} frames durable, {rows} rows")]);
     table.add_row(["policy", policy_digest]);

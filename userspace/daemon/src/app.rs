@@ -15,6 +15,7 @@ use proxy::catalogs::Catalogs;
 use proxy::counters::Counters;
 use proxy::door::{Door, MaskSets};
 use proxy::durability::Durability;
+use proxy::flows::Flows;
 use proxy::strangers::Strangers;
 use redirect::Kernel;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -31,6 +32,7 @@ use crate::archiver::{Archiver, Vault};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::kernel::Records;
+use crate::watch::Watch;
 use crate::{control, sources};
 
 /// How often agents whose last process ended are forgotten.
@@ -48,6 +50,8 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         format!("port {} can't be listened on; see listener.port", config.listener.port)
     })?;
     let adopted = desk.agents.adopt()?;
+    let events = desk.agents.kernel.take_events().context("the kernel's events are taken")?;
+    let watch = Watch::start(Arc::clone(&desk.door), events, Box::new(|_| {}))?;
     let (stop, stopped) = watch::channel(false);
     let door = Arc::clone(&desk.door);
     let running = proxy::accept::start(&door, listeners, config.workers(), &stopped)?;
@@ -67,6 +71,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     })?;
     drop(local);
     drop(runtime);
+    drop(watch);
     end(&door.recorder, &stop, running)
 }
 
@@ -120,6 +125,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         clock: Arc::clone(&clock),
         masks: MaskSets::default(),
         strangers: Strangers::default(),
+        flows: Flows::default(),
     });
     let agents = Agents { kernel, enrollments, recorder: recorder.clone() };
     let archiver = Archiver::start(config, vault, recorder, clock)?;

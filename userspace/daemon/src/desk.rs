@@ -51,6 +51,9 @@ impl Desk {
             "sessions_total": sessions_total,
             "commands_total": commands_total,
             "connections_refused": self.door.counters.connections_refused.get(),
+            "kernel_refusals": self.door.counters.kernel_refusals.get(),
+            "flows_differing": self.door.counters.flows_differing.get(),
+            "flows_uncompared": self.door.flows.uncompared(),
         });
         if let Err(error) = self.door.recorder.control("heartbeat", &detail.to_string()) {
             warn!(%error, "no heartbeat");
@@ -70,6 +73,8 @@ impl Desk {
             commands_total: counters.commands_total.get(),
             commands_denied: counters.commands_denied.get(),
             connections_refused: counters.connections_refused.get(),
+            kernel_refusals: counters.kernel_refusals.get(),
+            flows_differing: counters.flows_differing.get(),
             agents: agents.iter().map(|a| format!("{}.{}", a.agent, a.instance)).collect(),
             journal_durable_lsn: self.door.recorder.durable().0,
             rows: self.door.recorder.stats().rows,

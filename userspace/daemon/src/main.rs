@@ -9,6 +9,7 @@ mod desk;
 mod kernel;
 mod sources;
 mod telemetry;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use types::principal::Principal;
 use types::target::Target;
 
 use crate::door::Door;
+use crate::flows::Bytes;
 use crate::targets::Protocol;
 
 /// How long a target may take to accept: three SYN retransmissions (RFC 6298: 1 + 2 + 4 s) and some.
@@ -34,6 +35,21 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Refused> {
     let record = door.kernel.original_destination(downstream.as_fd(), source);
     let accepted = record.map_err(|_| Refused::NoRecord { peer: source })?;
+    let cookie = accepted.socket_cookie;
+    let admitted = examine(door, downstream, accepted).await;
+    if admitted.is_err() {
+        // What the kernel counts of a refused flow went nowhere; it can't differ.
+        door.flows.session_ended(cookie, Bytes::unread(0), door.clock.now());
+    }
+    admitted
+}
+
+/// Whether a connection that the kernel has a record of may become a session.
+async fn examine(
+    door: &Arc<Door>,
+    downstream: &TcpStream,
+    accepted: Accepted,
+) -> Result<Admitted, Refused> {
     let Ok(open) = usize::try_from(door.counters.sessions_open.get()) else {
         return Err(Refused::TooMany);
     };

@@ -15,6 +15,10 @@ pub struct Counters {
     pub commands_denied: Count,
     /// Connections refused before a session.
     pub connections_refused: Count,
+    /// Flows that carried what no session saw.
+    pub flows_differing: Count,
+    /// Calls that the kernel programs refused.
+    pub kernel_refusals: Count,
 }
 
 /// One count.

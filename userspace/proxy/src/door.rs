@@ -11,6 +11,7 @@ use journal::recorder::Recorder;
 use policy::PolicySet;
 use policy::mask::Masks;
 use proto::sql::Analyzer;
+use tracing::warn;
 use types::accepted::Accepted;
 use types::clock::Clock;
 use types::redact::MaskRule;
@@ -19,6 +20,7 @@ use types::secret::Secret;
 use crate::catalogs::Catalogs;
 use crate::counters::Counters;
 use crate::durability::Durability;
+use crate::flows::{Difference, Flows};
 use crate::strangers::Strangers;
 use crate::targets::Targets;
 
@@ -63,6 +65,8 @@ pub struct Door {
     pub masks: MaskSets,
     /// Connections of nobody's agents.
     pub strangers: Strangers,
+    /// Flows to be reconciled with the kernel's counts.
+    pub flows: Flows,
 }
 
 impl std::fmt::Debug for Door {
@@ -75,6 +79,16 @@ impl Door {
     /// How far the journal is durable.
     pub(crate) fn durability(&self) -> &Arc<Durability> {
         &self.durability
+    }
+
+    /// Writes that a flow carried what no session saw, and raises the alarm.
+    pub fn record_difference(&self, difference: &Difference) {
+        self.counters.flows_differing.up();
+        let detail = difference.to_string();
+        warn!(detail, "bytes went past the session");
+        if let Err(error) = self.recorder.control("flow.difference", &detail) {
+            warn!(%error, "a difference could not be recorded");
+        }
     }
 
     /// The compiled masks of a set of rules.

@@ -21,6 +21,7 @@ use types::target::Target;
 
 use crate::admit::Refused;
 use crate::door::Door;
+use crate::flows::Bytes;
 
 /// Writes one session's records.
 pub(crate) struct Ledger<'d> {
@@ -143,14 +144,18 @@ impl<'d> Ledger<'d> {
         }));
     }
 
-    /// Writes the session's end, once.
-    pub(crate) fn close(&mut self, reason: &str, now: Timestamp) {
+    /// Writes the session's end, once; `carried` is what went between it and the agent.
+    pub(crate) fn close(&mut self, reason: &str, carried: Bytes, now: Timestamp) {
         if self.closed {
             return;
         }
         self.open();
         self.closed = true;
         self.write(Frame::SessionClose(SessionClose { session: self.session, at: now, reason }));
+        let cookie = self.accepted.socket_cookie;
+        if let Some(difference) = self.door.flows.session_ended(cookie, carried, now) {
+            self.door.record_difference(&difference);
+        }
     }
 
     /// Whether the session's end is written.
@@ -162,11 +167,11 @@ impl<'d> Ledger<'d> {
     pub(crate) async fn unreachable(mut self, mut downstream: TcpStream, error: &io::Error) {
         let now = self.door.clock.now();
         info!(target = %self.target.name, %error, "target unreachable");
-        self.close("target_unreachable", now);
         let told = proto::postgres::fatal_error(
             *b"08001",
             &format!("vestibule: {} can't be reached: {}", self.target.name, error.kind()),
         );
+        self.close("target_unreachable", Bytes::unread(told.len()), now);
         if let Err(error) = downstream.write_all(&told).await {
             info!(%error, "the agent had gone");
         }

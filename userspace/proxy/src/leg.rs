@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use proto::session::Transmit;
+use rustix::io::ioctl_fionread;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -13,17 +14,29 @@ use tokio::net::TcpStream;
 pub(crate) struct Leg {
     stream: TcpStream,
     ended: bool,
+    read: u64,
+    written: u64,
 }
 
 impl Leg {
     /// Takes a connected socket.
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, ended: false }
+        Self { stream, ended: false, read: 0, written: 0 }
     }
 
     /// Whether the peer has ended its stream.
     pub(crate) fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// Bytes that came from the peer: read, or about to be dropped unread.
+    pub(crate) fn came(&self) -> u64 {
+        self.read + ioctl_fionread(&self.stream).unwrap_or(0)
+    }
+
+    /// Bytes written to the peer.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Reads once; an empty slice is the end of the stream, told once.
@@ -36,6 +49,7 @@ impl Leg {
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
         let count = read.filled().len();
         self.ended = count == 0;
+        self.read += count as u64;
         Poll::Ready(Ok(buffer.get(..count).unwrap_or_default()))
     }
 
@@ -51,6 +65,7 @@ impl Leg {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     transmit.consume(count);
+                    self.written += count as u64;
                     moved = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -8,6 +8,7 @@ pub mod catalogs;
 pub mod counters;
 pub mod door;
 pub mod durability;
+pub mod flows;
 pub mod listener;
 pub mod strangers;
 pub mod targets;

@@ -19,6 +19,7 @@ use types::decision::{Decision, Effect, Obligation};
 use types::event::Event;
 
 use crate::catalogs::CatalogKey;
+use crate::flows::Bytes;
 use crate::ledger::Ledger;
 use crate::leg::Leg;
 use crate::serve::Worker;
@@ -149,7 +150,8 @@ impl<'w> Relay<'w> {
                 self.ledger.end(&outcome, now);
             }
         }
-        self.ledger.close(reason, now);
+        let carried = Bytes { sent: self.downstream.came(), received: self.downstream.written() };
+        self.ledger.close(reason, carried, now);
         self.worker.waiters.forget(self.slot);
     }
 

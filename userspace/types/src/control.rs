@@ -78,6 +78,10 @@ pub struct Status {
     pub commands_denied: u64,
     /// Connections refused before a session (no kernel record, unknown target, …).
     pub connections_refused: u64,
+    /// Calls that the kernel programs refused.
+    pub kernel_refusals: u64,
+    /// Flows in which the kernel counted bytes that no session saw: look at once.
+    pub flows_differing: u64,
     /// Agents enrolled now: name and instance.
     pub agents: Vec<String>,
     /// Journal frames durable.

@@ -1,0 +1,231 @@
+//! The thread that hears the kernel programs: refusals become records, unknown network namespaces
+//! are announced to whoever listens there, ends of flows are reconciled with sessions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use proxy::door::Door;
+use proxy::flows::Bytes;
+use redirect::event::{Event, Events, Kind};
+use serde_json::json;
+use tracing::{error, info, warn};
+use types::clock::Timestamp;
+
+/// How long the thread sleeps where nothing happens; a stop waits for it at most.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Refusals recorded in one second; at about 300 B a row, 50 are 1.3 GB a day at the very worst.
+/// The others are counted in the next one that is.
+const RECORDED_PER_SECOND: u32 = 50;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The thread; dropping ends it.
+pub(crate) struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Called with each first sight of a network namespace, on the watching thread.
+pub(crate) type OnNamespace = Box<dyn FnMut(&Event) + Send>;
+
+impl Watch {
+    /// Starts listening.
+    pub(crate) fn start(
+        door: Arc<Door>,
+        events: Events,
+        on_namespace: OnNamespace,
+    ) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let armed_at_ns = door.clock.now().mono_ns;
+        let mut listener = Listener {
+            door,
+            events,
+            on_namespace,
+            refusals: Budget::default(),
+            armed_at_ns,
+            interrupted: Interrupted::default(),
+            dropped: 0,
+        };
+        let work = move || {
+            while !stopped.load(Ordering::Relaxed) {
+                if let Err(error) = listener.events.wait(PATIENCE) {
+                    error!(%error, "the kernel's events can't be heard");
+                    thread::sleep(PATIENCE);
+                }
+                listener.drain();
+                listener.tidy();
+            }
+        };
+        let thread = thread::Builder::new().name("watch".into()).spawn(work);
+        Ok(Self { stop, thread: Some(thread.context("no thread")?) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            error!("the watching thread panicked");
+        }
+    }
+}
+
+struct Listener {
+    door: Arc<Door>,
+    events: Events,
+    on_namespace: OnNamespace,
+    refusals: Budget,
+    armed_at_ns: u64,
+    interrupted: Interrupted,
+    /// Events known to be lost.
+    dropped: u64,
+}
+
+/// Flows of sessions that an earlier daemon held: their sessions' own counts died with it.
+#[derive(Default)]
+struct Interrupted {
+    flows: u64,
+    bytes: Bytes,
+}
+
+impl Listener {
+    fn drain(&mut self) {
+        while let Some(event) = self.events.next_event() {
+            match event.kind {
+                Kind::Refused(reason) => self.refused(&event, reason),
+                Kind::UnknownNetns => {
+                    self.refused(&event, UNKNOWN_NETNS);
+                    (self.on_namespace)(&event);
+                }
+                Kind::FlowEnd { sent, received } => {
+                    self.flow_ended(&event, Bytes { sent, received });
+                }
+            }
+        }
+    }
+
+    fn refused(&mut self, event: &Event, reason: u32) {
+        self.door.counters.kernel_refusals.up();
+        let Some(unrecorded) = self.refusals.take(self.door.clock.now()) else { return };
+        let agent = self.door.enrollments.get(event.cgroup);
+        let (agent, instance) =
+            agent.map_or((None, None), |a| (Some(a.agent), Some(a.instance.to_string())));
+        let detail = json!({
+            "reason": reason_word(reason),
+            "agent": agent.as_ref().map(types::id::AgentName::as_str),
+            "instance": instance,
+            "cgroup": event.cgroup.0,
+            "pid": event.tgid,
+            "protocol": event.protocol,
+            "destination": event.destination.map(|to| to.to_string()),
+            "boottime_ns": event.at_ns,
+            "unrecorded_before": unrecorded,
+        });
+        info!(%detail, "refused in the kernel");
+        self.record("kernel.refused", &detail);
+    }
+
+    fn flow_ended(&mut self, event: &Event, kernel: Bytes) {
+        // A session of this daemon began after it was armed; a flow that ended before had none.
+        if event.at_ns < self.armed_at_ns {
+            self.interrupted.flows += 1;
+            self.interrupted.bytes.sent += kernel.sent;
+            self.interrupted.bytes.received += kernel.received;
+            return;
+        }
+        let now = self.door.clock.now();
+        if let Some(difference) = self.door.flows.kernel_ended(event.socket_cookie, kernel, now) {
+            self.door.record_difference(&difference);
+        }
+    }
+
+    /// What is to be said now and then.
+    fn tidy(&mut self) {
+        let interrupted = std::mem::take(&mut self.interrupted);
+        if interrupted.flows > 0 {
+            let Bytes { sent, received } = interrupted.bytes;
+            let detail = json!({ "flows": interrupted.flows, "sent": sent, "received": received });
+            self.record("flow.interrupted", &detail);
+        }
+        for difference in self.door.flows.expire(self.door.clock.now()) {
+            self.door.record_difference(&difference);
+        }
+        match self.events.dropped() {
+            Ok(dropped) if dropped > self.dropped => {
+                let lost = dropped - std::mem::replace(&mut self.dropped, dropped);
+                warn!(lost, "events of the kernel programs found no room");
+                self.record("kernel.events_lost", &json!({ "lost": lost }));
+            }
+            Ok(_) => {}
+            Err(error) => warn!(%error, "lost events can't be counted"),
+        }
+    }
+
+    fn record(&self, kind: &str, detail: &serde_json::Value) {
+        if let Err(error) = self.door.recorder.control(kind, &detail.to_string()) {
+            warn!(%error, kind, "not recorded");
+        }
+    }
+}
+
+/// How many records a second may take.
+#[derive(Default)]
+struct Budget {
+    second: u64,
+    taken: u32,
+    refused: u64,
+}
+
+impl Budget {
+    /// Whether one more may be written: if so, how many before it were not.
+    fn take(&mut self, now: Timestamp) -> Option<u64> {
+        let second = now.mono_ns / SECOND_NS;
+        if second != self.second {
+            self.second = second;
+            self.taken = 0;
+        }
+        if self.taken == RECORDED_PER_SECOND {
+            self.refused += 1;
+            return None;
+        }
+        self.taken += 1;
+        Some(std::mem::take(&mut self.refused))
+    }
+}
+
+/// The reason of a connect in a namespace where nobody listens (`ebpf/README.md`).
+const UNKNOWN_NETNS: u32 = 3;
+
+/// The reasons of `ebpf/README.md`, as records name them.
+fn reason_word(reason: u32) -> String {
+    let word = match reason {
+        1 => "protocol",
+        2 => "not_enrolled",
+        3 => "unknown_netns",
+        4 => "device",
+        5 => "no_room",
+        6 => "process",
+        other => return format!("reason_{other}"),
+    };
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_counted_and_not_recorded() {
+        let mut budget = Budget::default();
+        let at = |second: u64| Timestamp { unix_us: 0, mono_ns: second * SECOND_NS };
+        let recorded = (0..1_000).filter_map(|_| budget.take(at(5))).count();
+        assert_eq!(recorded, RECORDED_PER_SECOND as usize);
+        assert_eq!(budget.take(at(6)), Some(1_000 - u64::from(RECORDED_PER_SECOND)));
+        assert_eq!(budget.take(at(6)), Some(0));
+    }
+}
