@@ -126,6 +126,8 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         masks: MaskSets::default(),
         strangers: Strangers::default(),
         flows: Flows::default(),
+        names: Arc::default(),
+        name_service: None,
     });
     let agents = Agents { kernel, enrollments, recorder: recorder.clone() };
     let archiver = Archiver::start(config, vault, recorder, clock)?;

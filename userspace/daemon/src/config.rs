@@ -86,7 +86,8 @@ pub(crate) struct Proxy {
 pub(crate) struct Target {
     /// Its name in policies and records.
     pub(crate) name: String,
-    /// `IP:PORT`, `[IPv6]:PORT`, `CIDR:PORT` or `*:PORT`.
+    /// `IP:PORT`, `[IPv6]:PORT`, `CIDR:PORT`, `NAME:PORT`, `*.NAME:PORT` or `*:PORT`. A name matches
+    /// connections to what the agent's own lookups of it were answered.
     pub(crate) address: String,
     /// What it speaks.
     pub(crate) protocol: ProtocolName,
@@ -230,7 +231,10 @@ mod tests {
             ("[proxy]\nworker = 3", "unknown field `worker`"),
             ("[proxy]\nworkers = 65", "proxy.workers"),
             ("[kernel]\nslice = '../x'", "kernel.slice"),
-            ("[[target]]\nname='a'\naddress='x:1'\nprotocol='postgresql'", "`x:1` is no address"),
+            (
+                "[[target]]\nname='a'\naddress='x..y:1'\nprotocol='postgresql'",
+                "`x..y:1` is no address",
+            ),
             ("[[target]]\nname='a'\naddress='*:1'\nprotocol='mysql'", "unknown variant `mysql`"),
         ] {
             let error = format!("{:#}", load(text).unwrap_err());

@@ -2,6 +2,7 @@
 
 pub mod attribution;
 pub mod enrollment;
+pub mod names;
 pub mod process;
 
 pub use attribution::{Unattributed, attribute};

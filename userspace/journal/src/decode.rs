@@ -70,6 +70,7 @@ fn session_open(cursor: &mut Cursor<'_>) -> Result<OpenedSession, Malformed> {
         protocol: cursor.str()?.into(),
         database: cursor.opt(|c| Ok(c.str()?.into()))?,
         account: cursor.opt(|c| Ok(c.str()?.into()))?,
+        host: cursor.opt(|c| Ok(c.str()?.into()))?,
         totals: totals(cursor)?,
     })
 }

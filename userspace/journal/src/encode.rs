@@ -71,6 +71,7 @@ fn put_session_open(out: &mut Vec<u8>, open: &SessionOpen<'_>, boot_id: BootId) 
     put_name(out, target.protocol);
     put_opt(out, target.database.as_deref(), put_name);
     put_opt(out, target.account.as_deref(), put_name);
+    put_opt(out, target.host.as_deref(), put_name);
     put_totals(out, &Totals::default());
 }
 

@@ -145,6 +145,8 @@ pub struct OpenedSession {
     pub database: Option<Arc<str>>,
     /// The account at the target.
     pub account: Option<Arc<str>>,
+    /// The name by which the agent knew the address.
+    pub host: Option<Arc<str>>,
     /// What its ended commands came to before this frame; not zero only in a carried frame.
     pub totals: Totals,
 }

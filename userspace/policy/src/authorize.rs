@@ -16,6 +16,7 @@ use types::redact::{DataClass, MaskRule, Operator};
 use types::target::Target;
 
 use crate::load::Loaded;
+use crate::lookup::Lookup;
 use crate::obligation::{Annotations, SoftObligation, strictness};
 use crate::policy_set::concerns;
 use crate::request::{RequestError, Requester};
@@ -87,6 +88,13 @@ impl SessionPolicy {
         decision
     }
 
+    /// Decides a lookup at `unix_us`, microseconds since 1970 UTC. Nobody can be asked in the time
+    /// that a lookup has, so one that needs an approval is denied.
+    pub fn resolve(&self, lookup: &Lookup, unix_us: i64) -> Decision {
+        let failed = |_| self.deny(BTreeSet::new(), "the request could not be evaluated".into());
+        self.decide_lookup(lookup, hour_of(unix_us)).unwrap_or_else(failed)
+    }
+
     /// How each class of data is masked, in the classification's order; a class that is not listed
     /// may be shown.
     pub fn masks(&self) -> &[MaskRule] {
@@ -121,7 +129,7 @@ impl SessionPolicy {
             let request = requester.request(access, context.clone(), None)?;
             match self.answer(&self.hard, &request, &entities) {
                 Answer::Allow(ids) => permits.extend(ids),
-                Answer::Deny(ids) => return Ok(self.refuse(ids, access)),
+                Answer::Deny(ids) => return Ok(self.refuse(ids, &what(access))),
                 Answer::Failed(ids) => return Ok(self.failed(ids)),
             }
             match self.answer(&self.soft, &request, &entities) {
@@ -135,6 +143,28 @@ impl SessionPolicy {
         }
         let reason = self.approval_reason(&approvals);
         Ok(self.decision(Effect::RequireApproval, approvals, reason))
+    }
+
+    fn decide_lookup(&self, lookup: &Lookup, hour: u8) -> Result<Decision, RequestError> {
+        let requester = self.requester()?;
+        let entities = requester.lookup_entities(lookup)?;
+        let request = requester.lookup(lookup, hour, None)?;
+        let ids = match self.answer(&self.hard, &request, &entities) {
+            Answer::Allow(ids) => ids,
+            Answer::Deny(ids) => {
+                let what = format!("{} of {}", lookup.record_type, printable(&lookup.name));
+                return Ok(self.refuse(ids, &what));
+            }
+            Answer::Failed(ids) => return Ok(self.failed(ids)),
+        };
+        match self.answer(&self.soft, &request, &entities) {
+            Answer::Allow(_) => Ok(self.decision(Effect::Allow, ids, "permitted".to_owned())),
+            Answer::Deny(ids) => {
+                let reason = self.approval_reason(&ids);
+                Ok(self.deny(ids, reason))
+            }
+            Answer::Failed(ids) => Ok(self.failed(ids)),
+        }
     }
 
     /// How `class` is masked; `None` where it may be shown.
@@ -180,13 +210,12 @@ impl SessionPolicy {
         }
     }
 
-    fn refuse(&self, ids: BTreeSet<PolicyId>, access: &Access) -> Decision {
-        let (action, object) = (access.action.as_str(), object(access));
+    fn refuse(&self, ids: BTreeSet<PolicyId>, what: &str) -> Decision {
         let reason = match ids.iter().find_map(|id| self.annotations(id)?.reason.as_deref()) {
             Some(reason) => reason.to_owned(),
             None => match ids.first() {
-                Some(id) => format!("policy {id} forbids {action} on {object}"),
-                None => format!("no policy permits {action} on {object}"),
+                Some(id) => format!("policy {id} forbids {what}"),
+                None => format!("no policy permits {what}"),
             },
         };
         self.deny(ids, reason)
@@ -313,10 +342,18 @@ fn failing(error: &AuthorizationError) -> PolicyId {
     }
 }
 
-fn object(access: &Access) -> String {
-    let Some(table) = &access.table else { return "the database".to_owned() };
+/// What is done to which object.
+fn what(access: &Access) -> String {
+    let action = access.action.as_str();
+    match &access.table {
+        Some(table) => format!("{action} on {}", printable(&table.to_string())),
+        None => format!("{action} on the database"),
+    }
+}
+
+fn printable(object: &str) -> String {
     let clean = |c: char| if c.is_control() { '?' } else { c };
-    table.to_string().chars().map(clean).take(OBJECT_CHARS_MAX).collect()
+    object.chars().map(clean).take(OBJECT_CHARS_MAX).collect()
 }
 
 /// The hour of the day, UTC.

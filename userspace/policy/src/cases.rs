@@ -14,6 +14,7 @@ use types::id::{AgentName, CgroupId, CommandId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
 use types::target::Target;
 
+use crate::lookup::{self, Lookup};
 use crate::policy_set::PolicySet;
 use crate::request::{ACTIONS, RISKS};
 
@@ -34,12 +35,19 @@ pub struct Case {
     pub name: String,
     principal: Principal,
     target: Target,
-    command: Command,
+    request: CaseRequest,
     hour: u8,
     effect: Effect,
     rule: Option<String>,
     reason: Option<String>,
     masks: Option<BTreeMap<String, String>>,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+enum CaseRequest {
+    Command(Box<Command>),
+    Lookup(Lookup),
 }
 
 impl Case {
@@ -50,7 +58,11 @@ impl Case {
     /// The first difference.
     pub fn run(&self, policies: &PolicySet) -> Result<(), Difference> {
         let session = policies.session(&self.principal, &self.target);
-        let decision = session.authorize(&self.command, i64::from(self.hour) * 3_600_000_000);
+        let at = i64::from(self.hour) * 3_600_000_000;
+        let decision = match &self.request {
+            CaseRequest::Command(command) => session.authorize(command, at),
+            CaseRequest::Lookup(lookup) => session.resolve(lookup, at),
+        };
         let differs = |what, want: &str, got: String| {
             if want == got { Ok(()) } else { Err(Difference { what, want: want.to_owned(), got }) }
         };
@@ -92,13 +104,7 @@ impl Case {
         Ok(Self {
             principal: principal(entry, &bad)?,
             target: target(entry),
-            command: Command {
-                id: CommandId(1),
-                kind: kind(entry, &bad)?,
-                statement: Arc::new(statement(entry, &bad)?),
-                parameters: Vec::new(),
-                batch: 1,
-            },
+            request: request(entry, &bad)?,
             hour,
             effect,
             rule: entry.rule.clone(),
@@ -155,11 +161,21 @@ struct CaseEntry {
     uid: Option<u32>,
     user: Option<String>,
     assurance: Option<String>,
+    #[serde(default)]
     target: String,
+    #[serde(default)]
     database: String,
     account: Option<String>,
     kind: Option<String>,
+    #[serde(default)]
     action: String,
+    /// A name to look up, instead of an action on a database.
+    lookup: Option<String>,
+    record_type: Option<String>,
+    #[serde(default)]
+    is_target: bool,
+    #[serde(default)]
+    is_listed: bool,
     table: Option<String>,
     #[serde(default)]
     also: Vec<AccessEntry>,
@@ -220,10 +236,39 @@ fn target(entry: &CaseEntry) -> Target {
     Target {
         name: entry.target.as_str().into(),
         addr: OrigDst(SocketAddr::from((Ipv4Addr::LOCALHOST, 5432))),
+        host: None,
         protocol: "postgresql",
         database: Some(entry.database.as_str().into()),
         account: entry.account.as_deref().map(Arc::from),
     }
+}
+
+fn request(
+    entry: &CaseEntry,
+    bad: &impl Fn(&'static str, &str) -> CaseError,
+) -> Result<CaseRequest, CaseError> {
+    if let Some(name) = &entry.lookup {
+        if !entry.action.is_empty() {
+            return Err(bad("action", &entry.action));
+        }
+        let record_type = entry.record_type.as_deref().unwrap_or("A");
+        return Ok(CaseRequest::Lookup(Lookup {
+            name: name.as_str().into(),
+            record_type: record_type.into(),
+            action: lookup::action(record_type),
+            is_target: entry.is_target,
+            is_listed: entry.is_listed,
+            server: "192.0.2.53".into(),
+            transport: "udp",
+        }));
+    }
+    Ok(CaseRequest::Command(Box::new(Command {
+        id: CommandId(1),
+        kind: kind(entry, bad)?,
+        statement: Arc::new(statement(entry, bad)?),
+        parameters: Vec::new(),
+        batch: 1,
+    })))
 }
 
 fn kind(

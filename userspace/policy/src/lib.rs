@@ -6,6 +6,7 @@ mod authorize;
 pub mod cases;
 pub mod classification;
 mod load;
+pub mod lookup;
 pub mod mask;
 mod obligation;
 mod policy_set;

@@ -16,6 +16,7 @@ use types::principal::Principal;
 use types::redact::DataClass;
 use types::target::Target;
 
+use crate::lookup::{Lookup, Shape, above};
 use crate::obligation::DISCLOSE;
 
 mod probe;
@@ -133,6 +134,31 @@ impl Requester {
         Request::new(self.agent.clone(), action, resource, context, schema).map_err(error)
     }
 
+    /// The entities of a lookup's request.
+    pub(crate) fn lookup_entities(&self, lookup: &Lookup) -> Result<Entities, RequestError> {
+        let mut all = self.fixed.clone();
+        all.push(name_entity(lookup)?);
+        Entities::from_entities(all, None).map_err(error)
+    }
+
+    /// The request to look a name up; `hour` is of the day, UTC.
+    pub(crate) fn lookup(
+        &self,
+        lookup: &Lookup,
+        hour: u8,
+        schema: Option<&Schema>,
+    ) -> Result<Request, RequestError> {
+        let context = Context::from_pairs([
+            ("recordType".to_owned(), string(&lookup.record_type)),
+            ("server".to_owned(), string(&lookup.server)),
+            ("transport".to_owned(), string(lookup.transport)),
+            ("hour".to_owned(), RestrictedExpression::new_long(i64::from(hour))),
+        ]);
+        let action = uid("Action", lookup.action.as_str());
+        let (context, name) = (context.map_err(error)?, uid("Name", &lookup.name));
+        Request::new(self.agent.clone(), action, name, context, schema).map_err(error)
+    }
+
     fn place(&self) -> [(String, RestrictedExpression); 3] {
         [
             ("target".to_owned(), string(&self.target)),
@@ -187,6 +213,27 @@ fn agent_entity(principal: &Principal) -> Result<Entity, RequestError> {
     Entity::new(agent_uid(agent), attributes, parents).map_err(error)
 }
 
+/// A name with its facts, directly below every name above it.
+fn name_entity(lookup: &Lookup) -> Result<Entity, RequestError> {
+    let Lookup { name, is_target, is_listed, .. } = lookup;
+    let Shape { is_hostname, labels, longest_label, bytes, entropy } = Shape::of(name);
+    let flag = RestrictedExpression::new_bool;
+    let number = RestrictedExpression::new_long;
+    let attributes = [
+        ("name", string(name)),
+        ("isTarget", flag(*is_target)),
+        ("isListed", flag(*is_listed)),
+        ("isHostname", flag(is_hostname)),
+        ("labels", number(labels)),
+        ("longestLabel", number(longest_label)),
+        ("bytes", number(bytes)),
+        ("entropy", number(entropy)),
+    ];
+    let attributes = attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let parents = above(name).map(|name| uid("Name", name)).collect();
+    Entity::new(uid("Name", name), attributes, parents).map_err(error)
+}
+
 fn entity<'a>(
     uid: EntityUid,
     attributes: impl IntoIterator<Item = (&'a str, RestrictedExpression)>,
@@ -219,7 +266,7 @@ pub(crate) const RISKS: [(&str, Risk); 12] = [
     ("unknownFunction", Risk::UNKNOWN_FUNCTION),
 ];
 
-/// Every action, for the probe of the schema and the cases.
+/// Every action on a database, for the probe of the schema and the cases.
 pub(crate) const ACTIONS: [Action; 12] = [
     Action::Connect,
     Action::Session,
@@ -234,6 +281,9 @@ pub(crate) const ACTIONS: [Action; 12] = [
     Action::Cancel,
     Action::Unknown,
 ];
+
+/// Every action on a name, likewise.
+pub(crate) const LOOKUPS: [Action; 2] = [Action::Resolve, Action::ResolveData];
 
 fn uid(kind: &str, id: &str) -> EntityUid {
     let kind: EntityTypeName = kind.parse().expect("a type's name is an identifier");

@@ -29,6 +29,7 @@ fn examples() {
         ("teller-updates", None),
         ("change-window", None),
         ("email-clearance", Some("masks.cedar")),
+        ("resolve-domain", None),
     ] {
         let mut source = shipped();
         source.policies.retain(|(file, _)| Some(file.as_str()) != replaces);
@@ -39,7 +40,7 @@ fn examples() {
         // The baseline's own cases hold with every example beside it.
         run(&policies, &dir().join("cases/baseline.toml"));
     }
-    assert_eq!(names(&dir().join("examples"), "cedar").len(), 3, "an example is not tested");
+    assert_eq!(names(&dir().join("examples"), "cedar").len(), 4, "an example is not tested");
 }
 
 #[test]
@@ -389,6 +390,7 @@ fn target() -> Target {
     Target {
         name: "core".into(),
         addr: OrigDst(SocketAddr::from((Ipv4Addr::LOCALHOST, 5432))),
+        host: None,
         protocol: "postgresql",
         database: Some("bank".into()),
         account: Some("analyst".into()),

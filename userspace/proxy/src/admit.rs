@@ -19,12 +19,18 @@ use crate::targets::Protocol;
 /// How long a target may take to accept: three SYN retransmissions (RFC 6298: 1 + 2 + 4 s) and some.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection that may become a session.
-pub(crate) struct Admitted {
-    pub(crate) accepted: Accepted,
-    pub(crate) principal: Principal,
-    pub(crate) target: Target,
-    pub(crate) protocol: Protocol,
+/// DNS (RFC 1035 §4.2, RFC 7766): no target, it is answered on this host.
+const DNS_PORT: u16 = 53;
+
+/// DNS over TLS (RFC 7858): its questions could not be seen.
+const DNS_OVER_TLS_PORT: u16 = 853;
+
+/// What a connection may become.
+pub(crate) enum Admitted {
+    /// A session at a target.
+    Session { accepted: Accepted, principal: Principal, target: Target, protocol: Protocol },
+    /// Questions to a DNS server.
+    Names(Accepted, Principal),
 }
 
 /// Attributes a connection and finds its target.
@@ -61,11 +67,22 @@ async fn examine(
         return Err(Refused::Loop);
     }
     let principal = attribute(door, &accepted).await?;
-    let Some((target, protocol)) = door.targets.find(accepted.orig_dst) else {
+    let destination = accepted.orig_dst;
+    match destination.0.port() {
+        DNS_PORT if door.name_service.is_some() => return Ok(Admitted::Names(accepted, principal)),
+        DNS_OVER_TLS_PORT => {
+            let principal = Box::new(principal);
+            return Err(Refused::EncryptedDns { addr: destination, principal });
+        }
+        _ => {}
+    }
+    let now_ns = door.clock.now().mono_ns;
+    let names = door.names.of(accepted.enrolled, destination.0.ip(), now_ns);
+    let Some((target, protocol)) = door.targets.find(destination, &names) else {
         let principal = Box::new(principal);
-        return Err(Refused::UnknownTarget { addr: accepted.orig_dst, principal });
+        return Err(Refused::UnknownTarget { addr: destination, principal });
     };
-    Ok(Admitted { accepted, principal, target, protocol })
+    Ok(Admitted::Session { accepted, principal, target, protocol })
 }
 
 /// Digesting an executable the first time takes up to a second: not on a worker's thread.
@@ -102,6 +119,9 @@ pub(crate) enum Refused {
     /// The cgroup is no agent's.
     #[error("process {tgid} is no enrolled agent's")]
     Unattributed { tgid: u32 },
+    /// The destination speaks DNS over TLS.
+    #[error("{addr} is for DNS over TLS, which would not be seen")]
+    EncryptedDns { addr: OrigDst, principal: Box<Principal> },
     /// The destination is no target.
     #[error("{addr} is no configured target")]
     UnknownTarget { addr: OrigDst, principal: Box<Principal> },
@@ -115,6 +135,7 @@ impl Refused {
             Self::TooMany => "too_many_sessions",
             Self::Loop => "loop",
             Self::Unattributed { .. } => "unattributed",
+            Self::EncryptedDns { .. } => "encrypted_dns",
             Self::UnknownTarget { .. } => "unknown_target",
         }
     }

@@ -1,11 +1,12 @@
 //! Everything a session needs of the node, in one place.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use identity::Enrollments;
+use identity::names::Names;
 use identity::process::Executables;
 use journal::recorder::Recorder;
 use policy::PolicySet;
@@ -14,6 +15,7 @@ use proto::sql::Analyzer;
 use tracing::warn;
 use types::accepted::Accepted;
 use types::clock::Clock;
+use types::principal::Principal;
 use types::redact::MaskRule;
 use types::secret::Secret;
 
@@ -29,6 +31,12 @@ pub trait OriginalDestination: Send + Sync {
     /// The record of the accepted socket `fd`, whose peer is `source`; an error where there is
     /// none, which refuses the connection.
     fn original_destination(&self, fd: BorrowedFd<'_>, source: SocketAddr) -> io::Result<Accepted>;
+}
+
+/// Who answers agents' questions to DNS servers.
+pub trait NameService: Send + Sync {
+    /// Takes over a connection that an agent made to port 53; answers whether it did.
+    fn serve(&self, stream: TcpStream, accepted: Accepted, principal: Principal) -> bool;
 }
 
 /// Different mask rule sets compiled and kept: one per distinct set of rules, so about one per
@@ -67,6 +75,10 @@ pub struct Door {
     pub strangers: Strangers,
     /// Flows to be reconciled with the kernel's counts.
     pub flows: Flows,
+    /// Which names agents' addresses have.
+    pub names: Arc<Names>,
+    /// Who answers connections to port 53; they are refused where nobody does.
+    pub name_service: Option<Arc<dyn NameService>>,
 }
 
 impl std::fmt::Debug for Door {

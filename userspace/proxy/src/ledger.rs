@@ -210,10 +210,12 @@ pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<(), Appen
             None => return Ok(()),
         },
         Refused::Unattributed { tgid } => format!(r#","pid":{tgid}"#),
-        Refused::UnknownTarget { addr, principal } => format!(
-            r#","destination":"{addr}","agent":"{}","instance":"{}","pid":{}"#,
-            principal.agent, principal.instance, principal.process.key.tgid
-        ),
+        Refused::UnknownTarget { addr, principal } | Refused::EncryptedDns { addr, principal } => {
+            format!(
+                r#","destination":"{addr}","agent":"{}","instance":"{}","pid":{}"#,
+                principal.agent, principal.instance, principal.process.key.tgid
+            )
+        }
         Refused::TooMany | Refused::Loop => String::new(),
     };
     let detail = format!(r#"{{"reason":"{}"{who}}}"#, refused.kind());

@@ -10,7 +10,9 @@ use std::time::Duration;
 use proto::postgres::PostgresSession;
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
+use types::accepted::Accepted;
 use types::limits::READ_BYTES;
+use types::principal::Principal;
 
 use crate::admit::{Admitted, Refused, admit, dial};
 use crate::door::Door;
@@ -50,7 +52,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         Ok(admitted) => admitted,
         Err(refused) => return refuse(door, &refused),
     };
-    let Admitted { accepted, principal, target, protocol: Protocol::Postgresql } = admitted;
+    let (accepted, principal, target) = match admitted {
+        Admitted::Session { accepted, principal, target, protocol: Protocol::Postgresql } => {
+            (accepted, principal, target)
+        }
+        Admitted::Names(accepted, principal) => {
+            return hand_over(door, downstream, accepted, principal);
+        }
+    };
     let addr = accepted.orig_dst;
     let ledger = Ledger::new(door, accepted, principal, target);
     let upstream = match dial(addr).await {
@@ -73,6 +82,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     }
     relay.close(&end);
     door.counters.sessions_open.down();
+}
+
+/// Gives a connection to a DNS server to who answers on this host.
+fn hand_over(door: &Door, downstream: TcpStream, accepted: Accepted, principal: Principal) {
+    let stream = downstream.into_std();
+    let taken = stream.is_ok_and(|stream| {
+        door.name_service.as_ref().is_some_and(|names| names.serve(stream, accepted, principal))
+    });
+    if !taken {
+        refuse(door, &Refused::TooMany);
+    }
 }
 
 fn refuse(door: &Door, refused: &Refused) {

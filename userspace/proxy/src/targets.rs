@@ -44,32 +44,99 @@ impl Targets {
         Self(rules)
     }
 
-    /// The target that covers a destination.
-    pub fn find(&self, addr: OrigDst) -> Option<(Target, Protocol)> {
-        let rule = self.0.iter().find(|rule| rule.address.covers(addr.0))?;
+    /// The target that covers a destination, which the agent knows by `names`, best first.
+    pub fn find(&self, addr: OrigDst, names: &[Arc<str>]) -> Option<(Target, Protocol)> {
+        let found =
+            self.0.iter().find_map(|rule| Some((rule, rule.address.covers(addr.0, names)?)));
+        let (rule, host) = found?;
         let target = Target {
             name: Arc::clone(&rule.name),
             addr,
+            host: host.or_else(|| names.first()).cloned(),
             protocol: rule.protocol.as_str(),
             database: None,
             account: None,
         };
         Some((target, rule.protocol))
     }
+
+    /// How the targets' addresses name a domain name (lower case, no final dot).
+    pub fn mention(&self, name: &str) -> Mention {
+        self.0.iter().map(|rule| rule.address.mention(name)).max().unwrap_or(Mention::None)
+    }
+
+    /// Whether a target's address is this very IP address, or a block that holds it.
+    pub fn has_address(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|rule| match &rule.address.host {
+            HostPattern::Network(network, bits) => {
+                prefix(ip.to_canonical(), *bits) == prefix(*network, *bits)
+            }
+            HostPattern::Any | HostPattern::Name(_) | HostPattern::Below(_) => false,
+        })
+    }
 }
 
-/// `HOST:PORT`, where HOST is `*`, an IP address or a CIDR block; IPv6 hosts in brackets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How targets name a domain name, the weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mention {
+    /// Not at all.
+    None,
+    /// By `*.` and a domain above it.
+    Wildcard,
+    /// In full.
+    Exact,
+}
+
+/// `HOST:PORT`, where HOST is `*`, an IP address or a CIDR block (IPv6 in brackets), a domain name,
+/// or `*.` and a domain name for all names below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressPattern {
-    host: Option<(IpAddr, u8)>,
+    host: HostPattern,
     port: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum HostPattern {
+    Any,
+    Network(IpAddr, u8),
+    /// Lower case, no final dot.
+    Name(Arc<str>),
+    /// As above; covers names below it, not itself.
+    Below(Arc<str>),
+}
+
 impl AddressPattern {
-    /// Whether it covers a destination. IPv4-mapped IPv6 addresses count as IPv4.
-    pub fn covers(&self, addr: SocketAddr) -> bool {
-        let Some((network, bits)) = self.host else { return addr.port() == self.port };
-        addr.port() == self.port && prefix(addr.ip().to_canonical(), bits) == prefix(network, bits)
+    /// Whether it covers a destination that the agent knows by `names`; if so, by which of them.
+    /// IPv4-mapped IPv6 addresses count as IPv4.
+    pub fn covers<'n>(
+        &self,
+        addr: SocketAddr,
+        names: &'n [Arc<str>],
+    ) -> Option<Option<&'n Arc<str>>> {
+        if addr.port() != self.port {
+            return None;
+        }
+        match &self.host {
+            HostPattern::Any => Some(None),
+            HostPattern::Network(network, bits) => {
+                let own = prefix(addr.ip().to_canonical(), *bits);
+                (own == prefix(*network, *bits)).then_some(None)
+            }
+            HostPattern::Name(_) | HostPattern::Below(_) => {
+                names.iter().find(|name| self.mention(name) > Mention::None).map(Some)
+            }
+        }
+    }
+
+    fn mention(&self, name: &str) -> Mention {
+        match &self.host {
+            HostPattern::Name(own) if own.as_ref() == name => Mention::Exact,
+            HostPattern::Below(domain) => {
+                let below = name.strip_suffix(domain.as_ref()).and_then(|n| n.strip_suffix('.'));
+                if below.is_some_and(|n| !n.is_empty()) { Mention::Wildcard } else { Mention::None }
+            }
+            HostPattern::Any | HostPattern::Network(..) | HostPattern::Name(_) => Mention::None,
+        }
     }
 }
 
@@ -80,27 +147,50 @@ impl FromStr for AddressPattern {
         let invalid = || InvalidAddress(s.to_owned());
         let (host, port) = s.rsplit_once(':').ok_or_else(invalid)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?;
-        if host == "*" {
-            return Ok(Self { host: None, port });
-        }
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        let (ip, bits) = match host.split_once('/') {
-            Some((ip, bits)) => (ip, Some(bits)),
-            None => (host, None),
-        };
-        let ip: IpAddr = ip.parse().map_err(|_| invalid())?;
-        let width = if ip.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            None => width,
-            Some(bits) => bits.parse().ok().filter(|b| *b <= width).ok_or_else(invalid)?,
-        };
-        Ok(Self { host: Some((ip.to_canonical(), bits)), port })
+        Ok(Self { host: host_pattern(host).ok_or_else(invalid)?, port })
     }
+}
+
+fn host_pattern(host: &str) -> Option<HostPattern> {
+    if host == "*" {
+        return Some(HostPattern::Any);
+    }
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let (ip, bits) = match bare.split_once('/') {
+        Some((ip, bits)) => (ip, Some(bits)),
+        None => (bare, None),
+    };
+    let Ok(ip) = ip.parse::<IpAddr>() else {
+        return match host.strip_prefix("*.") {
+            Some(domain) => Some(HostPattern::Below(domain_name(domain)?)),
+            None => Some(HostPattern::Name(domain_name(host)?)),
+        };
+    };
+    let width = if ip.is_ipv4() { 32 } else { 128 };
+    let bits = match bits {
+        None => width,
+        Some(bits) => bits.parse().ok().filter(|b| *b <= width)?,
+    };
+    Some(HostPattern::Network(ip.to_canonical(), bits))
+}
+
+/// A host's name in lower case without the final dot: labels of 1 to 63 letters, digits, hyphens
+/// and underscores (RFC 1123 §2.1), 253 bytes in all, the last one no number.
+fn domain_name(name: &str) -> Option<Arc<str>> {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let label = |label: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(good)
+    };
+    let last_is_number = name.rsplit('.').next()?.bytes().all(|b| b.is_ascii_digit());
+    (name.len() <= 253 && !last_is_number && name.split('.').all(label)).then(|| name.into())
 }
 
 /// An address pattern that is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no address; write IP:PORT, [IPv6]:PORT, CIDR:PORT or *:PORT")]
+#[error(
+    "`{0}` is no address; write IP:PORT, [IPv6]:PORT, CIDR:PORT, NAME:PORT, *.NAME:PORT or *:PORT"
+)]
 pub struct InvalidAddress(String);
 
 /// The first `bits` of an address, so that equal networks compare equal.
@@ -132,13 +222,74 @@ mod tests {
             ("[2001:db8::5]:443", "[2001:db8::6]:443", false),
         ] {
             let pattern: AddressPattern = pattern.parse().unwrap();
-            assert_eq!(pattern.covers(addr.parse().unwrap()), covered, "{pattern:?} {addr}");
+            let covers = pattern.covers(addr.parse().unwrap(), &[]).is_some();
+            assert_eq!(covers, covered, "{pattern:?} {addr}");
         }
     }
 
     #[test]
+    fn names_cover_what_was_resolved_to() {
+        for (pattern, names, by) in [
+            ("db.bank.example:5432", &["db.bank.example"][..], Some("db.bank.example")),
+            ("DB.Bank.Example.:5432", &["db.bank.example"], Some("db.bank.example")),
+            ("db.bank.example:5432", &["x.example", "db.bank.example"], Some("db.bank.example")),
+            ("db.bank.example:5432", &[], None),
+            ("db.bank.example:5432", &["evildb.bank.example"], None),
+            ("db.bank.example:5433", &["db.bank.example"], None),
+            ("*.bank.example:5432", &["a.db.bank.example"], Some("a.db.bank.example")),
+            ("*.bank.example:5432", &["bank.example"], None),
+            ("*.bank.example:5432", &["evilbank.example"], None),
+            ("*.bank.example:5432", &[".bank.example"], None),
+        ] {
+            let rule = TargetRule {
+                name: "t".into(),
+                address: pattern.parse().unwrap(),
+                protocol: Protocol::Postgresql,
+            };
+            let names: Vec<Arc<str>> = names.iter().map(|n| Arc::from(*n)).collect();
+            let addr = OrigDst("10.0.0.1:5432".parse().unwrap());
+            let found = Targets::new(vec![rule]).find(addr, &names);
+            let host = found.map(|(target, _)| target.host.expect("the name that matched"));
+            assert_eq!(host.as_deref(), by, "{pattern} {names:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_mentioned() {
+        let rule = |address: &str| TargetRule {
+            name: "t".into(),
+            address: address.parse().unwrap(),
+            protocol: Protocol::Postgresql,
+        };
+        let targets = Targets::new(vec![
+            rule("*.bank.example:5432"),
+            rule("db.bank.example:5433"),
+            rule("10.0.0.0/8:1"),
+            rule("*:2"),
+        ]);
+        assert_eq!(targets.mention("db.bank.example"), Mention::Exact);
+        assert_eq!(targets.mention("x.bank.example"), Mention::Wildcard);
+        assert_eq!(targets.mention("bank.example"), Mention::None);
+        assert!(targets.has_address("10.1.2.3".parse().unwrap()));
+        assert!(!targets.has_address("11.1.2.3".parse().unwrap()));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
-        for pattern in ["", "5432", "host:5432", "127.0.0.1:0", "10.0.0.0/33:1", "*:x"] {
+        for pattern in [
+            "",
+            "5432",
+            "host:0",
+            "127.0.0.1:0",
+            "10.0.0.0/33:1",
+            "*:x",
+            "*.*:1",
+            "a..b:1",
+            "a b:1",
+            "256.0.0.1:1",
+            "[db]:1",
+            "*.:1",
+        ] {
             assert!(pattern.parse::<AddressPattern>().is_err(), "{pattern}");
         }
     }

@@ -33,6 +33,8 @@ pub enum CommandKind {
     FunctionCall,
     /// Another session's command is to be cancelled.
     Cancel,
+    /// A name is to be resolved.
+    Resolve,
 }
 
 impl CommandKind {
@@ -43,6 +45,7 @@ impl CommandKind {
             Self::Query => "db.query",
             Self::FunctionCall => "db.function",
             Self::Cancel => "db.cancel",
+            Self::Resolve => "dns.query",
         }
     }
 }
@@ -89,7 +92,8 @@ impl Statement {
 pub struct Access {
     /// What is done.
     pub action: Action,
-    /// To which table, view, sequence or other relation; `None` for the database as a whole.
+    /// To which table, view, sequence or other relation, or to which domain name; `None` for the
+    /// database as a whole.
     pub table: Option<TableName>,
 }
 
@@ -136,6 +140,10 @@ pub enum Action {
     Admin,
     /// Cancel another session's command.
     Cancel,
+    /// Look up where a name is: addresses, aliases, services, and what belongs to a reply.
+    Resolve,
+    /// Look up records that carry free data (TXT, NULL, …), or all there are.
+    ResolveData,
     /// Not known: did not parse, or a form the analysis does not know.
     Unknown,
 }
@@ -155,6 +163,8 @@ impl Action {
             Self::Privilege => "privilege",
             Self::Admin => "admin",
             Self::Cancel => "cancel",
+            Self::Resolve => "resolve",
+            Self::ResolveData => "resolveData",
             Self::Unknown => "unknown",
         }
     }
@@ -163,7 +173,7 @@ impl Action {
     pub fn class(self) -> Class {
         match self {
             Self::Connect | Self::Session | Self::Cancel => Class::Session,
-            Self::Select => Class::Read,
+            Self::Select | Self::Resolve | Self::ResolveData => Class::Read,
             Self::Insert | Self::Update | Self::Delete | Self::Call => Class::Write,
             Self::Ddl | Self::Privilege | Self::Admin => Class::Admin,
             Self::Unknown => Class::Unknown,

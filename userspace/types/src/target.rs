@@ -11,6 +11,8 @@ pub struct Target {
     pub name: Arc<str>,
     /// The address the agent asked for.
     pub addr: OrigDst,
+    /// The name by which the agent knew the address: our resolver's answer to it, or the hosts file.
+    pub host: Option<Arc<str>>,
     /// `postgresql`, …
     pub protocol: &'static str,
     /// The database.

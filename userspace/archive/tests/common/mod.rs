@@ -104,6 +104,7 @@ impl Node {
         let target = Target {
             name: "core".into(),
             addr: OrigDst("10.0.0.5:5432".parse().unwrap()),
+            host: None,
             protocol: "postgresql",
             database: Some("bank".into()),
             account: Some("agent_ro".into()),

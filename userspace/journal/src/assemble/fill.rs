@@ -105,7 +105,8 @@ fn put_ends(row: &mut EventRow, opened: &OpenedSession) {
     (row.dst_ip, row.dst_port) = end(opened.target_addr);
     row.protocol = opened.protocol.to_string();
     row.target_name = opened.target_name.to_string();
-    row.target_host.clone_from(&row.dst_ip);
+    row.dst_host = opened.host.as_ref().map(ToString::to_string);
+    row.target_host = row.dst_host.clone().or_else(|| row.dst_ip.clone());
     row.target_db = opened.database.as_ref().map(ToString::to_string);
     row.target_account = opened.account.as_ref().map(ToString::to_string);
 }
@@ -119,6 +120,7 @@ pub(super) fn recording(
 ) -> Row {
     let sample = &ended.outcome.sample;
     let has_text = begun.kind == CommandKind::Query || !begun.text.is_empty();
+    let stream = if begun.kind == CommandKind::Resolve { "dns_answer" } else { "db_result" };
     Row::Recording(Box::new(RecordingRow {
         node_id: segment.node.clone(),
         log_epoch: epoch(segment),
@@ -126,7 +128,7 @@ pub(super) fn recording(
         ts: micros(begun.at),
         session_id: begun.session.to_string(),
         session_seq: int(begun.command.0),
-        stream: "db_result".to_owned(),
+        stream: stream.to_owned(),
         chunk: 0,
         first_ts: micros(begun.at),
         last_ts: micros(ended.at),
@@ -148,6 +150,7 @@ pub(super) fn session(
     let Principal { agent, instance, chain, subject, process, assurance } = &opened.principal;
     let (src_ip, src_port) = end(opened.source);
     let (dst_ip, dst_port) = end(opened.target_addr);
+    let dst_host = opened.host.as_ref().map(ToString::to_string);
     let totals = opened.totals;
     let mut row = SessionRow {
         node_id: segment.node.clone(),
@@ -181,7 +184,8 @@ pub(super) fn session(
         socket_cookie: Some(long(opened.socket_cookie)),
         src_ip,
         src_port,
-        target_host: dst_ip.clone(),
+        target_host: dst_host.clone().or_else(|| dst_ip.clone()),
+        dst_host,
         dst_ip,
         dst_port,
         protocol: opened.protocol.to_string(),

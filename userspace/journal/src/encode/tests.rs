@@ -169,6 +169,7 @@ proptest! {
         let target = Target {
             name: name.as_str().into(),
             addr: OrigDst(addr),
+            host: (six.1 % 2 == 0).then(|| "db.bank.example".into()),
             protocol: "postgresql",
             database: database.map(Into::into),
             account: account.map(Into::into),
@@ -190,6 +191,7 @@ proptest! {
         prop_assert_eq!(&*found.target_name, &name);
         prop_assert_eq!(&*found.protocol, "postgresql");
         prop_assert_eq!((found.database, found.account), (target.database, target.account));
+        prop_assert_eq!(found.host, target.host);
         prop_assert_eq!(found.totals, Totals::default());
     }
 
@@ -315,7 +317,7 @@ fn numbers_of_words_go_both_ways() {
         let status = kind::status(code).map(kind::status_code);
         assert_eq!(status.is_ok_and(|c| c == code), (1..=5).contains(&code));
         let action = kind::action(code).map(kind::action_code);
-        assert_eq!(action.is_ok_and(|c| c == code), (1..=12).contains(&code));
+        assert_eq!(action.is_ok_and(|c| c == code), (1..=14).contains(&code));
         let effect = kind::effect(code).map(kind::effect_code);
         assert_eq!(effect.is_ok_and(|c| c == code), (1..=3).contains(&code));
     }

@@ -6,10 +6,10 @@ use types::event::Status;
 /// The ids OCSF gives to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ocsf {
-    /// 6005: Datastore Activity.
+    /// 6005: Datastore Activity; 4003: DNS Activity.
     pub class_uid: i32,
     /// Datastore Activity: 1 Read, 2 Update, 3 Connect, 4 Query, 5 Write, 6 Create, 7 Delete,
-    /// 99 Other.
+    /// 99 Other. DNS Activity: 6 Traffic, a query with its answer.
     pub activity_id: i32,
     /// `class_uid` × 100 + `activity_id`.
     pub type_uid: i32,
@@ -25,10 +25,11 @@ pub struct Ocsf {
 
 /// The ids of a command of `kind` whose strongest access is `action`, that ended with `status`.
 pub fn ocsf(kind: CommandKind, action: Action, status: Status) -> Ocsf {
-    let class_uid = 6005;
+    let class_uid = if kind == CommandKind::Resolve { 4003 } else { 6005 };
     let activity_id = match (kind, action) {
         (CommandKind::Connect, _) => 3,
-        (_, Action::Select) => 1,
+        (CommandKind::Resolve, _) => 6,
+        (_, Action::Select | Action::Resolve | Action::ResolveData) => 1,
         (_, Action::Update) => 2,
         (_, Action::Insert) => 5,
         (_, Action::Delete) => 7,
@@ -60,5 +61,7 @@ mod tests {
         assert_eq!((ids.type_uid, ids.status_id, ids.action_id), (600_507, 2, 2));
         let ids = ocsf(CommandKind::Connect, Action::Connect, Status::Ok);
         assert_eq!((ids.type_uid, ids.status_id, ids.severity_id), (600_503, 1, 1));
+        let ids = ocsf(CommandKind::Resolve, Action::Resolve, Status::Ok);
+        assert_eq!((ids.class_uid, ids.type_uid), (4003, 400_306));
     }
 }

@@ -77,6 +77,7 @@ impl World {
             target: Target {
                 name: "core".into(),
                 addr: OrigDst("10.0.0.9:5432".parse().unwrap()),
+                host: None,
                 protocol: "postgresql",
                 database: Some("bank".into()),
                 account: Some("app".into()),

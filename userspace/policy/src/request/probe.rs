@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, Schema};
 use types::addr::OrigDst;
-use types::command::{Access, CommandKind, Risk, Statement, TableName};
+use types::command::{Access, Action, CommandKind, Risk, Statement, TableName};
 use types::id::{AgentName, CgroupId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
 use types::redact::DataClass;
 use types::target::Target;
 
-use super::{ACTIONS, RequestError, Requester, error};
+use super::{ACTIONS, LOOKUPS, RequestError, Requester, error};
+use crate::lookup::Lookup;
 
 /// Makes one request of every form, with every attribute that can be there, against the schema.
 pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
@@ -32,6 +33,11 @@ pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
         let class = DataClass("probe".into());
         conform(&requester.disclose_entities(&class)?, schema)?;
         requester.disclose(&class, Some(schema))?;
+        for action in LOOKUPS {
+            let lookup = lookup(action);
+            conform(&requester.lookup_entities(&lookup)?, schema)?;
+            requester.lookup(&lookup, 0, Some(schema))?;
+        }
     }
     Ok(())
 }
@@ -54,6 +60,18 @@ fn statement(access: Access) -> Statement {
     }
 }
 
+fn lookup(action: Action) -> Lookup {
+    Lookup {
+        name: "probe.example".into(),
+        record_type: "A".into(),
+        action,
+        is_target: false,
+        is_listed: false,
+        server: "".into(),
+        transport: "udp",
+    }
+}
+
 fn subject() -> Subject {
     Subject { user: "u".into(), idp: "i".into(), sub: "s".into() }
 }
@@ -62,6 +80,7 @@ fn target() -> Target {
     Target {
         name: "probe".into(),
         addr: OrigDst(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        host: None,
         protocol: "postgresql",
         database: Some("probe".into()),
         account: Some("probe".into()),
