@@ -16,3 +16,4 @@ mod node;
 mod psycopg;
 mod reads;
 mod refusals;
+mod restart;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -17,10 +17,22 @@ use crate::process::{Running, run, wait_until};
 /// A policy that the harness adds to the shipped ones: file name and text.
 pub type ExtraPolicy<'a> = (&'a str, &'a str);
 
+/// Who starts the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervisor {
+    /// The test, each time anew.
+    None,
+    /// One as systemd is, with its file-descriptor store; it starts a daemon that ended again.
+    Keeps,
+    /// The same without the store.
+    Forgets,
+}
+
 /// A daemon: running, or dead and to be started again.
 #[derive(Debug)]
 pub struct Daemon {
     process: Option<Running>,
+    supervisor: Supervisor,
     programs: PathBuf,
     port: Port,
     directory: TempDir,
@@ -32,6 +44,19 @@ impl Daemon {
     /// # Errors
     /// If it is not built, this is not root, or it does not get ready; with the end of its log.
     pub fn start(bank_port: u16, workers: usize, extra: &[ExtraPolicy<'_>]) -> Result<Self> {
+        Self::start_under(Supervisor::None, bank_port, workers, extra)
+    }
+
+    /// Starts a daemon as [`Self::start`] does, under a supervisor.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_under(
+        supervisor: Supervisor,
+        bank_port: u16,
+        workers: usize,
+        extra: &[ExtraPolicy<'_>],
+    ) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("the daemon needs root: it loads BPF programs");
         }
@@ -46,7 +71,8 @@ impl Daemon {
         for (name, text) in extra {
             fs::write(policies.join(name), text).context("a policy can't be added")?;
         }
-        let mut own = Self { process: None, programs: paths::programs()?, port, directory };
+        let programs = paths::programs()?;
+        let mut own = Self { process: None, supervisor, programs, port, directory };
         fs::write(own.config(), own.config_text(bank_port, workers))
             .context("the configuration")?;
         own.restart()?;
@@ -60,8 +86,15 @@ impl Daemon {
     pub fn restart(&mut self) -> Result<()> {
         let log =
             File::options().create(true).append(true).open(self.log_path()).context("its log")?;
-        let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(log.try_clone().context("its log")?).stderr(log);
+        let mut command = match self.supervisor {
+            Supervisor::None => self.command(),
+            Supervisor::Keeps => self.supervised("keep")?,
+            Supervisor::Forgets => self.supervised("forget")?,
+        };
+        // A supervisor ends with its input.
+        let stdin =
+            if self.supervisor == Supervisor::None { Stdio::null() } else { Stdio::piped() };
+        command.stdin(stdin).stdout(log.try_clone().context("its log")?).stderr(log);
         self.process = Some(Running::new("vestibuled", &mut command)?);
         let ready = wait_until("the daemon is ready", 30, || {
             let process = self.process.as_mut().context("it was started")?;
@@ -73,11 +106,45 @@ impl Daemon {
         ready.with_context(|| format!("its log ends:\n{}", self.log_tail()))
     }
 
-    /// Kills it with SIGKILL, as if the machine had lost it.
+    /// Kills it with SIGKILL, as if the machine had lost it; and its supervisor, where it has one.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
+            let is_supervisor = self.supervisor != Supervisor::None;
+            if is_supervisor && process.signal(Signal::TERM).is_ok() {
+                process.wait(10).ok();
+            }
             process.kill();
         }
+    }
+
+    /// Kills it with SIGKILL and leaves it to its supervisor to start it again.
+    ///
+    /// # Errors
+    /// If it does not answer, or another one is not there within 30 s.
+    pub fn kill_under_supervisor(&mut self) -> Result<()> {
+        let old = self.count("pid")?;
+        let pid = Pid::from_raw(i32::try_from(old).context("a process id")?);
+        kill_process(pid.context("a process id is positive")?, Signal::KILL)?;
+        wait_until("another daemon", 30, || Ok(self.count("pid").is_ok_and(|pid| pid != old)))
+            .with_context(|| format!("its log ends:\n{}", self.log_tail()))
+    }
+
+    /// Answers what the supervisor has noted, a line for each thing: seconds, `started PID fds=N
+    /// NAMES`, `stored NAME`, `removed NAME`, `ready`, `ended PID`.
+    pub fn supervision(&self) -> String {
+        fs::read_to_string(self.directory.path().join("supervisor.log")).unwrap_or_default()
+    }
+
+    fn supervised(&self, keep: &str) -> Result<Command> {
+        let script = self.directory.path().join("supervisor.py");
+        fs::write(&script, include_str!("supervisor.py")).context("the supervisor")?;
+        let socket = self.directory.path().join("notify.sock");
+        fs::remove_file(&socket).ok();
+        let mut command = Command::new(paths::python());
+        command.arg(script).arg(socket).arg(self.directory.path().join("supervisor.log"));
+        let daemon = self.command();
+        command.args([keep, "--"]).arg(daemon.get_program()).args(daemon.get_args());
+        Ok(command)
     }
 
     /// Asks it to end (SIGTERM) and waits.

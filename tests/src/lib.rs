@@ -17,7 +17,7 @@ pub mod process;
 pub mod world;
 
 pub use agent::Agent;
-pub use daemon::Daemon;
+pub use daemon::{Daemon, Supervisor};
 pub use evidence::Evidence;
 pub use postgres::Postgres;
 pub use process::Output;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +28,12 @@ pub(crate) fn ask(socket: &Path, request: &Request, patience: Duration) -> Resul
         Response::Failed { reason } => bail!("{reason}"),
         response => Ok(response),
     }
+}
+
+/// Where the daemon's executable is: beside this one, where it is there, or as `PATH` has it.
+pub(crate) fn program(daemon: &Path) -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(daemon)));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| daemon.to_owned())
 }
 
 /// An answer: 16,384 agents × about 100 B = 1.6 MiB.

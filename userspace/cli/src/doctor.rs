@@ -11,7 +11,7 @@ use comfy_table::presets::NOTHING;
 use types::control::{Check, Request, Response, Verdict};
 
 use crate::Output;
-use crate::control::ask;
+use crate::control::{ask, program};
 
 /// Check this host: kernel features (by loading programs, not by reading configuration), cgroups,
 /// the daemon, its journal and disk. Exit status 1 if anything fails.
@@ -52,8 +52,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
 
 /// The kernel checks of the daemon's executable, run by itself.
 fn probe(daemon: &Path) -> Result<Vec<Check>> {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(daemon)));
-    let daemon = beside.filter(|path| path.exists()).unwrap_or_else(|| daemon.to_owned());
+    let daemon = program(daemon);
     let output = Command::new(&daemon)
         .arg("--probe")
         .output()

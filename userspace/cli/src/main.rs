@@ -7,6 +7,7 @@
 mod archive;
 mod completions;
 mod control;
+mod disarm;
 mod doctor;
 mod policy;
 mod run;
@@ -40,6 +41,7 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Doctor(doctor::Args),
+    Disarm(disarm::Args),
     Verify(verify::Args),
     #[command(subcommand)]
     Archive(archive::Args),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&control, &args),
         Command::Status(args) => status::run(&control, &args),
         Command::Doctor(args) => doctor::run(&control, &args),
+        Command::Disarm(args) => disarm::run(&control, &args),
         Command::Verify(args) => verify::run(&args),
         Command::Archive(args) => archive::run(&control, &args),
         Command::Policy(args) => policy::run(&args),

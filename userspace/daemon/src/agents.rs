@@ -10,9 +10,12 @@ use redirect::Kernel;
 use tracing::{info, warn};
 use types::id::{AgentName, CgroupId};
 
+use crate::namespaces::Namespaces;
+
 /// The agents of this host.
 pub(crate) struct Agents {
     pub(crate) kernel: Arc<Kernel>,
+    pub(crate) namespaces: Arc<Namespaces>,
     pub(crate) enrollments: Arc<Enrollments>,
     pub(crate) recorder: Recorder,
 }
@@ -36,6 +39,7 @@ impl Agents {
                 return Err(full.into());
             }
         };
+        self.namespaces.listen_at(tgid, enrolled.cgroup);
         self.record("agent.enrolled", &enrollment)?;
         info!(agent = %agent, instance, cgroup = enrolled.cgroup.0, "agent enrolled");
         Ok((enrolled.path, enrollment))
@@ -65,6 +69,7 @@ impl Agents {
         for cgroup in ended {
             self.forget(cgroup);
         }
+        self.namespaces.sweep();
     }
 
     fn forget(&self, cgroup: CgroupId) {

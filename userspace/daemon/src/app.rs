@@ -1,6 +1,7 @@
 //! Wiring: what is made in which order, and how it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,15 +14,17 @@ use proto::sql::Analyzer;
 use proxy::accept::Running;
 use proxy::catalogs::Catalogs;
 use proxy::counters::Counters;
-use proxy::door::{Door, MaskSets};
+use proxy::door::{Door, MaskSets, Netns};
 use proxy::durability::Durability;
 use proxy::flows::Flows;
 use proxy::strangers::Strangers;
 use redirect::Kernel;
+use redirect::event::Event;
+use redirect_common::MAX_LISTENERS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 use tracing::{info, warn};
 use types::clock::Clock;
@@ -32,6 +35,7 @@ use crate::archiver::{Archiver, Vault};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::kernel::Records;
+use crate::namespaces::Namespaces;
 use crate::watch::Watch;
 use crate::{control, sources};
 
@@ -41,27 +45,39 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a heartbeat row says that nothing is silent (EVIDENCE: at least every 60 s).
 const HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Runs the daemon until SIGTERM or SIGINT. Agents are refused from the moment it ends.
-pub(crate) fn run(config: &Config) -> Result<()> {
+/// Why the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was told to: agents are refused.
+    Stopped,
+    /// Agents were let go.
+    Disarmed,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT: agents are refused from the moment it ends. Or until
+/// agents are let go.
+pub(crate) fn run(config: &Config) -> Result<Ended> {
     raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let desk = Arc::new(prepare(config, clock)?);
-    let listeners = proxy::listener::bind(config.listener.port).with_context(|| {
-        format!("port {} can't be listened on; see listener.port", config.listener.port)
-    })?;
     let adopted = desk.agents.adopt()?;
     let events = desk.agents.kernel.take_events().context("the kernel's events are taken")?;
-    let watch = Watch::start(Arc::clone(&desk.door), events, Box::new(|_| {}))?;
+    let namespaces = Arc::clone(&desk.agents.namespaces);
+    let announced = move |event: &Event| {
+        namespaces.announced(event.netns_cookie, event.tgid, event.cgroup);
+    };
+    let watch = Watch::start(Arc::clone(&desk.door), events, Box::new(announced))?;
     let (stop, stopped) = watch::channel(false);
     let door = Arc::clone(&desk.door);
-    let running = proxy::accept::start(&door, listeners, config.workers(), &stopped)?;
+    let (running, accepting) = proxy::accept::start(&door, config.workers(), &stopped)?;
+    desk.agents.namespaces.open(accepting)?;
     sources::private_dir(&config.run_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let answering = Arc::clone(&desk);
     let seal_interval = Duration::from_secs(config.archive.seal_interval_s.max(1));
     let path = config.control_socket();
-    local.block_on(&runtime, async move {
+    let ended = local.block_on(&runtime, async move {
         let socket = control::listen(&path)?;
         info!(node = desk.node, adopted, workers = config.workers(), "ready");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -72,11 +88,13 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     drop(local);
     drop(runtime);
     drop(watch);
-    end(&door.recorder, &stop, running)
+    end(&door.recorder, &stop, running)?;
+    Ok(ended)
 }
 
-/// Two sockets a session, and the daemon's own files.
-const DESCRIPTORS_WANTED: u64 = 2 * SESSIONS_MAX as u64 + 256;
+/// Two sockets a session, two listeners and a namespace for each network namespace there may be,
+/// and the daemon's own files.
+const DESCRIPTORS_WANTED: u64 = 2 * SESSIONS_MAX as u64 + 3 * MAX_LISTENERS as u64 + 256;
 
 /// Raises the limit of open files as far as sessions may need, or as it goes.
 fn raise_descriptor_limit() {
@@ -110,8 +128,11 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
     let kernel = arm(config)?;
     record(&recorder, "ebpf.armed", &serde_json::json!({ "pin_dir": kernel.pin_dir() }))?;
     let enrollments = Arc::new(Enrollments::default());
+    let port = config.listener.port;
+    let namespaces = Arc::new(Namespaces::new(Arc::clone(&kernel), recorder.clone(), port));
     let door = Arc::new(Door {
         kernel: Arc::new(Records(Arc::clone(&kernel))),
+        netns: Arc::clone(&namespaces) as Arc<dyn Netns>,
         enrollments: Arc::clone(&enrollments),
         executables: Arc::new(Executables::default()),
         targets: config.targets()?,
@@ -129,12 +150,14 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         names: Arc::default(),
         name_service: None,
     });
-    let agents = Agents { kernel, enrollments, recorder: recorder.clone() };
+    let agents = Agents { kernel, namespaces, enrollments, recorder: recorder.clone() };
     let archiver = Archiver::start(config, vault, recorder, clock)?;
-    Ok(Desk { node: config.node(), started, door, agents, archiver })
+    let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
+    let node = config.node();
+    Ok(Desk { node, started, door, agents, archiver, letting_go, disarmed })
 }
 
-fn open_journal(
+pub(crate) fn open_journal(
     config: &Config,
     vault: &Vault,
     clock: &Arc<dyn Clock>,
@@ -171,7 +194,7 @@ fn arm(config: &Config) -> Result<Arc<Kernel>> {
 }
 
 /// Answers the control socket and keeps house until a signal says stop.
-async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) -> Result<()> {
+async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) -> Result<Ended> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -181,8 +204,9 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
     tokio::task::spawn_local(control::serve(socket, Arc::clone(&desk)));
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(Ended::Stopped),
+            _ = interrupt.recv() => return Ok(Ended::Stopped),
+            () = desk.disarmed.notified() => return Ok(Ended::Disarmed),
             _ = sweep.tick() => desk.agents.sweep(),
             _ = heartbeat.tick() => desk.heartbeat(),
             _ = seal.tick() => {
@@ -198,7 +222,7 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
 }
 
 fn end(recorder: &Recorder, stop: &watch::Sender<bool>, running: Running) -> Result<()> {
-    info!("stopping; enrolled agents are refused from now on");
+    info!("stopping; nothing is relayed from now on");
     if stop.send(true).is_err() {
         warn!("the workers had ended");
     }
@@ -206,19 +230,8 @@ fn end(recorder: &Recorder, stop: &watch::Sender<bool>, running: Running) -> Res
     record(recorder, "daemon.stop", &serde_json::json!({}))
 }
 
-/// Lets enrolled agents go free, with a record of why.
-pub(crate) fn disarm(config: &Config, reason: &str) -> Result<()> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let recorder = open_journal(config, &Vault::open(config)?, &clock, &Durability::new(1))
-        .context("stop the daemon first: only one process writes the journal")?;
-    record(&recorder, "ebpf.disarmed", &serde_json::json!({ "reason": reason }))?;
-    redirect::disarm(&config.kernel.pin_dir, &config.kernel.slice)?;
-    info!(reason, "disarmed: agents connect directly until the daemon runs again");
-    Ok(())
-}
-
 /// Writes a control record and waits until it is durable.
-fn record(recorder: &Recorder, kind: &str, detail: &serde_json::Value) -> Result<()> {
+pub(crate) fn record(recorder: &Recorder, kind: &str, detail: &serde_json::Value) -> Result<()> {
     let lsn = recorder.control(kind, &detail.to_string())?;
     recorder.wait(lsn)?;
     Ok(())

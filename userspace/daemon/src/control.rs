@@ -26,6 +26,9 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) trait Answer {
     /// The answer to `request` from the process `tgid`. May block: it runs off the loop's thread.
     fn answer(&self, request: &Request, tgid: u32) -> Response;
+
+    /// Called once an answer was sent, or could not be.
+    fn answered(&self) {}
 }
 
 /// Listens at `path`, which is made anew, mode 0600.
@@ -79,14 +82,18 @@ async fn client<A: Answer + Send + Sync + 'static>(
     let mut line = String::new();
     let mut read = BufReader::new(read.take(REQUEST_BYTES_MAX));
     tokio::time::timeout(REQUEST_PATIENCE, read.read_line(&mut line)).await??;
+    let answering = Arc::clone(&answer);
     let response = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => tokio::task::spawn_blocking(move || answer.answer(&request, tgid)).await?,
+        Ok(request) => {
+            tokio::task::spawn_blocking(move || answering.answer(&request, tgid)).await?
+        }
         Err(error) => {
             Response::Failed { reason: format!("the request is not understood: {error}") }
         }
     };
     let mut bytes = serde_json::to_vec(&response)?;
     bytes.push(b'\n');
-    write.write_all(&bytes).await?;
-    Ok(())
+    let written = write.write_all(&bytes).await;
+    answer.answered();
+    Ok(written?)
 }

@@ -1,15 +1,20 @@
 //! What the control socket asks for, answered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::Result;
 use proxy::door::Door;
+use tokio::sync::Notify;
 use tracing::warn;
 use types::clock::Timestamp;
 use types::control::{Check, Request, Response, Status, Verdict};
 
 use crate::agents::{Agents, hex};
 use crate::archiver::Archiver;
+use crate::asker::Asker;
 use crate::control::Answer;
+use crate::disarm;
 
 /// The node as its operators see it.
 pub(crate) struct Desk {
@@ -18,6 +23,10 @@ pub(crate) struct Desk {
     pub(crate) door: Arc<Door>,
     pub(crate) agents: Agents,
     pub(crate) archiver: Archiver,
+    /// Hooks may be gone: the daemon ends with the next answer.
+    pub(crate) letting_go: AtomicBool,
+    /// Told when it is to end for that.
+    pub(crate) disarmed: Notify,
 }
 
 impl Answer for Desk {
@@ -37,8 +46,15 @@ impl Answer for Desk {
                 files: sealed.files,
             }),
             Request::Doctor => Ok(Response::Doctor { checks: self.checks() }),
+            Request::Disarm { reason } => self.disarm(reason, tgid).map(|()| Response::Disarmed),
         };
         answered.unwrap_or_else(|error| Response::Failed { reason: format!("{error:#}") })
+    }
+
+    fn answered(&self) {
+        if self.letting_go.load(Ordering::SeqCst) {
+            self.disarmed.notify_one();
+        }
     }
 }
 
@@ -58,6 +74,16 @@ impl Desk {
         if let Err(error) = self.door.recorder.control("heartbeat", &detail.to_string()) {
             warn!(%error, "no heartbeat");
         }
+    }
+
+    /// Lets agents go free: the record is durable before the first hook goes.
+    fn disarm(&self, reason: &str, tgid: u32) -> Result<()> {
+        disarm::record(&self.door.recorder, reason, &Asker::of(tgid))?;
+        self.agents.namespaces.forget();
+        self.letting_go.store(true, Ordering::SeqCst);
+        self.agents.kernel.disarm()?;
+        warn!(reason, "disarmed: agents connect directly until the daemon runs again");
+        Ok(())
     }
 
     fn status(&self) -> Status {

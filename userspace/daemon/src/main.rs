@@ -3,11 +3,15 @@
 mod agents;
 mod app;
 mod archiver;
+mod asker;
 mod config;
 mod control;
 mod desk;
+mod disarm;
 mod kernel;
+mod namespaces;
 mod sources;
+mod store;
 mod telemetry;
 mod watch;
 
@@ -17,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use crate::app::Ended;
 use crate::config::Config;
 
 /// The daemon behind the double door: it takes over the sockets of enrolled agents, decides what
@@ -39,7 +44,7 @@ struct Cli {
     #[arg(long, conflicts_with_all = ["disarm", "config_schema"])]
     probe: bool,
     /// Let enrolled agents go free: remove the pinned hooks, and end. Recorded with the reason; no
-    /// daemon may be running.
+    /// daemon may be running. `vestibule disarm` is for people.
     #[arg(long, value_name = "REASON", conflicts_with = "config_schema")]
     disarm: Option<String>,
     /// Print the configuration's JSON Schema, and end.
@@ -51,7 +56,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start();
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Disarmed) => ExitCode::from(disarm::EXIT_STATUS),
         Err(error) => {
             eprintln!("vestibuled: {error:#}");
             ExitCode::FAILURE
@@ -63,16 +69,16 @@ fn main() -> ExitCode {
     clippy::print_stdout,
     reason = "--check, --probe and --config-schema answer on the terminal"
 )]
-fn run(cli: &Cli) -> Result<()> {
-    let Cli { config: path, check, probe, disarm, config_schema } = cli;
+fn run(cli: &Cli) -> Result<Ended> {
+    let Cli { config: path, check, probe, disarm: reason, config_schema } = cli;
     if *config_schema {
         let schema = schemars::schema_for!(Config);
         println!("{}", serde_json::to_string_pretty(&schema)?);
-        return Ok(());
+        return Ok(Ended::Stopped);
     }
     if *probe {
         println!("{}", serde_json::to_string(&redirect::probe())?);
-        return Ok(());
+        return Ok(Ended::Stopped);
     }
     let config = Config::load(path)?;
     if *check {
@@ -80,10 +86,10 @@ fn run(cli: &Cli) -> Result<()> {
         policy::PolicySet::compile(&source)
             .with_context(|| format!("{}", config.policy_dir.display()))?;
         println!("{}: ok", path.display());
-        return Ok(());
+        return Ok(Ended::Stopped);
     }
-    match disarm {
-        Some(reason) => app::disarm(&config, reason),
+    match reason {
+        Some(reason) => disarm::offline(&config, reason).map(|()| Ended::Stopped),
         None => app::run(&config),
     }
 }

@@ -1,6 +1,7 @@
 //! The thread that hears the kernel programs: refusals become records, unknown network namespaces
 //! are announced to whoever listens there, ends of flows are reconciled with sessions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -13,6 +14,7 @@ use redirect::event::{Event, Events, Kind};
 use serde_json::json;
 use tracing::{error, info, warn};
 use types::clock::Timestamp;
+use types::id::CgroupId;
 
 /// How long the thread sleeps where nothing happens; a stop waits for it at most.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -48,7 +50,7 @@ impl Watch {
             on_namespace,
             refusals: Budget::default(),
             armed_at_ns,
-            interrupted: Interrupted::default(),
+            interrupted: BTreeMap::new(),
             dropped: 0,
         };
         let work = move || {
@@ -81,17 +83,24 @@ struct Listener {
     on_namespace: OnNamespace,
     refusals: Budget,
     armed_at_ns: u64,
-    interrupted: Interrupted,
+    /// By enrolled cgroup; the kernel knows no more than it has entries for.
+    interrupted: BTreeMap<CgroupId, Interrupted>,
     /// Events known to be lost.
     dropped: u64,
 }
 
-/// Flows of sessions that an earlier daemon held: their sessions' own counts died with it.
+/// An agent's flows that an earlier daemon held, or that ended while there was none: their
+/// sessions' own counts died with it. What a kill cut before it was recorded is in here.
 #[derive(Default)]
 struct Interrupted {
     flows: u64,
     bytes: Bytes,
+    /// The sockets' cookies, as many as one row takes.
+    sockets: Vec<u64>,
 }
+
+/// Sockets named in one record: 512 cookies of up to 12 digits are 7 KiB.
+const SOCKETS_NAMED_MAX: usize = 512;
 
 impl Listener {
     fn drain(&mut self) {
@@ -133,9 +142,14 @@ impl Listener {
     fn flow_ended(&mut self, event: &Event, kernel: Bytes) {
         // A session of this daemon began after it was armed; a flow that ended before had none.
         if event.at_ns < self.armed_at_ns {
-            self.interrupted.flows += 1;
-            self.interrupted.bytes.sent += kernel.sent;
-            self.interrupted.bytes.received += kernel.received;
+            let interrupted = self.interrupted.entry(event.cgroup).or_default();
+            interrupted.flows += 1;
+            interrupted.bytes.sent += kernel.sent;
+            interrupted.bytes.received += kernel.received;
+            interrupted.sockets.push(event.socket_cookie);
+            if interrupted.sockets.len() == SOCKETS_NAMED_MAX {
+                self.tell_interrupted();
+            }
             return;
         }
         let now = self.door.clock.now();
@@ -146,12 +160,7 @@ impl Listener {
 
     /// What is to be said now and then.
     fn tidy(&mut self) {
-        let interrupted = std::mem::take(&mut self.interrupted);
-        if interrupted.flows > 0 {
-            let Bytes { sent, received } = interrupted.bytes;
-            let detail = json!({ "flows": interrupted.flows, "sent": sent, "received": received });
-            self.record("flow.interrupted", &detail);
-        }
+        self.tell_interrupted();
         for difference in self.door.flows.expire(self.door.clock.now()) {
             self.door.record_difference(&difference);
         }
@@ -163,6 +172,23 @@ impl Listener {
             }
             Ok(_) => {}
             Err(error) => warn!(%error, "lost events can't be counted"),
+        }
+    }
+
+    fn tell_interrupted(&mut self) {
+        for (cgroup, interrupted) in std::mem::take(&mut self.interrupted) {
+            let Interrupted { flows, bytes: Bytes { sent, received }, sockets } = interrupted;
+            let agent = self.door.enrollments.get(cgroup);
+            let detail = json!({
+                "agent": agent.as_ref().map(|a| a.agent.as_str()),
+                "instance": agent.as_ref().map(|a| &*a.instance),
+                "cgroup": cgroup.0,
+                "flows": flows,
+                "sent": sent,
+                "received": received,
+                "socket_cookies": sockets,
+            });
+            self.record("flow.interrupted", &detail);
         }
     }
 

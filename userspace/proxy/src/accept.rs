@@ -3,17 +3,18 @@
 //! One thread accepts and deals connections out in turn; each worker is a thread with a
 //! single-threaded runtime of its own, so a session never crosses threads.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use tokio::net::TcpListener as AsyncListener;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 use tracing::{error, warn};
 
 use crate::door::Door;
@@ -36,7 +37,7 @@ type Dealt = (std::net::TcpStream, SocketAddr);
 /// The running data path.
 #[derive(Debug)]
 pub struct Running {
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Running {
@@ -50,14 +51,42 @@ impl Running {
     }
 }
 
-/// Starts `workers` workers and the accept thread. They end when `stop` becomes true: the listeners
-/// close first, then sessions are cut, each with its record.
+/// Tells the accept thread where to accept, at any time.
+#[derive(Clone, Debug)]
+pub struct Accepting(mpsc::UnboundedSender<Change>);
+
+/// Two of these for each namespace that an agent enters and leaves, taken up at once.
+#[derive(Debug)]
+enum Change {
+    Open(u64, Vec<TcpListener>),
+    Close(u64),
+}
+
+impl Accepting {
+    /// Accepts on a network namespace's listeners from now on; those it had before are closed.
+    pub fn open(&self, netns_cookie: u64, listeners: Vec<TcpListener>) {
+        self.change(Change::Open(netns_cookie, listeners));
+    }
+
+    /// Closes a network namespace's listeners; sessions stay.
+    pub fn close(&self, netns_cookie: u64) {
+        self.change(Change::Close(netns_cookie));
+    }
+
+    fn change(&self, change: Change) {
+        if self.0.send(change).is_err() {
+            warn!("the accept thread has ended");
+        }
+    }
+}
+
+/// Starts `workers` workers and the accept thread, with no listener yet. They end when `stop`
+/// becomes true: the listeners close first, then sessions are cut, each with its record.
 pub fn start(
     door: &Arc<Door>,
-    listeners: Vec<TcpListener>,
     workers: usize,
     stop: &watch::Receiver<bool>,
-) -> io::Result<Running> {
+) -> io::Result<(Running, Accepting)> {
     let mut dealers = Vec::new();
     let mut threads = Vec::new();
     for number in 0..workers {
@@ -74,16 +103,37 @@ pub fn start(
     }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let stop = stop.clone();
+    let (accepting, changes) = mpsc::unbounded_channel();
     let accept = move || {
         let local = LocalSet::new();
-        for listener in listeners {
-            local.spawn_local(accept(listener, dealers.clone()));
-        }
-        drop(dealers);
+        local.spawn_local(accept_everywhere(changes, dealers));
         local.block_on(&runtime, stopped(stop));
     };
     threads.push(thread::Builder::new().name("accept".into()).spawn(accept)?);
-    Ok(Running { threads })
+    Ok((Running { threads }, Accepting(accepting)))
+}
+
+/// Has a task for each listener; which there are, changes.
+async fn accept_everywhere(
+    mut changes: mpsc::UnboundedReceiver<Change>,
+    dealers: Vec<mpsc::Sender<Dealt>>,
+) {
+    let mut tasks: BTreeMap<u64, Vec<JoinHandle<()>>> = BTreeMap::new();
+    while let Some(change) = changes.recv().await {
+        let (netns_cookie, listeners) = match change {
+            Change::Open(netns_cookie, listeners) => (netns_cookie, listeners),
+            Change::Close(netns_cookie) => (netns_cookie, Vec::new()),
+        };
+        for task in tasks.remove(&netns_cookie).unwrap_or_default() {
+            task.abort();
+        }
+        if !listeners.is_empty() {
+            let start = |listener| tokio::task::spawn_local(accept(listener, dealers.clone()));
+            tasks.insert(netns_cookie, listeners.into_iter().map(start).collect());
+        }
+    }
+    // Nobody can change it any more: what is open stays so until the stop.
+    std::future::pending::<()>().await;
 }
 
 async fn accept(listener: TcpListener, dealers: Vec<mpsc::Sender<Dealt>>) {

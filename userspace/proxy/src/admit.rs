@@ -1,11 +1,13 @@
 //! Before a session: who connects, where to, and is there a way.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
 use types::accepted::Accepted;
 use types::addr::OrigDst;
 use types::limits::SESSIONS_MAX;
@@ -14,7 +16,7 @@ use types::target::Target;
 
 use crate::door::Door;
 use crate::flows::Bytes;
-use crate::targets::Protocol;
+use crate::targets;
 
 /// How long a target may take to accept: three SYN retransmissions (RFC 6298: 1 + 2 + 4 s) and some.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
@@ -28,7 +30,12 @@ const DNS_OVER_TLS_PORT: u16 = 853;
 /// What a connection may become.
 pub(crate) enum Admitted {
     /// A session at a target.
-    Session { accepted: Accepted, principal: Principal, target: Target, protocol: Protocol },
+    Session {
+        accepted: Accepted,
+        principal: Principal,
+        target: Target,
+        protocol: targets::Protocol,
+    },
     /// Questions to a DNS server.
     Names(Accepted, Principal),
 }
@@ -96,12 +103,32 @@ async fn attribute(door: &Arc<Door>, accepted: &Accepted) -> Result<Principal, R
     }
 }
 
-/// Connects to the target.
-pub(crate) async fn dial(addr: OrigDst) -> std::io::Result<TcpStream> {
-    let connect = TcpStream::connect(addr.0);
-    let stream = tokio::time::timeout(DIAL_PATIENCE, connect).await??;
+/// Connects to the target from the agent's network namespace.
+pub(crate) async fn dial(door: &Arc<Door>, accepted: &Accepted) -> io::Result<TcpStream> {
+    let addr = accepted.orig_dst.0;
+    let socket = socket(door, accepted.netns_cookie, addr).await?;
+    let stream = tokio::time::timeout(DIAL_PATIENCE, socket.connect(addr)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// A socket belongs to the namespace it is made in, from wherever it is connected.
+async fn socket(door: &Arc<Door>, netns_cookie: u64, addr: SocketAddr) -> io::Result<TcpSocket> {
+    let make = move || {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        Ok(std::net::TcpStream::from(socket))
+    };
+    if door.netns.is_own(netns_cookie) {
+        return make().map(TcpSocket::from_std_stream);
+    }
+    let door = Arc::clone(door);
+    let work = move || {
+        let mut made = None;
+        door.netns.within(netns_cookie, &mut || make().map(|socket| made = Some(socket)))?;
+        made.ok_or_else(|| io::Error::other("no socket was made"))
+    };
+    tokio::task::spawn_blocking(work).await?.map(TcpSocket::from_std_stream)
 }
 
 /// Why a connection becomes no session. None of it comes from the agent's bytes.

@@ -39,6 +39,20 @@ pub trait NameService: Send + Sync {
     fn serve(&self, stream: TcpStream, accepted: Accepted, principal: Principal) -> bool;
 }
 
+/// The network namespaces that agents connect from: a target's address means what it means there.
+pub trait Netns: Send + Sync {
+    /// Whether the cookie is the namespace that this process is in.
+    fn is_own(&self, cookie: u64) -> bool;
+
+    /// Runs `work` on a thread inside the namespace and waits for it; an error where the namespace
+    /// is gone.
+    fn within(
+        &self,
+        cookie: u64,
+        work: &mut (dyn FnMut() -> io::Result<()> + Send),
+    ) -> io::Result<()>;
+}
+
 /// Different mask rule sets compiled and kept: one per distinct set of rules, so about one per
 /// class of agents; 256 × about 1 MiB of lazy automata = 256 MiB at the very most.
 const MASK_SETS_MAX: usize = 256;
@@ -47,6 +61,8 @@ const MASK_SETS_MAX: usize = 256;
 pub struct Door {
     /// The kernel's records.
     pub kernel: Arc<dyn OriginalDestination>,
+    /// Where agents are.
+    pub netns: Arc<dyn Netns>,
     /// Which cgroup is which agent.
     pub enrollments: Arc<Enrollments>,
     /// Digests of executables.

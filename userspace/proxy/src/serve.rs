@@ -60,9 +60,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
             return hand_over(door, downstream, accepted, principal);
         }
     };
-    let addr = accepted.orig_dst;
+    let dialled = dial(door, &accepted).await;
     let ledger = Ledger::new(door, accepted, principal, target);
-    let upstream = match dial(addr).await {
+    let upstream = match dialled {
         Ok(upstream) => upstream,
         Err(error) => return ledger.unreachable(downstream, &error).await,
     };

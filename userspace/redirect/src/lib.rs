@@ -4,7 +4,7 @@
 //! [`Kernel::arm`] loads the programs or takes over those an earlier daemon left pinned; dropping
 //! [`Kernel`] leaves everything pinned, so that agents are refused and never go free. It holds no
 //! policy, opens no socket to listen on and knows no protocol. The only `unsafe` code of user
-//! space is in `sys.rs`.
+//! space is in `sys.rs`, `netns.rs` and `inherited.rs`.
 
 mod attach;
 mod btf;
@@ -12,11 +12,14 @@ mod cgroup;
 mod enrol;
 mod error;
 pub mod event;
+pub mod inherited;
 #[cfg(kernel_log)]
 mod kernel_log;
 mod lineage;
+mod listeners;
 mod load;
 mod maps;
+pub mod netns;
 mod original_destination;
 mod pin;
 mod probe;
@@ -33,6 +36,7 @@ use types::id::CgroupId;
 pub use enrol::Enrolled;
 pub use error::Error;
 pub use lineage::Lost;
+pub use listeners::AgentProcess;
 pub use probe::probe;
 
 /// Where to arm, and for which listener.
@@ -59,6 +63,7 @@ pub struct Kernel {
     maps: maps::Maps,
     events: Mutex<Option<event::Events>>,
     followed: lineage::Followed,
+    own_netns: u64,
     /// The thread that passes on what the programs log.
     #[cfg(kernel_log)]
     _log: kernel_log::Reader,
@@ -87,8 +92,11 @@ impl Kernel {
         load::self_test(&mut object)?;
         let maps = maps::Maps::take(&mut object)?;
         let events = event::Events::take(&mut object)?;
-        maps.listen(sys::netns_cookie()?, Listener { tcp: listener_port, dns: dns_port })?;
         let followed = lineage::Followed::take(&mut object)?;
+        let own_netns = netns::Namespace::own()
+            .map_err(|source| Error::Call { call: "getsockopt SO_NETNS_COOKIE", source })?
+            .cookie();
+        maps.listen(own_netns, Listener { tcp: listener_port, dns: dns_port })?;
         attach::attach(&mut object, &slice, &pins)?;
         let kernel = Self {
             slice,
@@ -96,6 +104,7 @@ impl Kernel {
             maps,
             events: Mutex::new(Some(events)),
             followed,
+            own_netns,
             #[cfg(kernel_log)]
             _log: kernel_log::Reader::start(&mut object)?,
             empty: Mutex::default(),
@@ -113,7 +122,7 @@ impl Kernel {
     }
 
     /// Lets enrolled agents go free: removes every pin, and the cgroups that are empty.
-    pub fn disarm(self) -> Result<(), Error> {
+    pub fn disarm(&self) -> Result<(), Error> {
         self.pins.remove()?;
         self.slice.remove();
         Ok(())

@@ -34,8 +34,20 @@ impl Maps {
 
     /// Sends connections and DNS datagrams of a network namespace to the daemon's ports there.
     pub(crate) fn listen(&self, netns_cookie: u64, listener: Listener) -> Result<(), Error> {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.insert(netns_cookie, listener, 0).map_err(failed(map::LISTENERS))
+        self.listeners().insert(netns_cookie, listener, 0).map_err(failed(map::LISTENERS))
+    }
+
+    /// Refuses connections of a network namespace from now on; not an error if it is not there.
+    pub(crate) fn unlisten(&self, netns_cookie: u64) -> Result<(), Error> {
+        match self.listeners().remove(&netns_cookie) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(source) => Err(failed(map::LISTENERS)(source)),
+        }
+    }
+
+    /// All network namespaces whose connections are sent somewhere.
+    pub(crate) fn listening(&self) -> Result<Vec<u64>, Error> {
+        self.listeners().keys().map(|key| key.map_err(failed(map::LISTENERS))).collect()
     }
 
     /// Redirects the cgroup's connections from now on.
@@ -90,6 +102,10 @@ impl Maps {
             Err(MapError::KeyNotFound) => Err(Error::NoRecord),
             Err(source) => Err(failed(map::DATAGRAMS)(source)),
         }
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, HashMap<MapData, u64, Listener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enrolled(&self) -> MutexGuard<'_, HashMap<MapData, u64, u32>> {

@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use redirect_common::KernelEvent;
 
-use crate::Error;
-
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -33,27 +31,6 @@ pub(crate) struct CgroupLink {
     pub(crate) cgroup: u64,
     attach_type: u32,
     pad2: u32,
-}
-
-/// This network namespace's cookie.
-pub(crate) fn netns_cookie() -> Result<u64, Error> {
-    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0));
-    let socket = socket.map_err(|source| Error::Call { call: "bind", source })?;
-    let mut cookie = 0_u64;
-    let mut size = 8;
-    // SAFETY: both pointers are to live variables of the size said.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut size,
-        )
-    };
-    check(answer.into())
-        .map_err(|source| Error::Call { call: "getsockopt SO_NETNS_COOKIE", source })?;
-    Ok(cookie)
 }
 
 /// Whether a path is on a BPF file system.

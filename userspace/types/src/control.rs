@@ -19,6 +19,11 @@ pub enum Request {
     Seal,
     /// What this host can do.
     Doctor,
+    /// Let enrolled agents go free, and end.
+    Disarm {
+        /// Why: recorded, and not empty.
+        reason: String,
+    },
 }
 
 /// What the daemon answers.
@@ -50,6 +55,8 @@ pub enum Response {
         /// One line each.
         checks: Vec<Check>,
     },
+    /// To [`Request::Disarm`]: recorded, the hooks are gone, and the daemon ends.
+    Disarmed,
     /// The request could not be met.
     Failed {
         /// Why, and what to do.
