@@ -123,7 +123,7 @@ struct Assembler {
 /// [`crate::recorder::OPEN_COMMANDS_MAX`] commands each, as the recorder takes no more.
 #[derive(Debug)]
 struct Session {
-    opened: OpenedSession,
+    opened: Box<OpenedSession>,
     commands: BTreeMap<CommandId, BegunCommand>,
 }
 

@@ -22,7 +22,7 @@ pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed>
     let mut cursor = Cursor::new(body);
     let record = match kind {
         FrameKind::Segment => return Ok(None),
-        FrameKind::SessionOpen => Record::SessionOpen(session_open(&mut cursor)?),
+        FrameKind::SessionOpen => Record::SessionOpen(Box::new(session_open(&mut cursor)?)),
         FrameKind::Begin => Record::Begin(begin(&mut cursor)?),
         FrameKind::End => Record::End(end(&mut cursor)?),
         FrameKind::SessionClose => Record::SessionClose(ClosedSession {

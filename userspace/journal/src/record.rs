@@ -107,7 +107,7 @@ pub struct Control<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// From [`Frame::SessionOpen`].
-    SessionOpen(OpenedSession),
+    SessionOpen(Box<OpenedSession>),
     /// From [`Frame::Begin`].
     Begin(BegunCommand),
     /// From [`Frame::End`].
