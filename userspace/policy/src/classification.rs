@@ -110,6 +110,10 @@ pub enum RecognizerKind {
 }
 
 impl RecognizerKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::UsSsn, Self::CardNumber, Self::Iban, Self::UsAba, Self::Email, Self::Phone];
+
     /// The word in `classification.toml`.
     pub fn as_str(self) -> &'static str {
         match self {

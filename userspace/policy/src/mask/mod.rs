@@ -24,15 +24,19 @@
 //! values (base64, compressed, JSON escapes) are not recognized in `Inspect`.
 
 mod catalog;
+mod free_text;
 mod masks;
 mod nested;
 mod operator;
 mod plan;
 pub mod recognizer;
 mod redactor;
+mod secret;
 
 pub use catalog::{Catalog, CatalogError, catalog_query};
+pub use free_text::FreeText;
 pub use masks::Masks;
+pub use secret::Open;
 
 pub use crate::classification::RecognizerKind;
 
