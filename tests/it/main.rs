@@ -17,3 +17,4 @@ mod psycopg;
 mod reads;
 mod refusals;
 mod restart;
+mod tap;

@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::desk::Desk;
 use crate::kernel::Records;
 use crate::namespaces::Namespaces;
+use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
 use crate::{control, sources};
 
@@ -71,6 +72,7 @@ pub(crate) fn run(config: &Config) -> Result<Ended> {
     let door = Arc::clone(&desk.door);
     let (running, accepting) = proxy::accept::start(&door, config.workers(), &stopped)?;
     desk.agents.namespaces.open(accepting)?;
+    let taps = Taps::start(&config.tap, Surroundings::of(&desk))?;
     sources::private_dir(&config.run_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
@@ -87,6 +89,7 @@ pub(crate) fn run(config: &Config) -> Result<Ended> {
     })?;
     drop(local);
     drop(runtime);
+    drop(taps);
     drop(watch);
     end(&door.recorder, &stop, running)?;
     Ok(ended)

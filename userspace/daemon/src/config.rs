@@ -40,6 +40,9 @@ pub(crate) struct Config {
     /// The archive.
     #[serde(default)]
     pub(crate) archive: Archive,
+    /// TLS taps: observation, no control.
+    #[serde(default)]
+    pub(crate) tap: Tap,
 }
 
 /// The kernel side.
@@ -129,6 +132,26 @@ impl Default for Archive {
     }
 }
 
+/// TLS taps: what agents say through libssl, observed and recorded, masked.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tap {
+    /// Whether there are any.
+    pub(crate) enabled: bool,
+    /// Files tapped from the start, where they exist; others are found once an agent has them mapped.
+    pub(crate) libraries: Vec<PathBuf>,
+    /// Calls recorded of one agent within one second; more are counted.
+    pub(crate) records_per_second: u32,
+}
+
+impl Default for Tap {
+    /// Twenty records of 4 KiB are 80 KiB a second and agent, at most.
+    fn default() -> Self {
+        let libraries = redirect::tap::SYSTEM_LIBRARIES.map(PathBuf::from).into();
+        Self { enabled: false, libraries, records_per_second: 20 }
+    }
+}
+
 impl Config {
     /// Reads and checks a file; says the line and column of what is wrong.
     pub(crate) fn load(path: &Path) -> Result<Self> {
@@ -139,6 +162,10 @@ impl Config {
         config.targets()?;
         ensure!(config.workers() <= WORKERS_MAX, "proxy.workers: at most {WORKERS_MAX}");
         ensure!(config.listener.port != 0, "listener.port: must not be 0");
+        ensure!(
+            config.tap.records_per_second <= TAP_RECORDS_MAX,
+            "tap.records_per_second: at most {TAP_RECORDS_MAX}"
+        );
         let slice = &config.kernel.slice;
         ensure!(
             !slice.is_empty() && !slice.starts_with('/') && !slice.split('/').any(|p| p == ".."),
@@ -195,6 +222,9 @@ impl Config {
 /// Each worker has an epoll instance, a 64 KiB buffer and a stack: 64 are 10 MiB.
 const WORKERS_MAX: usize = 64;
 
+/// One agent's calls recorded within a second: 1,000 × about 5 KiB, a thirteenth of a segment.
+const TAP_RECORDS_MAX: u32 = 1000;
+
 fn state_dir() -> PathBuf {
     "/var/lib/vestibule".into()
 }
@@ -230,6 +260,7 @@ mod tests {
             ("nod = 'x'", "unknown field `nod`"),
             ("[proxy]\nworker = 3", "unknown field `worker`"),
             ("[proxy]\nworkers = 65", "proxy.workers"),
+            ("[tap]\nrecords_per_second = 1001", "tap.records_per_second"),
             ("[kernel]\nslice = '../x'", "kernel.slice"),
             (
                 "[[target]]\nname='a'\naddress='x..y:1'\nprotocol='postgresql'",

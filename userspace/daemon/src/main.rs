@@ -12,6 +12,7 @@ mod kernel;
 mod namespaces;
 mod sources;
 mod store;
+mod tap;
 mod telemetry;
 mod watch;
 

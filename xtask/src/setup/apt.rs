@@ -77,6 +77,8 @@ const PACKAGES: &[Package] = &[
     package("python3-venv", Probe::Files(VENV), BUILD),
     package("util-linux", Probe::Program("setpriv"), BUILD),
     package("iproute2", Probe::Program("ip"), TEST),
+    package("openssl", Probe::Program("openssl"), TEST),
+    package("curl", Probe::Program("curl"), TEST),
     package("nodejs", Probe::Program("node"), TEST),
     package("npm", Probe::Program("npm"), TEST),
     package("pgbouncer", Probe::Program("pgbouncer"), BENCH),
