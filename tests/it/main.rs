@@ -12,6 +12,7 @@ mod door;
 mod evidence;
 mod hostile;
 mod lying;
+mod netns;
 mod node;
 mod psycopg;
 mod reads;

@@ -104,7 +104,7 @@ fn three_kills_under_load_refuse_nobody_with_the_descriptor_store() {
     let bank = Bank::start();
     let mut daemon = Daemon::start_under(Supervisor::Keeps, bank.port, 2, &[]).unwrap();
     let seen = storm_with_kills(&mut daemon, &bank);
-    tell("with the store", &seen, &bank);
+    tell("with the store", &seen, &daemon, &bank);
     assert_eq!(bank.bypassed.load(Ordering::SeqCst), 0);
     assert_eq!(refused(&seen), 0, "{}\n{}", seen["refused"], daemon.supervision());
     assert_eq!(number(&seen, "odd"), 0);
@@ -120,7 +120,7 @@ fn without_the_descriptor_store_a_kill_refuses_and_lets_nobody_past() {
     let bank = Bank::start();
     let mut daemon = Daemon::start_under(Supervisor::Forgets, bank.port, 2, &[]).unwrap();
     let seen = storm_with_kills(&mut daemon, &bank);
-    tell("without the store", &seen, &bank);
+    tell("without the store", &seen, &daemon, &bank);
     assert_eq!(bank.bypassed.load(Ordering::SeqCst), 0);
     assert_eq!(number(&seen, "odd"), 0);
     assert!(refused(&seen) > 0);
@@ -148,10 +148,19 @@ fn every_connection_is_attributed(daemon: &Daemon, seen: &Value) {
     assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
 }
 
-fn tell(how: &str, seen: &Value, bank: &Bank) {
+fn tell(how: &str, seen: &Value, daemon: &Daemon, bank: &Bank) {
     let mut seen = seen.clone();
     seen.as_object_mut().unwrap().remove("cookies");
     let arrived = bank.proxied.load(Ordering::SeqCst);
     let bypassed = bank.bypassed.load(Ordering::SeqCst);
+    eprintln!("{}", daemon.supervision());
+    for line in daemon.log().lines().filter(|l| {
+        l.contains("WARN")
+            || l.contains("ready")
+            || l.contains("listening")
+            || l.contains("journal open")
+    }) {
+        eprintln!("{line}");
+    }
     eprintln!("{how}: {seen}; at the server {arrived} from the door, {bypassed} past it");
 }
