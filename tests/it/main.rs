@@ -11,6 +11,7 @@ mod crash;
 mod door;
 mod evidence;
 mod hostile;
+mod launch;
 mod lying;
 mod netns;
 mod node;

@@ -44,7 +44,7 @@ impl Daemon {
     /// # Errors
     /// If it is not built, this is not root, or it does not get ready; with the end of its log.
     pub fn start(bank_port: u16, workers: usize, extra: &[ExtraPolicy<'_>]) -> Result<Self> {
-        Self::start_under(Supervisor::None, bank_port, workers, extra)
+        Self::start_with(Supervisor::None, bank_port, workers, extra, "")
     }
 
     /// Starts a daemon as [`Self::start`] does, under a supervisor.
@@ -56,6 +56,20 @@ impl Daemon {
         bank_port: u16,
         workers: usize,
         extra: &[ExtraPolicy<'_>],
+    ) -> Result<Self> {
+        Self::start_with(supervisor, bank_port, workers, extra, "")
+    }
+
+    /// Starts a daemon as [`Self::start_under`] does, with more at the end of its configuration.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        supervisor: Supervisor,
+        bank_port: u16,
+        workers: usize,
+        extra: &[ExtraPolicy<'_>],
+        configuration: &str,
     ) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("the daemon needs root: it loads BPF programs");
@@ -73,8 +87,8 @@ impl Daemon {
         }
         let programs = paths::programs()?;
         let mut own = Self { process: None, supervisor, programs, port, directory };
-        fs::write(own.config(), own.config_text(bank_port, workers))
-            .context("the configuration")?;
+        let text = own.config_text(bank_port, workers) + configuration;
+        fs::write(own.config(), text).context("the configuration")?;
         own.restart()?;
         Ok(own)
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::daemon::ExtraPolicy;
+use crate::daemon::{ExtraPolicy, Supervisor};
 use crate::{Agent, Daemon, Evidence, Postgres, bank, postgres};
 
 /// An agent that the shipped policies let read, with sensitive columns masked.
@@ -29,8 +29,22 @@ impl World {
     /// # Errors
     /// If either does not start.
     pub fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// The same, with more at the end of the daemon's configuration.
+    ///
+    /// # Errors
+    /// If either does not start.
+    pub fn start_with(configuration: &str) -> Result<Self> {
         let bank = Postgres::start()?;
-        let daemon = Daemon::start(bank.port(), 2, &[WRITER_POLICY])?;
+        let daemon = Daemon::start_with(
+            Supervisor::None,
+            bank.port(),
+            2,
+            &[WRITER_POLICY],
+            configuration,
+        )?;
         Ok(Self { daemon, bank })
     }
 

@@ -1,45 +1,104 @@
 //! `vestibule run`: start an agent behind the door.
+//!
+//! What the agent could get past the door with is taken away in this process, in the order in
+//! which that is possible, and then the command replaces it.
 
+mod environment;
+mod filter;
+mod privileges;
+mod stdio;
+mod user;
+mod view;
+
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
-use types::control::{Request, Response};
+use types::control::{Level, Profile, Request, Response};
 use types::id::AgentName;
 
 use crate::control::ask;
+use user::User;
 
 /// Start a command as an enrolled agent: every connection it makes goes through the door.
 ///
-/// The command runs in a cgroup of its own, with the caller's user, environment and terminal and
-/// no other open files. It replaces this process, so signals and the exit status are its own.
+/// The command runs in a cgroup of its own, without capabilities and unable to gain any, without
+/// open files but its standard ones, behind a filter of system calls (other socket families,
+/// ptrace, mounts, namespaces, BPF, io_uring, …), and without sight of container engines' sockets,
+/// D-Bus and cgroups. A profile in the daemon's configuration may leave some of that. It replaces
+/// this process, so signals and the exit status are its own.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// The agent's name in policies and records.
     #[arg(long, value_name = "NAME")]
     agent: AgentName,
+    /// The user to run as; else the profile's, else who called sudo, else the caller.
+    #[arg(long, value_name = "NAME|UID")]
+    user: Option<String>,
+    /// The group to run as; else the profile's, else the user's own.
+    #[arg(long, value_name = "NAME|GID")]
+    group: Option<String>,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<std::ffi::OsString>,
+    command: Vec<OsString>,
 }
 
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
-    let Args { agent, command } = args;
+    let Args { agent, user, group, command } = args;
     let Some((program, arguments)) = command.split_first() else { bail!("no command is given") };
     let request = Request::Enroll { agent: agent.clone() };
-    let Response::Enrolled { cgroup_path, .. } = ask(control, &request, Duration::from_secs(10))?
-    else {
+    let answer = ask(control, &request, Duration::from_secs(10))?;
+    let Response::Enrolled { cgroup_path, profile, .. } = answer else {
         bail!("the daemon's answer is not about enrollment");
     };
-    join(&PathBuf::from(cgroup_path))?;
+    stdio::check(&profile.allow)?;
+    let user = user::choose(user.as_deref(), group.as_deref(), &profile)?;
+    check_level(&profile, &user)?;
+    single_threaded()?;
+    join(Path::new(&cgroup_path))?;
     // Sockets opened before enrollment belong to no agent's cgroup: none may come along.
     close_fds::set_fds_cloexec(3, &[]);
-    let failure = Command::new(program).args(arguments).exec();
-    Err(failure).with_context(|| format!("{} can't be started", program.display()))
+    view::narrow(control, &profile.keep_paths)?;
+    let filters = filter::compile(&profile.allow)?;
+    privileges::drop(&user, &profile.keep_capabilities)?;
+    filter::install(&filters)?;
+    let mut replacement = Command::new(program);
+    replacement.args(arguments);
+    environment::clean(&mut replacement, &profile.keep_environment, &user);
+    let failure = replacement.exec();
+    Err(failure).with_context(|| format!("{} can't be started", Path::new(program).display()))
+}
+
+/// What is started must be held as well as its profile asks; root without the kernel's security
+/// hooks is not.
+fn check_level(profile: &Profile, user: &User) -> Result<()> {
+    let Profile { name, allow, keep_capabilities, level, .. } = profile;
+    let is_a1 = user.uid != 0 && keep_capabilities.is_empty() && allow.is_empty();
+    if *level == Some(Level::A1) {
+        ensure!(
+            is_a1,
+            "profile `{name}` asks for level A1: not root, no capability kept, nothing allowed"
+        );
+    }
+    if user.uid == 0 {
+        eprintln!(
+            "vestibule: the agent runs as root: level A0 unless the kernel's security hooks are \
+             armed; see --user"
+        );
+    }
+    Ok(())
+}
+
+/// Credentials, filters and namespaces are set for one thread: there must be no other.
+fn single_threaded() -> Result<()> {
+    let threads = fs::read_dir("/proc/self/task").context("/proc/self/task can't be read")?.count();
+    ensure!(threads == 1, "this process has {threads} threads, which can't be");
+    Ok(())
 }
 
 /// Moves this process into a cgroup (`cgroup.procs`, "0" is the writer: cgroups(7)).

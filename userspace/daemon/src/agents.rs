@@ -8,9 +8,11 @@ use identity::{Enrollment, Enrollments};
 use journal::recorder::Recorder;
 use redirect::Kernel;
 use tracing::{info, warn};
+use types::control::Profile;
 use types::id::{AgentName, CgroupId};
 
 use crate::namespaces::Namespaces;
+use crate::profile::{self, ProfileRule};
 
 /// The agents of this host.
 pub(crate) struct Agents {
@@ -18,6 +20,7 @@ pub(crate) struct Agents {
     pub(crate) namespaces: Arc<Namespaces>,
     pub(crate) enrollments: Arc<Enrollments>,
     pub(crate) recorder: Recorder,
+    pub(crate) profiles: Vec<ProfileRule>,
 }
 
 impl Agents {
@@ -43,6 +46,11 @@ impl Agents {
         self.record("agent.enrolled", &enrollment)?;
         info!(agent = %agent, instance, cgroup = enrolled.cgroup.0, "agent enrolled");
         Ok((enrolled.path, enrollment))
+    }
+
+    /// How an agent is to be started.
+    pub(crate) fn profile(&self, agent: &AgentName) -> Profile {
+        profile::of(&self.profiles, agent)
     }
 
     /// Takes up the agents that an earlier daemon enrolled.

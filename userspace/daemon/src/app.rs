@@ -153,7 +153,13 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         names: Arc::default(),
         name_service: None,
     });
-    let agents = Agents { kernel, namespaces, enrollments, recorder: recorder.clone() };
+    let agents = Agents {
+        kernel,
+        namespaces,
+        enrollments,
+        recorder: recorder.clone(),
+        profiles: config.profile.clone(),
+    };
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     let node = config.node();

@@ -7,6 +7,8 @@ use proxy::targets::{AddressPattern, Protocol, TargetRule, Targets};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::profile::{self, ProfileRule};
+
 /// The whole file. Everything has a default that works on a plain host, but targets and policies.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +36,9 @@ pub(crate) struct Config {
     /// What agents may reach at all; anything else is refused.
     #[serde(default)]
     pub(crate) target: Vec<Target>,
+    /// How agents are started and held.
+    #[serde(default)]
+    pub(crate) profile: Vec<ProfileRule>,
     /// The journal.
     #[serde(default)]
     pub(crate) journal: Journal,
@@ -160,6 +165,7 @@ impl Config {
         let config: Self =
             toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
         config.targets()?;
+        profile::check(&config.profile)?;
         ensure!(config.workers() <= WORKERS_MAX, "proxy.workers: at most {WORKERS_MAX}");
         ensure!(config.listener.port != 0, "listener.port: must not be 0");
         ensure!(

@@ -38,6 +38,7 @@ impl Answer for Desk {
                     cgroup_path: path.to_string_lossy().into_owned(),
                     cgroup: enrollment.cgroup,
                     instance: enrollment.instance.as_ref().to_owned(),
+                    profile: self.agents.profile(agent),
                 })
             }
             Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {

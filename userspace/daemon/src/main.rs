@@ -10,6 +10,7 @@ mod desk;
 mod disarm;
 mod kernel;
 mod namespaces;
+mod profile;
 mod sources;
 mod store;
 mod tap;

@@ -40,6 +40,9 @@ pub enum Response {
         cgroup: CgroupId,
         /// Which start of the agent this is.
         instance: String,
+        /// How the launcher starts it.
+        #[serde(default)]
+        profile: Profile,
     },
     /// To [`Request::Seal`].
     Sealed {
@@ -62,6 +65,70 @@ pub enum Response {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+/// How the launcher starts an agent: what it takes away unless this says otherwise. The default
+/// takes away all it can.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Profile {
+    /// Its name in the configuration; empty for the default.
+    pub name: String,
+    /// The user to run as, by name or number, unless the command line names one.
+    pub user: Option<String>,
+    /// The group; the user's own where absent.
+    pub group: Option<String>,
+    /// What the system call filter lets through.
+    pub allow: Vec<Permission>,
+    /// Capabilities that stay, such as `CAP_NET_BIND_SERVICE`.
+    pub keep_capabilities: Vec<String>,
+    /// Variables that stay although they name a socket or a descriptor.
+    pub keep_environment: Vec<String>,
+    /// Paths that stay visible and writable although others' sockets or cgroups are there.
+    pub keep_paths: Vec<String>,
+    /// What the agent must at least be held by; less is refused.
+    pub level: Option<Level>,
+}
+
+/// Something that the launcher's system call filter refuses otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    /// ptrace, reading others' memory, taking others' descriptors.
+    Ptrace,
+    /// io_uring, whose sockets are not subject to the filter.
+    IoUring,
+    /// unshare, setns, and clone with new namespaces.
+    Namespaces,
+    /// The mount family.
+    Mount,
+    /// bpf.
+    Bpf,
+    /// perf_event_open.
+    PerfEvents,
+    /// The kernel's key rings.
+    Keyring,
+    /// userfaultfd.
+    Userfaultfd,
+    /// open_by_handle_at.
+    FileHandles,
+    /// Netlink sockets of every protocol; otherwise routing's only.
+    Netlink,
+    /// AF_VSOCK sockets.
+    Vsock,
+    /// Sockets of every family.
+    AnySocket,
+    /// Sockets as standard input, output or error.
+    StdioSockets,
+}
+
+/// A level of assurance that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// Not root, no capability, filtered system calls.
+    A1,
+    /// The kernel's security hooks are armed.
+    A2,
 }
 
 /// How the daemon is.
