@@ -62,10 +62,12 @@ impl Kernel {
         self.maps.forget(cgroup)
     }
 
-    /// Refuses new connections of an enrolled cgroup from now on; those open stay open.
-    pub fn revoke(&self, cgroup: CgroupId) -> Result<(), Error> {
-        self.find(cgroup)?;
-        self.maps.revoke(cgroup)
+    /// Refuses new connections of an enrolled cgroup from now on, and ends its open sockets.
+    /// Answers how many were ended.
+    pub fn revoke(&self, cgroup: CgroupId) -> Result<usize, Error> {
+        let Enrolled { path, .. } = self.find(cgroup)?;
+        self.maps.revoke(cgroup)?;
+        self.end_sockets(&path)
     }
 
     /// All enrolled instances, parents before children.
@@ -93,11 +95,7 @@ impl Kernel {
     /// The nearest enrolled cgroup at or above a process's own; none for a process that is not an
     /// agent's.
     pub fn nearest_enrolled(&self, tgid: u32) -> Result<Option<CgroupId>, Error> {
-        let file = format!("/proc/{tgid}/cgroup");
-        let cgroups = fs::read_to_string(&file).map_err(Error::file("reading", file))?;
-        let within = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
-        let within = within.ok_or(Error::NoCgroup2)?;
-        let mut at = self.slice.cgroup_root().join(within);
+        let Some(mut at) = self.cgroup_of(tgid)? else { return Ok(None) };
         while at.starts_with(&self.slice.agents) {
             let id = cgroup::id(&at).map_err(Error::file("examining", &at))?;
             if self.maps.knows(id)? {
@@ -106,6 +104,19 @@ impl Kernel {
             at.pop();
         }
         Ok(None)
+    }
+
+    /// The cgroup a process is in; none if it has ended.
+    pub(crate) fn cgroup_of(&self, tgid: u32) -> Result<Option<PathBuf>, Error> {
+        let file = format!("/proc/{tgid}/cgroup");
+        let cgroups = match fs::read_to_string(&file) {
+            Ok(cgroups) => cgroups,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            Err(source) => return Err(Error::file("reading", file)(source)),
+        };
+        let within = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
+        Ok(Some(self.slice.cgroup_root().join(within.ok_or(Error::NoCgroup2)?)))
     }
 
     /// Forgets enrolled cgroups whose directories are gone.

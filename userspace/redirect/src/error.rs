@@ -95,6 +95,24 @@ pub enum Error {
     /// A file can't be tapped as libssl.
     #[error("not tapped: {0}")]
     Library(&'static str),
+    /// A running process can't be taken in: it holds what would lead past the hooks.
+    #[error("process {tgid} holds {what} (descriptor {fd}), which stays as it is: start it anew")]
+    Foreign {
+        /// Which process.
+        tgid: u32,
+        /// Which of its descriptors.
+        fd: i32,
+        /// What it is.
+        what: String,
+    },
+    /// A running process can't be taken in.
+    #[error("process {tgid} can't be enrolled: {why}")]
+    NotTaken {
+        /// Which.
+        tgid: u32,
+        /// Why.
+        why: &'static str,
+    },
     /// Not, or no longer, enrolled.
     #[error("cgroup {} is not enrolled", .0.0)]
     NotEnrolled(CgroupId),

@@ -9,12 +9,15 @@
 mod attach;
 mod btf;
 mod cgroup;
+mod descriptors;
+mod diag;
 mod enrol;
 mod error;
 pub mod event;
 pub mod inherited;
 #[cfg(kernel_log)]
 mod kernel_log;
+mod late;
 mod lineage;
 mod listeners;
 mod load;
@@ -35,6 +38,7 @@ use types::id::CgroupId;
 
 pub use enrol::Enrolled;
 pub use error::Error;
+pub use late::Taken;
 pub use lineage::Lost;
 pub use listeners::AgentProcess;
 pub use probe::probe;

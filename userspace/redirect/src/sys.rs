@@ -33,6 +33,33 @@ pub(crate) struct CgroupLink {
     pad2: u32,
 }
 
+/// Makes a socket useless for whoever holds it, also if it is connected anew: it goes out by an
+/// interface that is not there, and drops what comes in by a filter that can't be taken away.
+pub(crate) fn cut_off(socket: BorrowedFd<'_>) -> io::Result<()> {
+    const SO_BINDTOIFINDEX: libc::c_int = 62;
+    let drop_all = [libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 }];
+    let program = libc::sock_fprog { len: 1, filter: drop_all.as_ptr().cast_mut() };
+    set_option(socket, libc::SO_ATTACH_FILTER, &program)?;
+    set_option(socket, libc::SO_LOCK_FILTER, &1_i32)?;
+    set_option(socket, SO_BINDTOIFINDEX, &i32::MAX)
+}
+
+fn set_option<T>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: the pointer is to a live value of the size said, as the option takes it; what it
+    // points to in turn outlives the call.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const *value).cast(),
+            size,
+        )
+    };
+    check(answer.into()).map(drop)
+}
+
 /// Whether a path is on a BPF file system.
 pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
     let path = c_path(path)?;

@@ -10,6 +10,7 @@
 mod bed;
 #[cfg(kernel_log)]
 mod kernel_log;
+mod late;
 mod lineage;
 mod tap;
 

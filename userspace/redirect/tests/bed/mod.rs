@@ -218,10 +218,16 @@ impl Child {
 
     /// Waits for the line, and lets the process go on.
     pub(crate) fn says(mut self, expected: &str) -> Self {
-        let mut line = String::new();
-        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), expected);
+        assert_eq!(self.line(), expected);
         self
+    }
+
+    /// The next line, and no byte of those after it.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        let mut out = BufReader::with_capacity(1, self.0.stdout.as_mut().unwrap());
+        out.read_line(&mut line).unwrap();
+        line.trim().to_owned()
     }
 
     /// Writes the line that it waits for.
