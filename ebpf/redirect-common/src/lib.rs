@@ -12,8 +12,12 @@ pub mod tap;
 pub const AF_INET: u32 = 2;
 /// `AF_INET6`, as in `ConnectRecord::family`.
 pub const AF_INET6: u32 = 10;
+/// `IPPROTO_TCP`, as in `ConnectRecord::protocol`.
+pub const IPPROTO_TCP: u16 = 6;
+/// `IPPROTO_UDP`, as in `ConnectRecord::protocol`.
+pub const IPPROTO_UDP: u16 = 17;
 
-/// What one `connect()` was: where to, and by whom. Addresses are four 32-bit words in network
+/// What one `connect()`, or a datagram sent without one, was: where to, and by whom. Addresses are four 32-bit words in network
 /// byte order, an IPv4 address in the first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +36,8 @@ pub struct ConnectRecord {
     pub family: u32,
     /// Port, host order.
     pub port: u16,
-    /// Zero.
-    pub pad: u16,
+    /// Protocol of the socket: [`IPPROTO_TCP`] or [`IPPROTO_UDP`].
+    pub protocol: u16,
     /// Who called.
     pub process: ProcessRecord,
 }
@@ -207,6 +211,33 @@ pub struct DatagramKey {
     pub pad: [u16; 3],
 }
 
+/// Where agents of an enrolled cgroup may send datagrams, past the daemon. Address as in
+/// [`ConnectRecord`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AllowedKey {
+    /// The enrolled cgroup.
+    pub enrolled: u64,
+    /// The address.
+    pub address: [u32; 4],
+    /// Address family of `address`.
+    pub family: u32,
+    /// The port, host order.
+    pub port: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// The entries of [`map::DATAGRAMS`] that a socket has made, one a family; zeros for none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Senders {
+    /// By datagrams of IPv4.
+    pub v4: DatagramKey,
+    /// By datagrams of IPv6.
+    pub v6: DatagramKey,
+}
+
 /// Something that the programs want known. What it says is no input to any decision of theirs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -326,6 +357,10 @@ pub mod map {
     pub const CONNECTS: &str = "CONNECTS";
     /// Hash, [`DatagramKey`](crate::DatagramKey) to [`ConnectRecord`](crate::ConnectRecord).
     pub const DATAGRAMS: &str = "DATAGRAMS";
+    /// Socket storage of [`Senders`](crate::Senders).
+    pub const SENDERS: &str = "SENDERS";
+    /// Hash, [`AllowedKey`](crate::AllowedKey) to 1 (u32).
+    pub const ALLOWED: &str = "DATAGRAMS_ALLOWED";
     /// Ring of [`KernelEvent`](crate::KernelEvent)s; pinned, so that what happens while no daemon
     /// runs is told to the next one.
     pub const EVENTS: &str = "EVENTS";
@@ -356,6 +391,9 @@ pub const MAX_FLOWS: u32 = 16_384;
 /// Client ports that DNS datagrams come from at most; one lives as long as its socket. (32 + 280 +
 /// 64 bytes) x 16,384 = 6 MiB. Full: the datagram is refused.
 pub const MAX_DATAGRAMS: u32 = 16_384;
+/// Destinations of datagrams that are allowed at most, over all agents: (32 + 4 + 64 bytes) x
+/// 4,096 = 0.4 MiB.
+pub const MAX_ALLOWED: u32 = 4096;
 /// Bytes of the ring of events: 96 each with the ring's header, so 10,922 of them between two looks.
 pub const EVENT_BYTES: u32 = 1 << 20;
 /// Processes of agents at most: four times Linux's default `pid_max` of small machines, a tenth of
@@ -395,6 +433,9 @@ pub const ABI: u64 = fnv1a(&[
     size_of::<Listener>() as u64,
     size_of::<DatagramKey>() as u64,
     size_of::<KernelEvent>() as u64,
+    size_of::<AllowedKey>() as u64,
+    size_of::<Senders>() as u64,
+    MAX_ALLOWED as u64,
     MAX_DATAGRAMS as u64,
     EVENT_BYTES as u64,
     MAX_ENROLLED as u64,
@@ -404,7 +445,7 @@ pub const ABI: u64 = fnv1a(&[
 ]);
 
 /// Raised by hand when the meaning of a field changes and its place does not.
-const REVISION: u64 = 2;
+const REVISION: u64 = 3;
 
 const _: () = assert!(size_of::<ProcessId>() == 16);
 const _: () = assert!(size_of::<ProcessRecord>() == 224);
@@ -414,6 +455,8 @@ const _: () = assert!(size_of::<ConnectRecord>() == 280);
 const _: () = assert!(size_of::<FlowKey>() == 48);
 const _: () = assert!(size_of::<Listener>() == 4);
 const _: () = assert!(size_of::<DatagramKey>() == 32);
+const _: () = assert!(size_of::<AllowedKey>() == 32);
+const _: () = assert!(size_of::<Senders>() == 64);
 const _: () = assert!(size_of::<KernelEvent>() == 88);
 const _: () = assert!(size_of::<Offsets>() == 96);
 
@@ -436,8 +479,8 @@ const fn fnv1a(words: &[u64]) -> u64 {
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        ConnectRecord, DatagramKey, FlowKey, KernelEvent, Lineage, Listener, Offsets, ProcessId,
-        ProcessRecord,
+        AllowedKey, ConnectRecord, DatagramKey, FlowKey, KernelEvent, Lineage, Listener, Offsets,
+        ProcessId, ProcessRecord, Senders,
     };
 
     // SAFETY: integers only, no implicit padding (the sizes asserted are the sums of the fields).
@@ -458,4 +501,8 @@ mod user {
     unsafe impl aya::Pod for DatagramKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for KernelEvent {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for AllowedKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Senders {}
 }

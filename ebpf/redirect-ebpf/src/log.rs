@@ -7,15 +7,20 @@ use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_pi
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{debug, warn};
 
-use crate::connect::Refused;
+use crate::address::End;
+use crate::connect::Way;
+use crate::refuse::Refused;
 
-/// `to` in network order, `port` in host order.
+/// What became of a call for IPv4.
 #[inline(always)]
-pub fn connect4(ctx: &SockAddrContext, to: u32, port: u16, outcome: Result<(), Refused>) {
+pub fn connect4(ctx: &SockAddrContext, to: &End, outcome: Result<Way, Refused>) {
     let (tgid, cgroup) = caller();
-    let to = u32::from_be(to);
+    let (to, port) = (u32::from_be(to.address[0]), to.port);
     match outcome {
-        Ok(()) => debug!(ctx, "redirected {:i}:{} tgid={} cgroup={}", to, port, tgid, cgroup),
+        Ok(Way::Unchanged) => {}
+        Ok(Way::To(_)) => {
+            debug!(ctx, "redirected {:i}:{} tgid={} cgroup={}", to, port, tgid, cgroup)
+        }
         Err(reason) => warn!(
             ctx,
             "refused {:i}:{} tgid={} cgroup={} reason={}", to, port, tgid, cgroup, reason as u32
@@ -25,12 +30,16 @@ pub fn connect4(ctx: &SockAddrContext, to: u32, port: u16, outcome: Result<(), R
 
 /// The same for IPv6.
 #[inline(always)]
-pub fn connect6(ctx: &SockAddrContext, to: [u32; 4], port: u16, outcome: Result<(), Refused>) {
+pub fn connect6(ctx: &SockAddrContext, to: &End, outcome: Result<Way, Refused>) {
     let (tgid, cgroup) = caller();
+    let port = to.port;
     // SAFETY: four words in network order are sixteen bytes.
-    let to = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(to) };
+    let to = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(to.address) };
     match outcome {
-        Ok(()) => debug!(ctx, "redirected [{:i}]:{} tgid={} cgroup={}", to, port, tgid, cgroup),
+        Ok(Way::Unchanged) => {}
+        Ok(Way::To(_)) => {
+            debug!(ctx, "redirected [{:i}]:{} tgid={} cgroup={}", to, port, tgid, cgroup)
+        }
         Err(reason) => warn!(
             ctx,
             "refused [{:i}]:{} tgid={} cgroup={} reason={}", to, port, tgid, cgroup, reason as u32

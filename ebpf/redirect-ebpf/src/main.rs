@@ -1,20 +1,28 @@
 //! The kernel side of the redirection: sends TCP connections of enrolled agents to the proxy and
-//! tells the proxy where they wanted to go and who asked.
+//! their DNS to the forwarder, tells both where they wanted to go and who asked, and lets nothing
+//! else out.
 //!
 //! Every unknown is a refusal. It holds no policy, and it does nothing for sockets outside the
 //! cgroups it is attached to. One file per family of programs.
 #![no_std]
 #![no_main]
 
+mod address;
+mod bind;
 mod connect;
+mod datagram;
+mod egress;
 mod events;
+mod flow;
 mod lineage;
 #[cfg(feature = "log")]
 mod log;
 mod maps;
 mod peername;
 mod process;
+mod refuse;
 mod selftest;
+mod socket;
 mod sockops;
 
 /// The kernel lends `bpf_probe_read_kernel` only to programs that declare a GPL-compatible licence;

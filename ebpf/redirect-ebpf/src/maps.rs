@@ -9,9 +9,9 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use redirect_common::{
-    ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, ExecEvent, FlowKey, LOST_KINDS, Lineage,
-    Listener, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, MAX_PROCESSES, ProcessId,
-    ProcessRecord,
+    AllowedKey, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, ExecEvent, FlowKey,
+    LOST_KINDS, Lineage, Listener, MAX_ALLOWED, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS,
+    MAX_LISTENERS, MAX_PROCESSES, ProcessId, ProcessRecord, Senders,
 };
 
 /// cgroup id to mode.
@@ -34,6 +34,14 @@ pub static CONNECTS: SkStorage<ConnectRecord> = SkStorage::new();
 #[map]
 pub static DATAGRAMS: HashMap<DatagramKey, ConnectRecord> =
     HashMap::with_max_entries(MAX_DATAGRAMS, 0);
+
+/// What a socket has put there.
+#[btf_map]
+pub static SENDERS: SkStorage<Senders> = SkStorage::new();
+
+/// Datagrams that the daemon lets out.
+#[map]
+pub static DATAGRAMS_ALLOWED: HashMap<AllowedKey, u32> = HashMap::with_max_entries(MAX_ALLOWED, 0);
 
 /// What the daemon is told.
 #[map]
@@ -67,35 +75,56 @@ pub static EXEC_DRAFT: PerCpuArray<ExecEvent> = PerCpuArray::with_max_entries(1,
 #[map]
 pub static SELF: Array<ProcessRecord> = Array::with_max_entries(1, 0);
 
+/// The daemon's ports in a network namespace.
+#[inline(always)]
+pub fn listener(netns_cookie: u64) -> Option<Listener> {
+    // SAFETY: the value is one word, written whole by the daemon.
+    unsafe { LISTENERS.get(netns_cookie) }.copied()
+}
+
 /// The record stored with a socket.
+#[inline(always)]
 pub fn stored(socket: *mut bpf_sock) -> Option<&'static mut ConnectRecord> {
-    storage(socket, ptr::null(), 0)
+    storage(&raw const CONNECTS, socket, ptr::null(), 0)
 }
 
 /// The record stored with a socket, made first (zeroed) if there is none.
+#[inline(always)]
 pub fn make_stored(socket: *mut bpf_sock) -> Option<&'static mut ConnectRecord> {
-    storage(socket, ptr::null(), BPF_SK_STORAGE_GET_F_CREATE.into())
+    storage(&raw const CONNECTS, socket, ptr::null(), BPF_SK_STORAGE_GET_F_CREATE.into())
 }
 
 /// Stores a copy of `record` with a socket that has none.
+#[inline(always)]
 pub fn store(socket: *mut bpf_sock, record: *const ConnectRecord) -> bool {
-    storage(socket, record, BPF_SK_STORAGE_GET_F_CREATE.into()).is_some()
+    storage(&raw const CONNECTS, socket, record, BPF_SK_STORAGE_GET_F_CREATE.into()).is_some()
+}
+
+/// What a socket has put into `DATAGRAMS`.
+#[inline(always)]
+pub fn senders(socket: *mut bpf_sock) -> Option<&'static mut Senders> {
+    storage(&raw const SENDERS, socket, ptr::null(), 0)
+}
+
+/// The same, made first (zeroed) if there is nothing.
+#[inline(always)]
+pub fn make_senders(socket: *mut bpf_sock) -> Option<&'static mut Senders> {
+    storage(&raw const SENDERS, socket, ptr::null(), BPF_SK_STORAGE_GET_F_CREATE.into())
 }
 
 #[inline(always)]
-fn storage(
+fn storage<T>(
+    map: *const SkStorage<T>,
     socket: *mut bpf_sock,
-    initial: *const ConnectRecord,
+    initial: *const T,
     flags: u64,
-) -> Option<&'static mut ConnectRecord> {
+) -> Option<&'static mut T> {
     if socket.is_null() {
         return None;
     }
-    let map = (&raw const CONNECTS).cast_mut().cast::<c_void>();
+    let map = map.cast_mut().cast::<c_void>();
     let initial = initial.cast_mut().cast();
     // SAFETY: the verifier knows `socket` as a socket of the context and `initial` as null or a
     // map's value; the storage lives as long as the socket, which outlives the program's run.
-    unsafe {
-        bpf_sk_storage_get(map, socket.cast(), initial, flags).cast::<ConnectRecord>().as_mut()
-    }
+    unsafe { bpf_sk_storage_get(map, socket.cast(), initial, flags).cast::<T>().as_mut() }
 }

@@ -15,6 +15,7 @@ use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use redirect_common::{AF_INET, FlowKey};
 
+use crate::flow;
 use crate::maps::{FLOWS, store, stored};
 
 /// The return value; the kernel ignores it for these events.
@@ -26,7 +27,9 @@ const MAPPED: u32 = 0xffff_u32.to_be();
 pub fn sockops_agents(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => put(&ctx),
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => take_out(&ctx),
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE && ctx.arg(0) != BPF_TCP_CLOSE => {
+            end(&ctx);
+        }
         _ => {}
     }
     DONE
@@ -51,8 +54,9 @@ fn put(ctx: &SockOpsContext) {
     }
 }
 
+/// The agent's side is closed: what did not get to the proxy goes, and the flow is reported.
 #[inline(always)]
-fn take_out(ctx: &SockOpsContext) {
+fn end(ctx: &SockOpsContext) {
     let Some(record) = stored(socket(ctx)) else { return };
     let (local, remote) = ends(ctx);
     let key = key(record.netns_cookie, local, remote);
@@ -62,6 +66,7 @@ fn take_out(ctx: &SockOpsContext) {
     {
         let _gone = FLOWS.remove(key);
     }
+    flow::report(ctx, record);
 }
 
 #[inline(always)]
@@ -122,7 +127,7 @@ fn key(netns_cookie: u64, client: End, server: End) -> FlowKey {
 }
 
 #[inline(always)]
-fn socket(ctx: &SockOpsContext) -> *mut bpf_sock {
+pub fn socket(ctx: &SockOpsContext) -> *mut bpf_sock {
     // SAFETY: the context's field; null for a request socket, which its users check.
     unsafe { (*ctx.ops).__bindgen_anon_2.sk }
 }

@@ -236,6 +236,13 @@ fn reason_word(reason: u32) -> String {
         4 => "device",
         5 => "no_room",
         6 => "process",
+        7 => "datagram",
+        8 => "no_forwarder",
+        9 => "bind",
+        10 => "socket",
+        11 => "leaves",
+        12 => "altered",
+        13 => "form",
         other => return format!("reason_{other}"),
     };
     word.to_owned()

@@ -15,8 +15,22 @@ use crate::pin::{self, Pins};
 
 /// Programs of an agents' cgroup, in the order in which they are attached: connections are
 /// redirected last, when all that must carry their records is there.
-pub(crate) const AGENTS: &[&str] =
-    &["sockops_agents", "getpeername4", "getpeername6", "connect4", "connect6"];
+pub(crate) const AGENTS: &[&str] = &[
+    "egress",
+    "sock_create",
+    "sock_release",
+    "bind4",
+    "bind6",
+    "sockops_agents",
+    "getpeername4",
+    "getpeername6",
+    "recvmsg4",
+    "recvmsg6",
+    "sendmsg4",
+    "sendmsg6",
+    "connect4",
+    "connect6",
+];
 /// Programs of the daemon's cgroup.
 pub(crate) const PROXY: &[&str] = &["sockops_proxy"];
 

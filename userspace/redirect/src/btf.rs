@@ -67,6 +67,12 @@ fn optional(offset: Result<u32, Error>) -> Result<u32, Error> {
     }
 }
 
+/// Byte offset of `sock_common.skc_flags`, which is also its offset in every kind of socket.
+pub(crate) fn sock_flags() -> Result<u32, Error> {
+    let data = fs::read(VMLINUX).map_err(Error::file("reading", VMLINUX))?;
+    Btf::parse(&data)?.offset("sock_common", "skc_flags")
+}
+
 struct Btf<'a> {
     data: &'a [u8],
     strings: usize,

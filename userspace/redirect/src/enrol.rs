@@ -80,6 +80,7 @@ impl Kernel {
     /// Enrolled cgroups that had no process at this and the previous call, children before
     /// parents: twice, so that one just made has time to be joined.
     pub fn ended(&self) -> Result<Vec<CgroupId>, Error> {
+        self.forget_old_datagrams()?;
         let mut now = Vec::new();
         for Enrolled { path, cgroup, .. } in self.enrolled()?.into_iter().rev() {
             if !cgroup::populated(&path).map_err(Error::file("examining", &path))? {

@@ -9,6 +9,7 @@
 mod attach;
 mod btf;
 mod cgroup;
+mod datagram;
 mod descriptors;
 mod diag;
 mod enrol;

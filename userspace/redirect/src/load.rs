@@ -21,7 +21,9 @@ const DESCRIBE_SELF: &str = "describe_self";
 pub(crate) fn load(pins: Option<&Pins>) -> Result<Ebpf, Error> {
     let offsets = btf::offsets()?;
     let mut loader = EbpfLoader::new();
+    let sock_flags = btf::sock_flags()?;
     loader.override_global("OFFSETS", &offsets, true);
+    loader.override_global("SOCK_FLAGS", &sock_flags, true);
     for (name, path) in pins.into_iter().flat_map(Pins::maps) {
         loader.map_pin_path(name, path);
     }

@@ -4,7 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError, SkStorage};
-use redirect_common::{ConnectRecord, DatagramKey, Listener, MODE_ENFORCE, MODE_REVOKED, map};
+use redirect_common::{
+    AllowedKey, ConnectRecord, DatagramKey, Listener, MODE_ENFORCE, MODE_REVOKED, map,
+};
 use types::id::CgroupId;
 
 use crate::Error;
@@ -14,7 +16,8 @@ use crate::Error;
 pub(crate) struct Maps {
     enrolled: Mutex<HashMap<MapData, u64, u32>>,
     listeners: Mutex<HashMap<MapData, u64, Listener>>,
-    datagrams: HashMap<MapData, DatagramKey, ConnectRecord>,
+    datagrams: Mutex<HashMap<MapData, DatagramKey, ConnectRecord>>,
+    allowed: Mutex<HashMap<MapData, AllowedKey, u32>>,
     connects: SkStorage<MapData, ConnectRecord>,
 }
 
@@ -24,10 +27,12 @@ impl Maps {
         let mut take = |name| object.take_map(name).ok_or(Error::Missing(name));
         let (enrolled, listeners) = (take(map::ENROLLED)?, take(map::LISTENERS)?);
         let (connects, datagrams) = (take(map::CONNECTS)?, take(map::DATAGRAMS)?);
+        let allowed = take(map::ALLOWED)?;
         Ok(Self {
             enrolled: Mutex::new(typed(map::ENROLLED, enrolled)?),
             listeners: Mutex::new(typed(map::LISTENERS, listeners)?),
-            datagrams: typed(map::DATAGRAMS, datagrams)?,
+            datagrams: Mutex::new(typed(map::DATAGRAMS, datagrams)?),
+            allowed: Mutex::new(typed(map::ALLOWED, allowed)?),
             connects: typed(map::CONNECTS, connects)?,
         })
     }
@@ -60,8 +65,10 @@ impl Maps {
         self.enrolled().insert(cgroup.0, MODE_REVOKED, 0).map_err(failed(map::ENROLLED))
     }
 
-    /// Forgets the cgroup; not an error if it is not there.
+    /// Forgets the cgroup and what it is allowed; not an error if it is not there.
     pub(crate) fn forget(&self, cgroup: CgroupId) -> Result<(), Error> {
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        remove_if(map::ALLOWED, &mut allowed, |key, _| key.enrolled == cgroup.0)?;
         match self.enrolled().remove(&cgroup.0) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(source) => Err(failed(map::ENROLLED)(source)),
@@ -97,11 +104,27 @@ impl Maps {
 
     /// Who sends datagrams from a client's address.
     pub(crate) fn datagram(&self, client: &DatagramKey) -> Result<ConnectRecord, Error> {
-        match self.datagrams.get(client, 0) {
+        let datagrams = self.datagrams.lock().unwrap_or_else(PoisonError::into_inner);
+        match datagrams.get(client, 0) {
             Ok(record) => Ok(record),
             Err(MapError::KeyNotFound) => Err(Error::NoRecord),
             Err(source) => Err(failed(map::DATAGRAMS)(source)),
         }
+    }
+
+    /// Forgets who sends datagrams, by their records.
+    pub(crate) fn forget_datagrams(
+        &self,
+        mut gone: impl FnMut(&ConnectRecord) -> bool,
+    ) -> Result<(), Error> {
+        let mut datagrams = self.datagrams.lock().unwrap_or_else(PoisonError::into_inner);
+        remove_if(map::DATAGRAMS, &mut datagrams, |_, record| gone(record))
+    }
+
+    /// Lets datagrams out from now on.
+    pub(crate) fn allow(&self, datagrams: AllowedKey) -> Result<(), Error> {
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        allowed.insert(datagrams, 1, 0).map_err(failed(map::ALLOWED))
     }
 
     fn listeners(&self) -> MutexGuard<'_, HashMap<MapData, u64, Listener>> {
@@ -111,6 +134,31 @@ impl Maps {
     fn enrolled(&self) -> MutexGuard<'_, HashMap<MapData, u64, u32>> {
         self.enrolled.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Removes entries, as far as the programs don't change the map meanwhile: an iteration that meets
+/// a change ends, and the next one does the rest.
+fn remove_if<K: aya::Pod, V: aya::Pod>(
+    name: &'static str,
+    map: &mut HashMap<MapData, K, V>,
+    mut gone: impl FnMut(&K, &V) -> bool,
+) -> Result<(), Error> {
+    let mut keys = Vec::new();
+    for entry in map.iter() {
+        match entry {
+            Ok((key, value)) if gone(&key, &value) => keys.push(key),
+            Ok(_) => {}
+            Err(MapError::KeyNotFound) => break,
+            Err(source) => return Err(failed(name)(source)),
+        }
+    }
+    for key in keys {
+        match map.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(source) => return Err(failed(name)(source)),
+        }
+    }
+    Ok(())
 }
 
 fn typed<T: TryFrom<Map, Error = MapError>>(name: &'static str, map: Map) -> Result<T, Error> {

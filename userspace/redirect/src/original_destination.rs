@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
 use redirect_common::{
-    AF_INET, AF_INET6, ConnectRecord, DatagramKey, LINEAGE_WHOLE, PROCESS_LOGIN,
-    PROCESS_NO_NEW_PRIVS, ProcessRecord,
+    AF_INET, AF_INET6, ConnectRecord, LINEAGE_WHOLE, PROCESS_LOGIN, PROCESS_NO_NEW_PRIVS,
+    ProcessRecord,
 };
 use types::accepted::Accepted;
 use types::addr::OrigDst;
@@ -21,23 +21,11 @@ impl Kernel {
     /// The kernel's record of an accepted connection; `source` is the peer's address. One system
     /// call. [`Error::NoRecord`] means that the connection must be dropped.
     pub fn accepted(&self, fd: BorrowedFd<'_>, source: SocketAddr) -> Result<Accepted, Error> {
-        accepted(self.maps.record(fd)?, source)
-    }
-
-    /// The kernel's record of who sends DNS datagrams from `client` in a network namespace; where
-    /// to is the server that was asked. [`Error::NoRecord`] means that the datagram must be dropped.
-    pub fn datagram(&self, netns_cookie: u64, client: SocketAddr) -> Result<Accepted, Error> {
-        let key = DatagramKey {
-            netns_cookie,
-            address: words(client.ip().to_canonical()),
-            port: client.port(),
-            ..DatagramKey::default()
-        };
-        accepted(self.maps.datagram(&key)?, client)
+        accepted(&self.maps.record(fd)?, source)
     }
 }
 
-fn accepted(record: ConnectRecord, source: SocketAddr) -> Result<Accepted, Error> {
+pub(crate) fn accepted(record: &ConnectRecord, source: SocketAddr) -> Result<Accepted, Error> {
     let ConnectRecord {
         socket_cookie,
         netns_cookie,
@@ -46,9 +34,9 @@ fn accepted(record: ConnectRecord, source: SocketAddr) -> Result<Accepted, Error
         address,
         family,
         port,
-        pad: _,
+        protocol: _,
         process,
-    } = record;
+    } = *record;
     let ip = ip(family, address).ok_or(Error::Family(family))?;
     Ok(Accepted {
         orig_dst: OrigDst(SocketAddr::new(ip, port)),
@@ -81,7 +69,7 @@ pub(crate) fn ip(family: u32, address: [u32; 4]) -> Option<IpAddr> {
 }
 
 /// An address as the programs read it.
-fn words(ip: IpAddr) -> [u32; 4] {
+pub(crate) fn words(ip: IpAddr) -> [u32; 4] {
     match ip {
         IpAddr::V4(ip) => [u32::from_ne_bytes(ip.octets()), 0, 0, 0],
         IpAddr::V6(ip) => {

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData, MapError, MapInfo};
 use redirect_common::{
-    ABI, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, FlowKey, LOST_KINDS, Lineage,
-    Listener, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS, MAX_PROCESSES, ProcessId, map,
+    ABI, AllowedKey, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, FlowKey, LOST_KINDS,
+    Lineage, Listener, MAX_ALLOWED, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS,
+    MAX_PROCESSES, ProcessId, Senders, map,
 };
 
 use crate::{Error, cgroup, sys};
@@ -19,12 +20,14 @@ use crate::{Error, cgroup, sys};
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// Maps that are pinned: name, key bytes, value bytes, entries.
-const MAPS: [(&str, usize, usize, u32); 11] = [
+const MAPS: [(&str, usize, usize, u32); 13] = [
     (map::ENROLLED, 8, 4, MAX_ENROLLED),
     (map::LISTENERS, 8, size_of::<Listener>(), MAX_LISTENERS),
     (map::FLOWS, size_of::<FlowKey>(), size_of::<ConnectRecord>(), MAX_FLOWS),
     (map::CONNECTS, 4, size_of::<ConnectRecord>(), 0),
     (map::DATAGRAMS, size_of::<DatagramKey>(), size_of::<ConnectRecord>(), MAX_DATAGRAMS),
+    (map::SENDERS, 4, size_of::<Senders>(), 0),
+    (map::ALLOWED, size_of::<AllowedKey>(), 4, MAX_ALLOWED),
     (map::EVENTS, 0, 0, EVENT_BYTES),
     (map::DROPPED, 4, 8, 1),
     (map::PROCESSES, size_of::<ProcessId>(), size_of::<Lineage>(), MAX_PROCESSES),

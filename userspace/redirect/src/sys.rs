@@ -33,6 +33,15 @@ pub(crate) struct CgroupLink {
     pad2: u32,
 }
 
+/// The time that kernel programs write into records: `CLOCK_BOOTTIME`, nanoseconds.
+pub(crate) fn boottime_ns() -> io::Result<u64> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for the answer.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) }.into())?;
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    Ok(seconds * 1_000_000_000 + nanos)
+}
+
 /// Makes a socket useless for whoever holds it, also if it is connected anew: it goes out by an
 /// interface that is not there, and drops what comes in by a filter that can't be taken away.
 pub(crate) fn cut_off(socket: BorrowedFd<'_>) -> io::Result<()> {

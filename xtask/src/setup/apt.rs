@@ -79,6 +79,7 @@ const PACKAGES: &[Package] = &[
     package("iproute2", Probe::Program("ip"), TEST),
     package("openssl", Probe::Program("openssl"), TEST),
     package("curl", Probe::Program("curl"), TEST),
+    package("nftables", Probe::Program("nft"), TEST),
     package("nodejs", Probe::Program("node"), TEST),
     package("npm", Probe::Program("npm"), TEST),
     package("pgbouncer", Probe::Program("pgbouncer"), BENCH),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use aya::maps::{HashMap, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
 use redirect::{Kernel, Options};
-use redirect_common::{ABI, ConnectRecord, FlowKey, Lineage, MAX_FLOWS, MAX_PROCESSES, ProcessId};
+use redirect_common::{
+    ABI, AllowedKey, ConnectRecord, DatagramKey, FlowKey, Lineage, Listener, MAX_DATAGRAMS,
+    MAX_FLOWS, MAX_PROCESSES, ProcessId,
+};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -23,6 +26,7 @@ pub(crate) struct Bed {
     slice: String,
     pin_dir: PathBuf,
     port: u16,
+    dns_port: u16,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -41,8 +45,16 @@ impl Bed {
             pin_dir: Path::new("/sys/fs/bpf").join(&name),
             slice: name,
             port,
+            dns_port: port + 1000,
             _turn: turn,
         }
+    }
+
+    /// Where DNS goes nowhere.
+    pub(crate) fn without_forwarder(port: u16) -> Self {
+        let mut bed = Self::new(port);
+        bed.dns_port = 0;
+        bed
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -51,7 +63,7 @@ impl Bed {
             slice: self.slice.clone(),
             pin_dir: self.pin_dir.clone(),
             listener_port: self.port,
-            dns_port: 0,
+            dns_port: self.dns_port,
         }
     }
 
@@ -62,6 +74,21 @@ impl Bed {
     pub(crate) fn listen(&self) -> (TcpListener, TcpListener) {
         let bind = |host| TcpListener::bind((host, self.port)).unwrap();
         (bind("127.0.0.1"), bind("::1"))
+    }
+
+    /// Sockets at the DNS forwarder's place.
+    pub(crate) fn forward(&self) -> (UdpSocket, UdpSocket) {
+        let bind = |host| UdpSocket::bind((host, self.dns_port)).unwrap();
+        (bind("127.0.0.1"), bind("::1"))
+    }
+
+    pub(crate) fn dns_port(&self) -> u16 {
+        self.dns_port
+    }
+
+    /// This network namespace's, as the armed hooks know it.
+    pub(crate) fn netns_cookie(&self) -> u64 {
+        self.map::<u64, Listener>("LISTENERS").keys().next().unwrap().unwrap()
     }
 
     pub(crate) fn agents(&self) -> PathBuf {
@@ -104,22 +131,40 @@ impl Bed {
 
     /// Entries in the map of flows.
     pub(crate) fn flows(&self) -> usize {
-        self.flow_map().keys().count()
+        self.map::<FlowKey, ConnectRecord>("FLOWS").keys().count()
     }
 
     /// Leaves no room in the map of flows.
     pub(crate) fn fill_flows(&self) {
-        let mut map = self.flow_map();
+        let mut map = self.map::<FlowKey, ConnectRecord>("FLOWS");
         for number in 0..MAX_FLOWS {
             let key = FlowKey { netns_cookie: u64::MAX, pad: number, ..FlowKey::default() };
             map.insert(key, ConnectRecord::default(), 0).unwrap();
         }
     }
 
-    fn flow_map(&self) -> HashMap<MapData, FlowKey, ConnectRecord> {
-        let path = self.pin_dir.join(format!("{ABI:016x}")).join("FLOWS");
-        let map = aya::maps::Map::HashMap(MapData::from_pin(path).unwrap());
-        HashMap::try_from(map).unwrap()
+    /// Entries in the map of who sends datagrams.
+    pub(crate) fn datagrams(&self) -> usize {
+        self.map::<DatagramKey, ConnectRecord>("DATAGRAMS").keys().count()
+    }
+
+    /// Leaves no room there.
+    pub(crate) fn fill_datagrams(&self) {
+        let mut map = self.map::<DatagramKey, ConnectRecord>("DATAGRAMS");
+        for number in 0..u64::from(MAX_DATAGRAMS) {
+            let key = DatagramKey { netns_cookie: u64::MAX - number, ..DatagramKey::default() };
+            map.insert(key, ConnectRecord::default(), 0).unwrap();
+        }
+    }
+
+    /// Entries in the map of what is allowed.
+    pub(crate) fn allowed(&self) -> usize {
+        self.map::<AllowedKey, u32>("DATAGRAMS_ALLOWED").keys().count()
+    }
+
+    fn map<K: aya::Pod, V: aya::Pod>(&self, name: &str) -> HashMap<MapData, K, V> {
+        let path = self.pin_dir.join(format!("{ABI:016x}")).join(name);
+        HashMap::try_from(aya::maps::Map::HashMap(MapData::from_pin(path).unwrap())).unwrap()
     }
 }
 
@@ -238,6 +283,12 @@ impl Child {
     /// Gives it a line.
     pub(crate) fn hears(&self, line: &str) {
         writeln!(self.0.stdin.as_ref().unwrap(), "{line}").unwrap();
+    }
+
+    /// Gives it a line to read; the line it prints then.
+    pub(crate) fn goes_on(mut self) -> String {
+        writeln!(self.0.stdin.as_mut().unwrap()).unwrap();
+        self.said()
     }
 
     /// Field 22 of proc_pid_stat(5).

@@ -83,7 +83,7 @@ fn redirects_and_refusals_are_logged_with_process_cgroup_and_destination() {
     }
     let udp = "import socket;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.connect";
     let child = Child::python(&enrolled.path, &connect_script(udp, "203.0.113.9", 53));
-    let text = format!("refused 203.0.113.9:53 tgid={} cgroup={} reason=1", child.pid(), id.0);
+    let text = format!("refused 203.0.113.9:53 tgid={} cgroup={} reason=2", child.pid(), id.0);
     expected.push((Level::Warn, text));
     let _child = child.says("error 111");
     SEEN.becomes(id, &expected);
