@@ -9,6 +9,7 @@ mod completions;
 mod control;
 mod disarm;
 mod doctor;
+mod enroll;
 mod policy;
 mod run;
 mod status;
@@ -39,6 +40,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Enroll(enroll::Args),
     Status(status::Args),
     Doctor(doctor::Args),
     Disarm(disarm::Args),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
     let Cli { control, command } = Cli::parse();
     let done = match command {
         Command::Run(args) => run::run(&control, &args),
+        Command::Enroll(args) => enroll::run(&control, &args),
         Command::Status(args) => status::run(&control, &args),
         Command::Doctor(args) => doctor::run(&control, &args),
         Command::Disarm(args) => disarm::run(&control, &args),

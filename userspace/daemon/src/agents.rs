@@ -1,16 +1,17 @@
 //! Enrolling agents: the kernel's cgroups and the daemon's table, kept in step.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use identity::{Enrollment, Enrollments};
 use journal::recorder::Recorder;
-use redirect::Kernel;
+use redirect::{Enrolled, Kernel, Taken};
 use tracing::{info, warn};
 use types::control::Profile;
 use types::id::{AgentName, CgroupId};
 
+use crate::asker::Asker;
 use crate::namespaces::Namespaces;
 use crate::profile::{self, ProfileRule};
 
@@ -27,9 +28,7 @@ impl Agents {
     /// Enrolls a new instance of an agent for the caller `tgid`; nested below the caller's own
     /// agent, if it runs in one. Answers the cgroup directory to join.
     pub(crate) fn enroll(&self, agent: &AgentName, tgid: u32) -> Result<(PathBuf, Enrollment)> {
-        let mut random = [0; 6];
-        getrandom::fill(&mut random).context("no random numbers")?;
-        let instance = hex(&random);
+        let instance = instance()?;
         let parent =
             self.kernel.nearest_enrolled(tgid).context("the caller's cgroup is unknown")?;
         let enrolled = self.kernel.enroll(agent, &instance, parent)?;
@@ -46,6 +45,48 @@ impl Agents {
         self.record("agent.enrolled", &enrollment)?;
         info!(agent = %agent, instance, cgroup = enrolled.cgroup.0, "agent enrolled");
         Ok((enrolled.path, enrollment))
+    }
+
+    /// Enrols a process that runs, with its children. `asker` is who asked, if not a rule.
+    pub(crate) fn enroll_process(
+        &self,
+        agent: &AgentName,
+        tgid: u32,
+        asker: Option<&Asker>,
+    ) -> Result<Taken> {
+        let taken = self.kernel.enroll_running(agent, &instance()?, tgid)?;
+        self.add(&taken, asker)?;
+        Ok(taken)
+    }
+
+    /// Enrols a cgroup that another made.
+    pub(crate) fn enroll_cgroup(&self, agent: &AgentName, path: &Path) -> Result<Taken> {
+        let taken = self.kernel.enroll_existing(agent, &instance()?, path)?;
+        self.add(&taken, None)?;
+        Ok(taken)
+    }
+
+    /// The table's entry for what the kernel holds enrolled; if there is no room, its processes are
+    /// refused as unattributed.
+    fn add(&self, taken: &Taken, asker: Option<&Asker>) -> Result<()> {
+        let Taken { enrolled, processes, sockets_ended, left } = taken;
+        let Enrolled { path, cgroup, agent, instance, parent } = enrolled;
+        self.enrollments.add(*cgroup, agent.clone(), instance.as_str().into(), *parent)?;
+        if let Some(process) = processes.first() {
+            self.namespaces.listen_at(*process, *cgroup);
+        }
+        let detail = serde_json::json!({
+            "agent": agent.as_str(), "instance": instance, "chain": [agent.as_str()],
+            "cgroup": cgroup.0, "path": path, "processes": processes,
+            "sockets_ended": sockets_ended, "left": left, "asker": asker,
+        });
+        let lsn = self.recorder.control("agent.enrolled", &detail.to_string())?;
+        self.recorder.wait(lsn)?;
+        info!(agent = %agent, instance, cgroup = cgroup.0, sockets_ended, "running agent enrolled");
+        if !left.is_empty() {
+            warn!(agent = %agent, instance, ?left, "what it holds elsewhere stays");
+        }
+        Ok(())
     }
 
     /// How an agent is to be started.
@@ -104,6 +145,13 @@ impl Agents {
         self.recorder.wait(lsn)?;
         Ok(())
     }
+}
+
+/// A name for one start of an agent.
+fn instance() -> Result<String> {
+    let mut random = [0; 6];
+    getrandom::fill(&mut random).context("no random numbers")?;
+    Ok(hex(&random))
 }
 
 /// Bytes in hexadecimal.

@@ -34,6 +34,7 @@ use crate::agents::Agents;
 use crate::archiver::{Archiver, Vault};
 use crate::config::Config;
 use crate::desk::Desk;
+use crate::enroller::Enroller;
 use crate::kernel::Records;
 use crate::namespaces::Namespaces;
 use crate::tap::{Surroundings, Taps};
@@ -42,6 +43,9 @@ use crate::{control, sources};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often cgroups and processes are held against the enrolment rules.
+const RULES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a heartbeat row says that nothing is silent (EVIDENCE: at least every 60 s).
 const HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
@@ -163,7 +167,8 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     let node = config.node();
-    Ok(Desk { node, started, door, agents, archiver, letting_go, disarmed })
+    let enroller = Enroller::new(config.enroll.clone(), config.engines.clone());
+    Ok(Desk { node, started, door, agents, archiver, enroller, letting_go, disarmed })
 }
 
 pub(crate) fn open_journal(
@@ -207,6 +212,8 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    let mut rules = tokio::time::interval(RULES_INTERVAL);
+    rules.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heartbeat = tokio::time::interval(HEARTBEAT_INTERVAL);
     let mut seal = tokio::time::interval(seal_interval);
     seal.reset();
@@ -217,6 +224,10 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
             _ = interrupt.recv() => return Ok(Ended::Stopped),
             () = desk.disarmed.notified() => return Ok(Ended::Disarmed),
             _ = sweep.tick() => desk.agents.sweep(),
+            _ = rules.tick() => {
+                let desk = Arc::clone(&desk);
+                tokio::task::spawn_blocking(move || desk.enroller.look(&desk.agents));
+            }
             _ = heartbeat.tick() => desk.heartbeat(),
             _ = seal.tick() => {
                 let desk = Arc::clone(&desk);

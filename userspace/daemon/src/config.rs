@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::profile::{self, ProfileRule};
+use crate::rules::{self, Engines, EnrollRule};
 
 /// The whole file. Everything has a default that works on a plain host, but targets and policies.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -39,6 +40,12 @@ pub(crate) struct Config {
     /// How agents are started and held.
     #[serde(default)]
     pub(crate) profile: Vec<ProfileRule>,
+    /// What becomes an agent without being started as one.
+    #[serde(default)]
+    pub(crate) enroll: Vec<EnrollRule>,
+    /// How container engines are asked about their containers.
+    #[serde(default)]
+    pub(crate) engines: Engines,
     /// The journal.
     #[serde(default)]
     pub(crate) journal: Journal,
@@ -166,6 +173,7 @@ impl Config {
             toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
         config.targets()?;
         profile::check(&config.profile)?;
+        rules::check(&config.enroll)?;
         ensure!(config.workers() <= WORKERS_MAX, "proxy.workers: at most {WORKERS_MAX}");
         ensure!(config.listener.port != 0, "listener.port: must not be 0");
         ensure!(

@@ -5,16 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use proxy::door::Door;
+use redirect::Taken;
 use tokio::sync::Notify;
 use tracing::warn;
 use types::clock::Timestamp;
 use types::control::{Check, Request, Response, Status, Verdict};
+use types::id::AgentName;
 
 use crate::agents::{Agents, hex};
 use crate::archiver::Archiver;
 use crate::asker::Asker;
 use crate::control::Answer;
 use crate::disarm;
+use crate::enroller::Enroller;
 
 /// The node as its operators see it.
 pub(crate) struct Desk {
@@ -23,6 +26,7 @@ pub(crate) struct Desk {
     pub(crate) door: Arc<Door>,
     pub(crate) agents: Agents,
     pub(crate) archiver: Archiver,
+    pub(crate) enroller: Enroller,
     /// Hooks may be gone: the daemon ends with the next answer.
     pub(crate) letting_go: AtomicBool,
     /// Told when it is to end for that.
@@ -41,6 +45,7 @@ impl Answer for Desk {
                     profile: self.agents.profile(agent),
                 })
             }
+            Request::EnrollRunning { agent, pid } => self.enroll_running(agent, *pid, tgid),
             Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {
                 tree_size: sealed.tree_size,
                 root: sealed.root,
@@ -74,6 +79,23 @@ impl Desk {
         });
         if let Err(error) = self.door.recorder.control("heartbeat", &detail.to_string()) {
             warn!(%error, "no heartbeat");
+        }
+    }
+
+    fn enroll_running(&self, agent: &AgentName, pid: u32, tgid: u32) -> Result<Response> {
+        let asker = Asker::of(tgid);
+        match self.agents.enroll_process(agent, pid, Some(&asker)) {
+            Ok(Taken { enrolled, processes, sockets_ended, .. }) => {
+                Ok(Response::Taken { instance: enrolled.instance, processes, sockets_ended })
+            }
+            Err(error) => {
+                let detail = serde_json::json!({
+                    "agent": agent.as_str(), "what": { "tgid": pid },
+                    "reason": format!("{error:#}"), "asker": asker,
+                });
+                self.door.recorder.control("enrollment.refused", &detail.to_string())?;
+                Err(error)
+            }
         }
     }
 

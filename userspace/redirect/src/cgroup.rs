@@ -1,5 +1,6 @@
 //! The slice's directories in cgroup v2.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -38,6 +39,11 @@ impl Slice {
     /// The mount point that the slice is in.
     pub(crate) fn cgroup_root(&self) -> &Path {
         self.root.parent().unwrap_or(&self.root)
+    }
+
+    /// The directory of both.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Removes the directories that nobody is in.
@@ -99,6 +105,21 @@ pub(crate) fn processes(directory: &Path) -> io::Result<Vec<u32>> {
 
 /// Processes looked at one by one: at about 0.1 ms each, a second of them.
 const PROCESSES_MAX: usize = 8192;
+
+/// Ids of a cgroup and those below.
+pub(crate) fn ids(directory: &Path) -> Result<BTreeSet<CgroupId>, Error> {
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        match id(&directory) {
+            Ok(id) => drop(found.insert(id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(Error::file("examining", directory)(source)),
+        }
+        waiting.extend(children(&directory).unwrap_or_default());
+    }
+    Ok(found)
+}
 
 /// Whether a process is in it or below.
 pub(crate) fn populated(directory: &Path) -> io::Result<bool> {

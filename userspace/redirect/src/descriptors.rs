@@ -53,6 +53,15 @@ pub(crate) struct Held {
     pub(crate) netns_cookie: u64,
 }
 
+/// What processes hold.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// To be ended.
+    pub(crate) held: Vec<Held>,
+    /// What can't be ended and leads elsewhere, each as [`Error::Foreign`].
+    pub(crate) foreign: Vec<Error>,
+}
+
 /// A Unix socket connected to another.
 struct Connected {
     tgid: u32,
@@ -60,10 +69,10 @@ struct Connected {
     peer: u32,
 }
 
-/// The IPv4 and IPv6 sockets that the processes hold; an error if one of them holds what can't be
-/// ended and leads elsewhere. They must not run meanwhile.
-pub(crate) fn look(processes: &[u32]) -> Result<Vec<Held>, Error> {
-    let mut found = Vec::new();
+/// The IPv4 and IPv6 sockets that the processes hold, and what they hold that can't be ended and
+/// leads elsewhere. They should not run meanwhile.
+pub(crate) fn look(processes: &[u32]) -> Result<Found, Error> {
+    let mut found = Found::default();
     let mut connected = Vec::new();
     let mut own = BTreeSet::new();
     let mut seen = BTreeSet::new();
@@ -77,7 +86,7 @@ pub(crate) fn look(processes: &[u32]) -> Result<Vec<Held>, Error> {
             let foreign = |what: &str| Error::Foreign { tgid, fd, what: what.to_owned() };
             let Some(inode) = socket_inode(&link) else {
                 if leads_out(&link) {
-                    return Err(foreign(&link));
+                    found.foreign.push(foreign(&link));
                 }
                 continue;
             };
@@ -90,16 +99,17 @@ pub(crate) fn look(processes: &[u32]) -> Result<Vec<Held>, Error> {
             }
             let socket = pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty())
                 .map_err(|error| Error::Call { call: "pidfd_getfd", source: error.into() })?;
-            match look_at(&socket, inode).map_err(|what| foreign(&what))? {
-                Kind::Internet { cookie, netns_cookie } => {
-                    found.push(Held { socket, cookie, netns_cookie });
+            match look_at(&socket, inode) {
+                Ok(Kind::Internet { cookie, netns_cookie }) => {
+                    found.held.push(Held { socket, cookie, netns_cookie });
                 }
-                Kind::Unix(Some(peer)) => connected.push(Connected { tgid, fd, peer }),
-                Kind::Unix(None) => {}
+                Ok(Kind::Unix(Some(peer))) => connected.push(Connected { tgid, fd, peer }),
+                Ok(Kind::Unix(None)) => {}
+                Err(what) => found.foreign.push(foreign(&what)),
             }
         }
     }
-    check_peers(processes, &own, &connected)?;
+    found.foreign.extend(foreign_peers(processes, &own, connected)?);
     Ok(found)
 }
 
@@ -138,23 +148,22 @@ fn look_at(socket: &OwnedFd, inode: u32) -> Result<Kind, String> {
     }
 }
 
-/// Each peer must be held by the processes themselves, and by nobody else.
-fn check_peers(
+/// Those whose peer is not held by the processes themselves, or by others as well.
+fn foreign_peers(
     processes: &[u32],
     own: &BTreeSet<u32>,
-    connected: &[Connected],
-) -> Result<(), Error> {
+    connected: Vec<Connected>,
+) -> Result<Vec<Error>, Error> {
     if connected.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let others = sockets_of_others(processes)?;
-    for &Connected { tgid, fd, peer } in connected {
-        if !own.contains(&peer) || others.contains(&peer) {
-            let what = "a Unix socket connected to another process".to_owned();
-            return Err(Error::Foreign { tgid, fd, what });
-        }
-    }
-    Ok(())
+    let is_foreign = |c: &Connected| !own.contains(&c.peer) || others.contains(&c.peer);
+    let foreign = |Connected { tgid, fd, .. }| {
+        let what = "a Unix socket connected to another process".to_owned();
+        Error::Foreign { tgid, fd, what }
+    };
+    Ok(connected.into_iter().filter(is_foreign).map(foreign).collect())
 }
 
 fn sockets_of_others(processes: &[u32]) -> Result<BTreeSet<u32>, Error> {

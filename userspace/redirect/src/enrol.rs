@@ -35,10 +35,7 @@ impl Kernel {
         instance: &str,
         parent: Option<CgroupId>,
     ) -> Result<Enrolled, Error> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if instance.is_empty() || instance.len() > 64 || !instance.bytes().all(plain) {
-            return Err(Error::Name(instance.to_owned()));
-        }
+        check_instance(instance)?;
         let above = match parent {
             Some(parent) => self.find(parent)?.path,
             None => self.slice.agents.clone(),
@@ -56,6 +53,9 @@ impl Kernel {
     /// Ends an enrolment and removes its cgroup; an error while a process or another agent is in
     /// it, and then it stays enrolled.
     pub fn withdraw(&self, cgroup: CgroupId) -> Result<(), Error> {
+        if self.withdraw_existing(cgroup)? {
+            return Ok(());
+        }
         let Enrolled { path, .. } = self.find(cgroup)?;
         fs::remove_dir(&path).map_err(Error::file("removing", &path))?;
         self.empty().remove(&cgroup);
@@ -72,7 +72,7 @@ impl Kernel {
 
     /// All enrolled instances, parents before children.
     pub fn enrolled(&self) -> Result<Vec<Enrolled>, Error> {
-        let mut found = Vec::new();
+        let mut found = self.existing()?;
         self.walk(&self.slice.agents, None, MAX_DEPTH, &mut found)?;
         Ok(found)
     }
@@ -81,8 +81,13 @@ impl Kernel {
     /// parents: twice, so that one just made has time to be joined.
     pub fn ended(&self) -> Result<Vec<CgroupId>, Error> {
         self.forget_old_datagrams()?;
-        let mut now = Vec::new();
+        let mut now = self.existing_gone()?;
+        let others = self.existing()?;
         for Enrolled { path, cgroup, .. } in self.enrolled()?.into_iter().rev() {
+            // Whoever made it ends it.
+            if others.iter().any(|other| other.cgroup == cgroup) {
+                continue;
+            }
             if !cgroup::populated(&path).map_err(Error::file("examining", &path))? {
                 now.push(cgroup);
             }
@@ -97,9 +102,11 @@ impl Kernel {
     /// agent's.
     pub fn nearest_enrolled(&self, tgid: u32) -> Result<Option<CgroupId>, Error> {
         let Some(mut at) = self.cgroup_of(tgid)? else { return Ok(None) };
-        while at.starts_with(&self.slice.agents) {
-            let id = cgroup::id(&at).map_err(Error::file("examining", &at))?;
-            if self.maps.knows(id)? {
+        while at.starts_with(self.slice.cgroup_root()) && at != self.slice.cgroup_root() {
+            // One that is gone has no agent; those above may be.
+            if let Ok(id) = cgroup::id(&at)
+                && self.maps.knows(id)?
+            {
                 return Ok(Some(id));
             }
             at.pop();
@@ -162,6 +169,15 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// Letters, digits and dashes, 64 at most.
+pub(crate) fn check_instance(instance: &str) -> Result<(), Error> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if instance.is_empty() || instance.len() > 64 || !instance.bytes().all(plain) {
+        return Err(Error::Name(instance.to_owned()));
+    }
+    Ok(())
 }
 
 /// An agent's name may have dots, an instance's has none.

@@ -113,6 +113,9 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
+    /// A cgroup that another made can't be an agent's.
+    #[error("{} holds the door, an agent or a part of one", .0.display())]
+    NotACgroupToEnrol(PathBuf),
     /// Not, or no longer, enrolled.
     #[error("cgroup {} is not enrolled", .0.0)]
     NotEnrolled(CgroupId),

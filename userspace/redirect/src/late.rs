@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -14,7 +13,7 @@ use std::time::Duration;
 
 use types::id::{AgentName, CgroupId};
 
-use crate::descriptors::{self, Held, all_processes, within};
+use crate::descriptors::{self, Found, Held, all_processes, within};
 use crate::diag::{Diag, Listed};
 use crate::enrol::Enrolled;
 use crate::netns::Namespace;
@@ -37,6 +36,8 @@ pub struct Taken {
     pub processes: Vec<u32>,
     /// Sockets that were ended.
     pub sockets_ended: usize,
+    /// What they hold that could not be ended; always none of a process that was moved.
+    pub left: Vec<String>,
 }
 
 impl Kernel {
@@ -66,7 +67,7 @@ impl Kernel {
             Ok(sockets_ended) => {
                 thaw(&enrolled.path)?;
                 let processes = homes.into_keys().collect();
-                Ok(Taken { enrolled, processes, sockets_ended })
+                Ok(Taken { enrolled, processes, sockets_ended, left: Vec::new() })
             }
             Err(error) => {
                 give_back(&homes);
@@ -80,8 +81,7 @@ impl Kernel {
     /// Ends the TCP and UDP sockets that were made in a cgroup or below, in the network namespaces
     /// of the processes there and in this one. Answers how many.
     pub(crate) fn end_sockets(&self, directory: &Path) -> Result<usize, Error> {
-        let mut cgroups = BTreeSet::new();
-        survey(directory, &mut cgroups)?;
+        let cgroups = cgroup::ids(directory)?;
         let processes = cgroup::processes(directory).map_err(Error::file("reading", directory))?;
         let mut ended = end_in_this_netns(&cgroups)?;
         let mut seen = BTreeSet::from([netns_inode("self")?]);
@@ -124,10 +124,11 @@ impl Kernel {
         }
         until_frozen(directory, tgid)?;
         let processes = cgroup::processes(directory).map_err(Error::file("reading", directory))?;
-        let held = descriptors::look(&processes)?;
-        let count = held.len();
-        end_held(held)?;
-        Ok(count)
+        let Found { held, foreign } = descriptors::look(&processes)?;
+        match foreign.into_iter().next() {
+            Some(foreign) => Err(foreign),
+            None => end_held(held, &BTreeSet::new()),
+        }
     }
 
     fn move_one(
@@ -175,7 +176,7 @@ fn parent(tgid: u32) -> Option<u32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-fn until_frozen(directory: &Path, tgid: u32) -> Result<(), Error> {
+pub(crate) fn until_frozen(directory: &Path, tgid: u32) -> Result<(), Error> {
     let events = directory.join("cgroup.events");
     for _ in 0..FREEZE_POLLS {
         let text = fs::read_to_string(&events).map_err(Error::file("reading", &events))?;
@@ -187,7 +188,7 @@ fn until_frozen(directory: &Path, tgid: u32) -> Result<(), Error> {
     Err(Error::NotTaken { tgid, why: "it does not stop: it waits for a device" })
 }
 
-fn thaw(directory: &Path) -> Result<(), Error> {
+pub(crate) fn thaw(directory: &Path) -> Result<(), Error> {
     let freeze = directory.join("cgroup.freeze");
     fs::write(&freeze, "0").map_err(Error::file("thawing", freeze))
 }
@@ -199,24 +200,33 @@ fn give_back(homes: &BTreeMap<u32, PathBuf>) {
     }
 }
 
-/// Ends sockets, each in its own network namespace, and makes them useless.
-fn end_held(held: Vec<Held>) -> Result<(), Error> {
+/// Ends sockets, each in its own network namespace, and makes them useless, but those that were
+/// made in one of the cgroups, which the hooks see. Answers how many.
+pub(crate) fn end_held(held: Vec<Held>, own: &BTreeSet<CgroupId>) -> Result<usize, Error> {
+    let mut ended = 0;
     let mut by_netns: BTreeMap<u64, Vec<Held>> = BTreeMap::new();
     for held in held {
         by_netns.entry(held.netns_cookie).or_default().push(held);
     }
-    for group in by_netns.into_values() {
+    for mut group in by_netns.into_values() {
         let Some(first) = group.first() else { continue };
         let netns = Namespace::of_socket(first.socket.as_fd())
             .map_err(|source| Error::Call { call: "SIOCGSKNS", source })?;
+        let listed = within(&netns, || Diag::open()?.sockets())?;
+        let made_here = |held: &Held| {
+            let of = listed.iter().find(|listed| listed.cookie == held.cookie);
+            of.and_then(|listed| listed.cgroup).is_some_and(|cgroup| own.contains(&cgroup))
+        };
+        group.retain(|held| !made_here(held));
         let cookies: BTreeSet<u64> = group.iter().map(|held| held.cookie).collect();
         within(&netns, || end_in_this_netns_where(|listed| cookies.contains(&listed.cookie)))?;
         for Held { socket, .. } in &group {
             sys::cut_off(socket.as_fd())
                 .map_err(|source| Error::Call { call: "cutting a socket off", source })?;
         }
+        ended += group.len();
     }
-    Ok(())
+    Ok(ended)
 }
 
 fn end_in_this_netns(cgroups: &BTreeSet<CgroupId>) -> Result<usize, Error> {
@@ -230,19 +240,6 @@ fn end_in_this_netns_where(wanted: impl Fn(&Listed) -> bool) -> Result<usize, Er
         ended += usize::from(diag.destroy(listed)?);
     }
     Ok(ended)
-}
-
-/// Ids of a cgroup and those below.
-fn survey(directory: &Path, cgroups: &mut BTreeSet<CgroupId>) -> Result<(), Error> {
-    match cgroup::id(directory) {
-        Ok(id) => drop(cgroups.insert(id)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(Error::file("examining", directory)(source)),
-    }
-    for child in cgroup::children(directory).unwrap_or_default() {
-        survey(&child, cgroups)?;
-    }
-    Ok(())
 }
 
 fn netns_inode(process: &str) -> Result<u64, Error> {

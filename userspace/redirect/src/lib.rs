@@ -15,6 +15,7 @@ mod diag;
 mod enrol;
 mod error;
 pub mod event;
+mod existing;
 pub mod inherited;
 #[cfg(kernel_log)]
 mod kernel_log;
@@ -69,6 +70,8 @@ pub struct Kernel {
     events: Mutex<Option<event::Events>>,
     followed: lineage::Followed,
     own_netns: u64,
+    /// The programs, to be attached to cgroups that others make.
+    programs: Mutex<aya::Ebpf>,
     /// The thread that passes on what the programs log.
     #[cfg(kernel_log)]
     _log: kernel_log::Reader,
@@ -103,6 +106,8 @@ impl Kernel {
             .cookie();
         maps.listen(own_netns, Listener { tcp: listener_port, dns: dns_port })?;
         attach::attach(&mut object, &slice, &pins)?;
+        #[cfg(kernel_log)]
+        let log = kernel_log::Reader::start(&mut object)?;
         let kernel = Self {
             slice,
             pins,
@@ -110,10 +115,12 @@ impl Kernel {
             events: Mutex::new(Some(events)),
             followed,
             own_netns,
+            programs: Mutex::new(object),
             #[cfg(kernel_log)]
-            _log: kernel_log::Reader::start(&mut object)?,
+            _log: log,
             empty: Mutex::default(),
         };
+        kernel.adopt_existing()?;
         kernel.prune()?;
         if !followed_before && !kernel.maps.all()?.is_empty() {
             kernel.followed.set_missed()?;

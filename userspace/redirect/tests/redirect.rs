@@ -8,6 +8,7 @@
 )]
 
 mod bed;
+mod existing;
 #[cfg(kernel_log)]
 mod kernel_log;
 mod late;

@@ -15,6 +15,13 @@ pub enum Request {
         /// Under which name.
         agent: AgentName,
     },
+    /// Enrol a process that runs already, with its children.
+    EnrollRunning {
+        /// Under which name.
+        agent: AgentName,
+        /// Which process.
+        pid: u32,
+    },
     /// Convert what the journal holds into the archive now and sign a checkpoint.
     Seal,
     /// What this host can do.
@@ -43,6 +50,15 @@ pub enum Response {
         /// How the launcher starts it.
         #[serde(default)]
         profile: Profile,
+    },
+    /// To [`Request::EnrollRunning`].
+    Taken {
+        /// Which start of the agent this is.
+        instance: String,
+        /// It and its children.
+        processes: Vec<u32>,
+        /// Sockets that were ended.
+        sockets_ended: usize,
     },
     /// To [`Request::Seal`].
     Sealed {
