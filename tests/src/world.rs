@@ -38,13 +38,8 @@ impl World {
     /// If either does not start.
     pub fn start_with(configuration: &str) -> Result<Self> {
         let bank = Postgres::start()?;
-        let daemon = Daemon::start_with(
-            Supervisor::None,
-            bank.port(),
-            2,
-            &[WRITER_POLICY],
-            configuration,
-        )?;
+        let daemon =
+            Daemon::start_with(Supervisor::None, bank.port(), 2, &[WRITER_POLICY], configuration)?;
         Ok(Self { daemon, bank })
     }
 

@@ -29,9 +29,11 @@ fn main() {
         "-Clink-arg=--btf",
         "-Cpanic=abort",
     ];
-    for (package, object, features) in
-        [("redirect-ebpf", "redirect", log.then_some("--features=log")), ("tap-ebpf", "tap", None)]
-    {
+    for (package, object, features) in [
+        ("redirect-ebpf", "redirect", log.then_some("--features=log")),
+        ("guard-ebpf", "guard", None),
+        ("tap-ebpf", "tap", None),
+    ] {
         let status = Command::new("rustup")
             .args(["run", "nightly", "cargo", "build", "--release", "--package", package])
             .args(["--target=bpfel-unknown-none", "-Zbuild-std=core"])

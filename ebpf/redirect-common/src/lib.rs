@@ -6,6 +6,7 @@
 #![no_std]
 #![cfg_attr(feature = "user", expect(unsafe_code, reason = "aya's Pod is an unsafe marker trait"))]
 
+pub mod guard;
 pub mod tap;
 
 /// `AF_INET`, as in `ConnectRecord::family`.
@@ -441,6 +442,7 @@ pub const ABI: u64 = fnv1a(&[
     MAX_ENROLLED as u64,
     MAX_LISTENERS as u64,
     MAX_FLOWS as u64,
+    guard::LAYOUT,
     REVISION,
 ]);
 

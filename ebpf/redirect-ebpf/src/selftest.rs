@@ -1,8 +1,7 @@
-//! Programs that only the daemon runs: to check member offsets on itself, and to learn whether
-//! this kernel takes BPF LSM programs. Neither is ever attached.
+//! The program that only the daemon runs, to check member offsets on itself. It is never attached.
 
-use aya_ebpf::macros::{lsm, raw_tracepoint};
-use aya_ebpf::programs::{LsmContext, RawTracePointContext};
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
 
 use crate::maps::SELF;
 use crate::process;
@@ -16,10 +15,4 @@ pub fn describe_self(_: RawTracePointContext) -> i32 {
         Ok(()) => 0,
         Err(_) => -1,
     }
-}
-
-/// Allows everything.
-#[lsm(hook = "file_open")]
-pub fn lsm_probe(_: LsmContext) -> i32 {
-    0
 }

@@ -39,7 +39,7 @@ use crate::kernel::Records;
 use crate::namespaces::Namespaces;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{control, sources};
+use crate::{control, guard, sources};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -132,14 +132,17 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
     let durability = Durability::new(config.workers());
     let vault = Vault::open(config)?;
     let recorder = open_journal(config, &vault, &clock, &durability)?;
+    // The guard learns which directories these are.
+    sources::private_dir(&config.run_dir)?;
     let kernel = arm(config)?;
-    record(&recorder, "ebpf.armed", &serde_json::json!({ "pin_dir": kernel.pin_dir() }))?;
+    guard::record_state(&recorder, &kernel)?;
     let enrollments = Arc::new(Enrollments::default());
     let port = config.listener.port;
     let namespaces = Arc::new(Namespaces::new(Arc::clone(&kernel), recorder.clone(), port));
     let door = Arc::new(Door {
         kernel: Arc::new(Records(Arc::clone(&kernel))),
         netns: Arc::clone(&namespaces) as Arc<dyn Netns>,
+        guarded: kernel.guard_armed(),
         enrollments: Arc::clone(&enrollments),
         executables: Arc::new(Executables::default()),
         targets: config.targets()?,
@@ -202,6 +205,7 @@ fn arm(config: &Config) -> Result<Arc<Kernel>> {
         pin_dir: config.kernel.pin_dir.clone(),
         listener_port: config.listener.port,
         dns_port: 0,
+        guard: config.guard()?,
     })
     .context("the kernel side can't be armed; `vestibule doctor` says what this host lacks")?;
     Ok(Arc::new(kernel))
@@ -223,7 +227,10 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
             _ = terminate.recv() => return Ok(Ended::Stopped),
             _ = interrupt.recv() => return Ok(Ended::Stopped),
             () = desk.disarmed.notified() => return Ok(Ended::Disarmed),
-            _ = sweep.tick() => desk.agents.sweep(),
+            _ = sweep.tick() => {
+                guard::record_refusals(&desk.agents);
+                desk.agents.sweep();
+            }
             _ = rules.tick() => {
                 let desk = Arc::clone(&desk);
                 tokio::task::spawn_blocking(move || desk.enroller.look(&desk.agents));

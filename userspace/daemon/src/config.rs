@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use proxy::targets::{AddressPattern, Protocol, TargetRule, Targets};
+use redirect::guard::Mode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -14,6 +15,9 @@ use crate::rules::{self, Engines, EnrollRule};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
+    /// Where it was read from.
+    #[serde(skip)]
+    pub(crate) file: PathBuf,
     /// This node's name in records; the host name where absent.
     pub(crate) node: Option<String>,
     /// Journal, archive and keys; root only.
@@ -65,12 +69,36 @@ pub(crate) struct Kernel {
     pub(crate) slice: String,
     /// Where links and maps are pinned, below a bpffs.
     pub(crate) pin_dir: PathBuf,
+    /// Whether BPF LSM programs hold agents that run as root (assurance level A2).
+    pub(crate) guard: GuardMode,
+    /// Files and directories that guarded agents may read and not change, besides the daemon's own.
+    pub(crate) protect: Vec<PathBuf>,
+    /// AF_UNIX sockets that guarded agents may connect to, besides their own.
+    pub(crate) allow_unix: Vec<PathBuf>,
 }
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { slice: "vestibule".into(), pin_dir: "/sys/fs/bpf/vestibule".into() }
+        Self {
+            slice: "vestibule".into(),
+            pin_dir: "/sys/fs/bpf/vestibule".into(),
+            guard: GuardMode::Auto,
+            protect: Vec::new(),
+            allow_unix: Vec::new(),
+        }
     }
+}
+
+/// When to guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GuardMode {
+    /// Where the kernel runs BPF LSM programs.
+    Auto,
+    /// Always: the daemon does not start elsewhere.
+    Required,
+    /// Never.
+    Off,
 }
 
 /// Where redirected connections arrive.
@@ -169,8 +197,9 @@ impl Config {
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("{} can't be read", path.display()))?;
-        let config: Self =
+        let mut config: Self =
             toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
+        config.file = path.to_owned();
         config.targets()?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll)?;
@@ -198,6 +227,30 @@ impl Config {
             Ok(TargetRule { name: name.as_str().into(), address, protocol: Protocol::Postgresql })
         };
         Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))
+    }
+
+    /// What guarded agents are kept from: the daemon's state and run directories altogether, its
+    /// policies, configuration and program from being changed. Directories must be there.
+    pub(crate) fn guard(&self) -> Result<redirect::Guard> {
+        let Kernel { guard, protect, allow_unix, .. } = &self.kernel;
+        let mut protected = protect.clone();
+        protected.extend([self.policy_dir.clone(), self.file.clone()]);
+        protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
+        Ok(redirect::Guard {
+            mode: match guard {
+                GuardMode::Auto => Mode::Auto,
+                GuardMode::Required => Mode::Required,
+                GuardMode::Off => Mode::Off,
+            },
+            hidden: vec![
+                self.state_dir.clone(),
+                self.run_dir.clone(),
+                self.journal_dir(),
+                self.archive_dir(),
+            ],
+            protected,
+            allow_unix: allow_unix.clone(),
+        })
     }
 
     /// This node's name.
@@ -276,6 +329,7 @@ mod tests {
             ("[proxy]\nworkers = 65", "proxy.workers"),
             ("[tap]\nrecords_per_second = 1001", "tap.records_per_second"),
             ("[kernel]\nslice = '../x'", "kernel.slice"),
+            ("[kernel]\nguard = 'on'", "unknown variant `on`"),
             (
                 "[[target]]\nname='a'\naddress='x..y:1'\nprotocol='postgresql'",
                 "`x..y:1` is no address",

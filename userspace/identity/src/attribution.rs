@@ -1,7 +1,7 @@
 //! From the kernel's record of a connection to the principal it belongs to.
 
 use types::accepted::Accepted;
-use types::principal::{Assurance, Principal};
+use types::principal::{Assurance, Confinement, Principal};
 
 use crate::enrollment::Enrollments;
 use crate::process::Executables;
@@ -10,11 +10,13 @@ use crate::process::Executables;
 ///
 /// Agent and process are the kernel's own word. The executable's path and digest are read from
 /// user space and left out where the process has gone or is not the one the kernel recorded.
-/// Reads an executable the first time it is seen: call it where that may take a while.
+/// Reads an executable the first time it is seen: call it where that may take a while. `guarded`
+/// says that BPF LSM programs hold the agents of this host.
 pub fn attribute(
     accepted: &Accepted,
     enrollments: &Enrollments,
     executables: &Executables,
+    guarded: bool,
 ) -> Result<Principal, Unattributed> {
     let Some(enrollment) = enrollments.get(accepted.enrolled) else {
         return Err(Unattributed { cgroup: accepted.enrolled.0, tgid: accepted.process.key.tgid });
@@ -30,8 +32,25 @@ pub fn attribute(
         chain: enrollment.chain,
         subject: None,
         process,
-        assurance: Assurance::A0,
+        assurance: assurance(accepted, guarded),
     })
+}
+
+/// How well the connecting process is held. By the guard, whatever the process is; without it by
+/// what the kernel saw when it connected: no user id of root, no capability, no way to gain one,
+/// and a filter on its system calls.
+fn assurance(accepted: &Accepted, guarded: bool) -> Assurance {
+    if guarded {
+        return Assurance::A2;
+    }
+    let Some(confinement) = accepted.confinement else { return Assurance::A0 };
+    let Confinement { euid, effective_capabilities, no_new_privs, seccomp_filter } = confinement;
+    let no_root = accepted.process.uid != 0 && euid != 0;
+    if no_root && effective_capabilities == 0 && no_new_privs && seccomp_filter {
+        Assurance::A1
+    } else {
+        Assurance::A0
+    }
 }
 
 /// A connection came from a cgroup that the kernel holds enrolled and the daemon does not know.
@@ -42,4 +61,71 @@ pub struct Unattributed {
     pub cgroup: u64,
     /// The process.
     pub tgid: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use types::addr::OrigDst;
+    use types::id::CgroupId;
+    use types::principal::{Process, ProcessKey, Provenance};
+
+    use super::*;
+
+    const HELD: Confinement = Confinement {
+        euid: 1000,
+        effective_capabilities: 0,
+        no_new_privs: true,
+        seccomp_filter: true,
+    };
+
+    fn of(uid: u32, confinement: Option<Confinement>, guarded: bool) -> Assurance {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let process = Process {
+            key: ProcessKey { tgid: 1, start_ns: 1 },
+            provenance: Provenance::default(),
+            uid,
+            gid: 1000,
+            cgroup: CgroupId(1),
+            exe: None,
+            exe_path: None,
+            exe_sha256: None,
+            comm: "".into(),
+        };
+        let accepted = Accepted {
+            orig_dst: OrigDst(nowhere),
+            source: nowhere,
+            process,
+            confinement,
+            enrolled: CgroupId(1),
+            netns_cookie: 1,
+            socket_cookie: 1,
+        };
+        assurance(&accepted, guarded)
+    }
+
+    #[test]
+    fn a_process_without_any_way_up_is_a1() {
+        assert_eq!(of(1000, Some(HELD), false), Assurance::A1);
+    }
+
+    #[test]
+    fn one_fact_that_lacks_makes_it_a0() {
+        for lacking in [
+            Confinement { euid: 0, ..HELD },
+            Confinement { effective_capabilities: 1 << 21, ..HELD },
+            Confinement { no_new_privs: false, ..HELD },
+            Confinement { seccomp_filter: false, ..HELD },
+        ] {
+            assert_eq!(of(1000, Some(lacking), false), Assurance::A0, "{lacking:?}");
+        }
+        assert_eq!(of(0, Some(HELD), false), Assurance::A0);
+        assert_eq!(of(1000, None, false), Assurance::A0);
+    }
+
+    #[test]
+    fn the_guard_holds_root_too() {
+        assert_eq!(of(0, None, true), Assurance::A2);
+    }
 }

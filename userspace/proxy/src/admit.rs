@@ -95,7 +95,8 @@ async fn examine(
 /// Digesting an executable the first time takes up to a second: not on a worker's thread.
 async fn attribute(door: &Arc<Door>, accepted: &Accepted) -> Result<Principal, Refused> {
     let (door, accepted) = (Arc::clone(door), accepted.clone());
-    let work = move || identity::attribute(&accepted, &door.enrollments, &door.executables);
+    let work =
+        move || identity::attribute(&accepted, &door.enrollments, &door.executables, door.guarded);
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(principal)) => Ok(principal),
         Ok(Err(unattributed)) => Err(Refused::Unattributed { tgid: unattributed.tgid }),

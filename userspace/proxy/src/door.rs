@@ -63,6 +63,8 @@ pub struct Door {
     pub kernel: Arc<dyn OriginalDestination>,
     /// Where agents are.
     pub netns: Arc<dyn Netns>,
+    /// Whether BPF LSM programs hold agents (assurance level A2).
+    pub guarded: bool,
     /// Which cgroup is which agent.
     pub enrollments: Arc<Enrollments>,
     /// Digests of executables.

@@ -12,10 +12,12 @@ use crate::Error;
 use crate::cgroup::{self, Slice};
 use crate::lineage;
 use crate::pin::{self, Pins};
+use crate::sys;
 
 /// Programs of an agents' cgroup, in the order in which they are attached: connections are
 /// redirected last, when all that must carry their records is there.
 pub(crate) const AGENTS: &[&str] = &[
+    "sysctl",
     "egress",
     "sock_create",
     "sock_release",
@@ -60,6 +62,12 @@ pub(crate) fn attach_to(
             continue;
         }
         let file = File::open(cgroup).map_err(Error::file("opening", cgroup))?;
+        // aya 0.14 does not give away a link of this kind.
+        if let Program::CgroupSysctl(_) = program {
+            sys::attach_sysctl(fd(name, program)?, file.as_fd(), &at)
+                .map_err(Error::file("pinning", &at))?;
+            continue;
+        }
         let link = attach_one(name, program, &file)?;
         let failed = |error| Error::Program {
             name,
@@ -78,6 +86,7 @@ pub(crate) fn load(object: &mut Ebpf) -> Result<(), Error> {
             Program::CgroupSockAddr(program) => program.load(),
             Program::CgroupSock(program) => program.load(),
             Program::CgroupSkb(program) => program.load(),
+            Program::CgroupSysctl(program) => program.load(),
             _ => return Err(Error::Missing(name)),
         };
         loaded.map_err(failed(name))?;
@@ -91,6 +100,7 @@ fn fd<'a>(name: &'static str, program: &'a Program) -> Result<BorrowedFd<'a>, Er
         Program::CgroupSockAddr(program) => program.fd(),
         Program::CgroupSock(program) => program.fd(),
         Program::CgroupSkb(program) => program.fd(),
+        Program::CgroupSysctl(program) => program.fd(),
         _ => return Err(Error::Missing(name)),
     };
     fd.map(AsFd::as_fd).map_err(failed(name))

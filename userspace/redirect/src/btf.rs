@@ -3,6 +3,7 @@
 //! The format is the kernel's Documentation/bpf/btf.rst. Only structures' and unions' members are
 //! looked at; members of anonymous ones count as their parent's.
 
+use std::collections::HashMap;
 use std::fs;
 
 use redirect_common::{NO_MEMBER, Offsets};
@@ -15,12 +16,17 @@ pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MAGIC: u32 = 0xeb9f;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
+const POINTER: u32 = 2;
+const VOLATILE: u32 = 9;
+const CONST: u32 = 10;
+const RESTRICT: u32 = 11;
+const FUNCTION: u32 = 12;
 /// Anonymous members within anonymous members, at most.
 const MAX_DEPTH: u32 = 8;
 
 /// Offsets of every member that the programs read; an error if the kernel has not all of them.
 pub(crate) fn offsets() -> Result<Offsets, Error> {
-    let data = fs::read(VMLINUX).map_err(Error::file("reading", VMLINUX))?;
+    let data = read()?;
     let btf = Btf::parse(&data)?;
     Ok(Offsets {
         task_group_leader: btf.offset("task_struct", "group_leader")?,
@@ -69,11 +75,16 @@ fn optional(offset: Result<u32, Error>) -> Result<u32, Error> {
 
 /// Byte offset of `sock_common.skc_flags`, which is also its offset in every kind of socket.
 pub(crate) fn sock_flags() -> Result<u32, Error> {
-    let data = fs::read(VMLINUX).map_err(Error::file("reading", VMLINUX))?;
-    Btf::parse(&data)?.offset("sock_common", "skc_flags")
+    Btf::parse(&read()?)?.offset("sock_common", "skc_flags")
 }
 
-struct Btf<'a> {
+/// The running kernel's BTF, for [`Btf::parse`].
+pub(crate) fn read() -> Result<Vec<u8>, Error> {
+    fs::read(VMLINUX).map_err(Error::file("reading", VMLINUX))
+}
+
+/// Type information, taken apart.
+pub(crate) struct Btf<'a> {
     data: &'a [u8],
     strings: usize,
     /// Where each type begins; the id is the index plus one.
@@ -81,7 +92,8 @@ struct Btf<'a> {
 }
 
 impl<'a> Btf<'a> {
-    fn parse(data: &'a [u8]) -> Result<Self, Error> {
+    /// Finds where types begin.
+    pub(crate) fn parse(data: &'a [u8]) -> Result<Self, Error> {
         let mut btf = Self { data, strings: 0, types: Vec::new() };
         if btf.word(0)? & 0xffff != MAGIC {
             return Err(Error::Btf(0));
@@ -98,7 +110,7 @@ impl<'a> Btf<'a> {
     }
 
     /// Byte offset of a structure's member.
-    fn offset(&self, structure: &str, member: &'static str) -> Result<u32, Error> {
+    pub(crate) fn offset(&self, structure: &str, member: &'static str) -> Result<u32, Error> {
         for &at in &self.types {
             let info = self.word(at + 4)?;
             if kind(info) == STRUCT && self.name_is(self.word(at)?, structure) {
@@ -107,6 +119,47 @@ impl<'a> Btf<'a> {
             }
         }
         Err(Error::NoMember(member))
+    }
+
+    /// Functions whose names begin so, and the types of their parameters: a structure's or
+    /// number's name, without `const` and `*`.
+    pub(crate) fn functions(&self, prefix: &str) -> Result<HashMap<&'a str, Vec<&'a str>>, Error> {
+        let mut found = HashMap::new();
+        for &at in &self.types {
+            let name = self.name(self.word(at)?);
+            if kind(self.word(at + 4)?) != FUNCTION || !name.starts_with(prefix) {
+                continue;
+            }
+            let prototype = self.at(self.word(at + 8)?).ok_or(Error::Btf(at))?;
+            let count = (self.word(prototype + 4)? & 0xffff) as usize;
+            let parameter = |index| self.named(self.word(prototype + 16 + index * 8)?);
+            found.insert(name, (0..count).map(parameter).collect::<Result<_, _>>()?);
+        }
+        Ok(found)
+    }
+
+    /// The name of the type that pointers and qualifiers lead to; empty for `void`.
+    fn named(&self, mut id: u32) -> Result<&'a str, Error> {
+        for _ in 0..MAX_DEPTH {
+            let Some(at) = self.at(id) else { return Ok("") };
+            if !matches!(kind(self.word(at + 4)?), POINTER | VOLATILE | CONST | RESTRICT) {
+                return Ok(self.name(self.word(at)?));
+            }
+            id = self.word(at + 8)?;
+        }
+        Ok("")
+    }
+
+    /// Where a type begins; none for `void`.
+    fn at(&self, id: u32) -> Option<usize> {
+        (id as usize).checked_sub(1).and_then(|index| self.types.get(index)).copied()
+    }
+
+    /// The string there; empty if there is none.
+    fn name(&self, offset: u32) -> &'a str {
+        let text = self.data.get(self.strings + offset as usize..).unwrap_or_default();
+        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
     }
 
     fn member_bits(&self, at: usize, member: &str, depth: u32) -> Result<Option<u32>, Error> {

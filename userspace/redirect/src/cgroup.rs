@@ -46,6 +46,12 @@ impl Slice {
         &self.root
     }
 
+    /// How deep a cgroup is; the root's depth is 0.
+    pub(crate) fn level(&self, path: &Path) -> u32 {
+        let below = path.strip_prefix(self.cgroup_root()).unwrap_or(path);
+        u32::try_from(below.components().count()).unwrap_or(u32::MAX)
+    }
+
     /// Removes the directories that nobody is in.
     pub(crate) fn remove(&self) {
         remove_below(&self.root);

@@ -59,6 +59,9 @@ impl Kernel {
         let Enrolled { path, .. } = self.find(cgroup)?;
         fs::remove_dir(&path).map_err(Error::file("removing", &path))?;
         self.empty().remove(&cgroup);
+        if let crate::guard::State::Armed(armed) = &self.guard {
+            armed.forget(cgroup)?;
+        }
         self.maps.forget(cgroup)
     }
 

@@ -81,6 +81,29 @@ pub enum Error {
         #[source]
         source: MapError,
     },
+    /// The kernel lacks an LSM hook that the guard needs.
+    #[error("the kernel has no LSM hook {0}: agents that run as root need Linux 6.1 or newer")]
+    NoHook(&'static str),
+    /// The kernel has it with arguments that are not known.
+    #[error("the kernel's LSM hook {0} has arguments that this version does not know")]
+    OtherHook(&'static str),
+    /// LSM programs load, and are not run.
+    #[error("the kernel loads BPF LSM programs and runs none: add bpf to its lsm= parameter")]
+    LsmIdle,
+    /// The guard is required and can't be.
+    #[error("kernel.guard is required, and this kernel refuses BPF LSM programs")]
+    GuardRequired(#[source] Box<Error>),
+    /// A file is more inodes than the guard knows file systems to stack.
+    #[error("{} is more than {most} inodes", path.display())]
+    Stacked {
+        /// Which.
+        path: PathBuf,
+        /// How many there may be.
+        most: usize,
+    },
+    /// The cgroup mount is not the whole hierarchy.
+    #[error("{} is not the root of the cgroup hierarchy: run outside of containers", .0.display())]
+    CgroupRoot(PathBuf),
     /// The ring of what the programs log.
     #[cfg(kernel_log)]
     #[error("the kernel programs' log can't be read")]
@@ -130,4 +153,15 @@ impl Error {
         let path = path.into();
         move |source| Self::File { action, path, source }
     }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
 }

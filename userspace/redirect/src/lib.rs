@@ -16,6 +16,7 @@ mod enrol;
 mod error;
 pub mod event;
 mod existing;
+pub mod guard;
 pub mod inherited;
 #[cfg(kernel_log)]
 mod kernel_log;
@@ -40,6 +41,7 @@ use types::id::CgroupId;
 
 pub use enrol::Enrolled;
 pub use error::Error;
+pub use guard::Guard;
 pub use late::Taken;
 pub use lineage::Lost;
 pub use listeners::AgentProcess;
@@ -59,6 +61,8 @@ pub struct Options {
     /// The port that the DNS forwarder listens on, likewise; 0 if there is none, and then DNS
     /// datagrams are refused.
     pub dns_port: u16,
+    /// What holds agents that run as root.
+    pub guard: Guard,
 }
 
 /// The armed hooks. One process at a time holds a pin directory.
@@ -72,6 +76,7 @@ pub struct Kernel {
     own_netns: u64,
     /// The programs, to be attached to cgroups that others make.
     programs: Mutex<aya::Ebpf>,
+    guard: guard::State,
     /// The thread that passes on what the programs log.
     #[cfg(kernel_log)]
     _log: kernel_log::Reader,
@@ -89,7 +94,7 @@ impl Kernel {
     ///
     /// Fails when any part fails: nothing is armed by half without an error.
     pub fn arm(options: Options) -> Result<Self, Error> {
-        let Options { cgroup_root, slice, pin_dir, listener_port, dns_port } = options;
+        let Options { cgroup_root, slice, pin_dir, listener_port, dns_port, guard } = options;
         let root = cgroup_root.map_or_else(cgroup::find_root, Ok)?;
         let slice = cgroup::Slice::make(&root, &slice)?;
         cgroup::join(&slice.proxy)?;
@@ -105,7 +110,13 @@ impl Kernel {
             .map_err(|source| Error::Call { call: "getsockopt SO_NETNS_COOKIE", source })?
             .cookie();
         maps.listen(own_netns, Listener { tcp: listener_port, dns: dns_port })?;
+        // Before what an earlier version pinned goes: agents are held throughout.
+        let wanted = guard.mode;
+        let guard = guard::arm(&guard, &slice, &pins)?;
         attach::attach(&mut object, &slice, &pins)?;
+        if wanted == guard::Mode::Off {
+            guard::remove(&pins)?;
+        }
         #[cfg(kernel_log)]
         let log = kernel_log::Reader::start(&mut object)?;
         let kernel = Self {
@@ -116,6 +127,7 @@ impl Kernel {
             followed,
             own_netns,
             programs: Mutex::new(object),
+            guard,
             #[cfg(kernel_log)]
             _log: log,
             empty: Mutex::default(),
@@ -131,6 +143,35 @@ impl Kernel {
     /// The directory given to [`Kernel::arm`].
     pub fn pin_dir(&self) -> &Path {
         self.pins.root()
+    }
+
+    /// Whether agents that run as root are held by BPF LSM programs.
+    pub fn guard_armed(&self) -> bool {
+        self.unguarded().is_none()
+    }
+
+    /// Why they are not; none if they are.
+    pub fn unguarded(&self) -> Option<&str> {
+        match &self.guard {
+            guard::State::Armed(_) => None,
+            guard::State::Unarmed(reason) => Some(reason),
+        }
+    }
+
+    /// Has the guard hold a cgroup outside of the slice's agents, once it is enrolled.
+    pub(crate) fn hold_at(&self, path: &Path) -> Result<(), Error> {
+        match &self.guard {
+            guard::State::Armed(armed) => armed.hold_at(self.slice.level(path)),
+            guard::State::Unarmed(_) => Ok(()),
+        }
+    }
+
+    /// What the guard refused since the last call.
+    pub fn take_refusals(&self) -> Result<Vec<guard::Refusals>, Error> {
+        match &self.guard {
+            guard::State::Armed(armed) => armed.take_refusals(),
+            guard::State::Unarmed(_) => Ok(Vec::new()),
+        }
     }
 
     /// Lets enrolled agents go free: removes every pin, and the cgroups that are empty.

@@ -84,17 +84,7 @@ impl Pins {
     /// Compares pinned maps with what we would make: aya takes a pinned map as it is.
     pub(crate) fn check_maps(&self) -> Result<(), Error> {
         for &(name, key, value, entries) in &MAPS {
-            let path = self.path(name);
-            if !path.exists() {
-                continue;
-            }
-            let info = MapInfo::from_pin(&path).map_err(|source| Error::Map { name, source })?;
-            let same = info.key_size() as usize == key
-                && info.value_size() as usize == value
-                && info.max_entries() == entries;
-            if !same {
-                return Err(Error::OtherMap { name });
-            }
+            check_map(&self.path(name), name, key, value, entries)?;
         }
         Ok(())
     }
@@ -157,6 +147,24 @@ impl Pins {
     }
 }
 
+/// Compares a map, if one is pinned there, with what we would make.
+pub(crate) fn check_map(
+    path: &Path,
+    name: &'static str,
+    key: usize,
+    value: usize,
+    entries: u32,
+) -> Result<(), Error> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let info = MapInfo::from_pin(path).map_err(|source| Error::Map { name, source })?;
+    let same = info.key_size() as usize == key
+        && info.value_size() as usize == value
+        && info.max_entries() == entries;
+    if same { Ok(()) } else { Err(Error::OtherMap { name }) }
+}
+
 /// Gives the link pinned at `path` the program, if it is on `cgroup`. False if there is none to
 /// give it to; the pin of one whose cgroup was removed goes.
 pub(crate) fn adopt_link(path: &Path, cgroup: u64, program: BorrowedFd<'_>) -> Result<bool, Error> {
@@ -181,7 +189,7 @@ pub(crate) fn adopt_link(path: &Path, cgroup: u64, program: BorrowedFd<'_>) -> R
 
 /// Links pinned in a version's directory, and its directories of links on other cgroups: all that
 /// is not named in capitals, as maps are.
-fn links(version: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn links(version: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for pin in fs::read_dir(version).map_err(Error::file("reading", version))? {
         let path = pin.map_err(Error::file("reading", version))?.path();
@@ -194,7 +202,7 @@ fn links(version: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Removes a version's pins, those in directories below as well.
-fn remove_version(version: &Path) -> Result<(), Error> {
+pub(crate) fn remove_version(version: &Path) -> Result<(), Error> {
     for pin in fs::read_dir(version).map_err(Error::file("reading", version))? {
         let pin = pin.map_err(Error::file("reading", version))?.path();
         if pin.is_dir() {

@@ -1,16 +1,18 @@
 //! What this host can do, found out by doing it. Nothing stays loaded or attached.
 
+use std::fs;
 use std::path::Path;
 
-use aya::programs::{Lsm, ProgramError};
-use aya::{Btf, Ebpf};
 use types::control::{Check, Verdict};
 
-use crate::{Error, attach, btf, cgroup, load, sys};
+use crate::error::chain;
+use crate::{Error, attach, btf, cgroup, guard, load, sys};
 
-const LSM: &str = "lsm_probe";
+const UNPRIVILEGED_BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
 
-/// One check each of cgroup v2, bpffs, type information, programs, member offsets and BPF LSM.
+/// One check each of cgroup v2, bpffs, type information, programs, member offsets, BPF LSM,
+/// seccomp and unprivileged BPF; then for each assurance level whether this host reaches it, and
+/// what it lacks.
 pub fn probe() -> Vec<Check> {
     let mut checks = vec![
         fatal("cgroup v2", cgroup::find_root().map(|root| root.display().to_string())),
@@ -25,12 +27,35 @@ pub fn probe() -> Vec<Check> {
             checks.push(fatal("process identity", test));
             let programs = attach::load(&mut object).map(said("all programs pass the verifier"));
             checks.push(fatal("redirect programs", programs));
-            checks.push(lsm(&mut object));
         }
         Err(error) => checks.push(fatal("socket storage and maps", Err(error))),
     }
+    let (lsm, seccomp, bpf) = (lsm(), seccomp(), unprivileged_bpf());
+    let hooks = lacking(&checks);
+    let a1 = [hooks.as_slice(), &lacking([&seccomp, &bpf])].concat();
+    let a2 = [hooks.as_slice(), &lacking([&lsm])].concat();
+    checks.extend([lsm, seccomp, bpf]);
+    checks.push(level("assurance A1", "agents without root and privileges are held", &a1));
+    checks.push(level("assurance A2", "agents that run as root are held", &a2));
     checks
 }
+
+/// What is not as it should be, with its reason.
+fn lacking<'a>(checks: impl IntoIterator<Item = &'a Check>) -> Vec<String> {
+    let missing = |check: &&Check| check.verdict != Verdict::Ok && check.name != BPFFS;
+    let words = |check: &Check| format!("{} ({})", check.name, check.detail);
+    checks.into_iter().filter(missing).map(words).collect()
+}
+
+fn level(name: &str, reached: &str, lacking: &[String]) -> Check {
+    let (verdict, detail) = match lacking {
+        [] => (Verdict::Ok, reached.to_owned()),
+        lacking => (Verdict::Warn, format!("lacks: {}", lacking.join("; "))),
+    };
+    Check { name: name.to_owned(), verdict, detail }
+}
+
+const BPFFS: &str = "bpffs";
 
 fn bpffs() -> Check {
     let (verdict, detail) = match sys::is_bpffs(Path::new("/sys/fs/bpf")) {
@@ -38,27 +63,40 @@ fn bpffs() -> Check {
         Ok(false) => (Verdict::Warn, "not mounted; the daemon mounts it".to_owned()),
         Err(error) => (Verdict::Fail, format!("/sys/fs/bpf: {error}")),
     };
-    Check { name: "bpffs".to_owned(), verdict, detail }
+    Check { name: BPFFS.to_owned(), verdict, detail }
 }
 
 /// Decided by loading: configuration and /sys/kernel/security/lsm may promise what is refused.
-fn lsm(object: &mut Ebpf) -> Check {
-    let (verdict, detail) = match load_lsm(object) {
-        Ok(()) => (Verdict::Ok, "programs load".to_owned()),
-        Err(error) => (
-            Verdict::Warn,
-            format!("{}; agents that run as root can't be contained", chain(&error)),
-        ),
+fn lsm() -> Check {
+    let (verdict, detail) = match guard::try_load() {
+        Ok(programs) => (Verdict::Ok, format!("{programs} programs load, and such programs run")),
+        Err(error) => (Verdict::Warn, chain(&error)),
     };
     Check { name: "BPF LSM".to_owned(), verdict, detail }
 }
 
-fn load_lsm(object: &mut Ebpf) -> Result<(), Error> {
-    let failed = |source| Error::Program { name: LSM, source };
-    let program = object.program_mut(LSM).ok_or(Error::Missing(LSM))?;
-    let program: &mut Lsm = program.try_into().map_err(failed)?;
-    let btf = Btf::from_sys_fs().map_err(|error| failed(ProgramError::Btf(error)))?;
-    program.load("file_open", &btf).map_err(failed)
+fn seccomp() -> Check {
+    let (verdict, detail) = match sys::seccomp_refuses() {
+        Ok(()) => (Verdict::Ok, "filters can refuse system calls".to_owned()),
+        Err(error) => (Verdict::Warn, format!("no filters: {error}")),
+    };
+    Check { name: "seccomp".to_owned(), verdict, detail }
+}
+
+/// Not to be tried as root, so the kernel is asked.
+fn unprivileged_bpf() -> Check {
+    let (verdict, detail) = match fs::read_to_string(UNPRIVILEGED_BPF) {
+        Ok(value) if value.trim() != "0" => (Verdict::Ok, "refused by the kernel".to_owned()),
+        Ok(_) => {
+            (Verdict::Warn, format!("any user may load programs: set {UNPRIVILEGED_BPF} to 2"))
+        }
+        // Without the parameter the kernel has no bpf() for anybody without privileges.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            (Verdict::Ok, "the kernel has none".to_owned())
+        }
+        Err(error) => (Verdict::Warn, format!("{UNPRIVILEGED_BPF}: {error}")),
+    };
+    Check { name: "unprivileged BPF".to_owned(), verdict, detail }
 }
 
 fn fatal(name: &str, outcome: Result<String, Error>) -> Check {
@@ -69,13 +107,34 @@ fn fatal(name: &str, outcome: Result<String, Error>) -> Check {
     Check { name: name.to_owned(), verdict, detail }
 }
 
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_names_what_it_lacks() {
+        let check = |name: &str, verdict| Check {
+            name: name.to_owned(),
+            verdict,
+            detail: "because".to_owned(),
+        };
+        let checks = [
+            check("cgroup v2", Verdict::Ok),
+            check(BPFFS, Verdict::Warn),
+            check("seccomp", Verdict::Warn),
+        ];
+        assert_eq!(lacking(&checks), ["seccomp (because)"]);
+        assert_eq!(level("A1", "held", &lacking(&checks)).detail, "lacks: seccomp (because)");
+        assert_eq!(level("A1", "held", &[]).verdict, Verdict::Ok);
     }
-    words
+
+    #[test]
+    fn this_host_is_told_about_both_levels() {
+        let checks = probe();
+        for name in ["BPF LSM", "seccomp", "unprivileged BPF", "assurance A1", "assurance A2"] {
+            assert!(checks.iter().any(|check| check.name == name), "{name}: {checks:?}");
+        }
+        let verdict = |name| checks.iter().find(|check| check.name == name).unwrap().verdict;
+        assert_eq!(verdict("BPF LSM"), verdict("assurance A2"));
+    }
 }

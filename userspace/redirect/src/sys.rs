@@ -17,6 +17,11 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_LINK_CREATE: libc::c_long = 28;
+/// `enum bpf_attach_type`
+const BPF_CGROUP_SYSCTL: u32 = 18;
+
 /// What the kernel says of a cgroup link (`struct bpf_link_info`).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -69,6 +74,23 @@ fn set_option<T>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::
     check(answer.into()).map(drop)
 }
 
+/// Whether the kernel has seccomp filters that refuse with an errno.
+pub(crate) fn seccomp_refuses() -> io::Result<()> {
+    let action = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the call reads the four bytes of the action, which outlives it.
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action)
+    })
+    .map(drop)
+}
+
+/// This thread, as programs see it: process id << 32 | thread id.
+pub(crate) fn thread() -> u64 {
+    // SAFETY: a call without arguments that can't fail.
+    let thread = unsafe { libc::gettid() };
+    u64::from(std::process::id()) << 32 | u64::from(thread.unsigned_abs())
+}
+
 /// Whether a path is on a BPF file system.
 pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
     let path = c_path(path)?;
@@ -93,6 +115,40 @@ pub(crate) fn mount_bpffs(path: &Path) -> io::Result<()> {
         )
     };
     check(answer.into()).map(drop)
+}
+
+/// Attaches a sysctl program to a cgroup, by a link that is pinned at `path`.
+pub(crate) fn attach_sysctl(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    path: &Path,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Create {
+        program: i32,
+        target: i32,
+        attach_type: u32,
+        flags: u32,
+    }
+    #[repr(C)]
+    struct Pin {
+        path: u64,
+        fd: u32,
+        flags: u32,
+    }
+    let mut attr = Create {
+        program: program.as_raw_fd(),
+        target: cgroup.as_raw_fd(),
+        attach_type: BPF_CGROUP_SYSCTL,
+        flags: 0,
+    };
+    let fd = i32::try_from(bpf(BPF_LINK_CREATE, &mut attr)?).map_err(io::Error::other)?;
+    // SAFETY: the call has just made it, for us alone.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let path = c_path(path)?;
+    let fd = u32::try_from(link.as_raw_fd()).map_err(io::Error::other)?;
+    let mut attr = Pin { path: path.as_ptr() as u64, fd, flags: 0 };
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
 /// Opens a pinned link.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
-use redirect::{Kernel, Options};
+use redirect::{Guard, Kernel, Options};
 use redirect_common::{
     ABI, AllowedKey, ConnectRecord, DatagramKey, FlowKey, Lineage, Listener, MAX_DATAGRAMS,
     MAX_FLOWS, MAX_PROCESSES, ProcessId,
@@ -64,6 +64,7 @@ impl Bed {
             pin_dir: self.pin_dir.clone(),
             listener_port: self.port,
             dns_port: self.dns_port,
+            guard: Guard::default(),
         }
     }
 
@@ -101,6 +102,11 @@ impl Bed {
 
     pub(crate) fn outside(&self) -> PathBuf {
         self.home.clone()
+    }
+
+    /// Where this version's maps and links are pinned.
+    pub(crate) fn pins(&self) -> PathBuf {
+        self.pin_dir.join(format!("{ABI:016x}"))
     }
 
     /// Name, link id and program id of every pinned link.
