@@ -3,7 +3,7 @@
 use crate::principal::{ImageKey, Inode, ProcessKey};
 
 /// An exec of an agent's process. `path` and `arguments` are as the caller gave them: they may hold
-/// secrets, and go nowhere before those are replaced.
+/// secrets, and go nowhere but through [`crate::command_line::redacted`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Exec {
     /// Who.

@@ -4,6 +4,7 @@ pub mod accepted;
 pub mod addr;
 pub mod clock;
 pub mod command;
+pub mod command_line;
 pub mod control;
 pub mod decision;
 pub mod event;
