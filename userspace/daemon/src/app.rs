@@ -5,8 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use identity::Enrollments;
-use identity::process::Executables;
+use identity::{Enrollments, Processes};
 use journal::clock::SystemClock;
 use journal::recorder::{Options, Recorder, Reserve};
 use policy::PolicySet;
@@ -35,6 +34,7 @@ use crate::archiver::{Archiver, Vault};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::enroller::Enroller;
+use crate::execs::Follower;
 use crate::kernel::Records;
 use crate::namespaces::Namespaces;
 use crate::tap::{Surroundings, Taps};
@@ -65,6 +65,8 @@ pub(crate) fn run(config: &Config) -> Result<Ended> {
     raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let desk = Arc::new(prepare(config, clock)?);
+    let kernel = Arc::clone(&desk.agents.kernel);
+    let _follower = Follower::start(kernel, Arc::clone(&desk.door.processes))?;
     let adopted = desk.agents.adopt()?;
     let events = desk.agents.kernel.take_events().context("the kernel's events are taken")?;
     let namespaces = Arc::clone(&desk.agents.namespaces);
@@ -144,7 +146,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         netns: Arc::clone(&namespaces) as Arc<dyn Netns>,
         guarded: kernel.guard_armed(),
         enrollments: Arc::clone(&enrollments),
-        executables: Arc::new(Executables::default()),
+        processes: Arc::new(Processes::new(Records(Arc::clone(&kernel)))),
         targets: config.targets()?,
         policy: Arc::new(policy),
         masking_key,

@@ -68,7 +68,13 @@ impl Desk {
     /// Writes that the node lives, and what it did.
     pub(crate) fn heartbeat(&self) {
         let Status { sessions_open, sessions_total, commands_total, .. } = self.status();
+        let lost = self.agents.kernel.lost().unwrap_or_else(|error| {
+            warn!(%error, "what was not followed can't be counted");
+            redirect::Lost::default()
+        });
         let detail = serde_json::json!({
+            "processes_lost": lost.processes,
+            "execs_lost": lost.execs,
             "sessions_open": sessions_open,
             "sessions_total": sessions_total,
             "commands_total": commands_total,

@@ -9,6 +9,7 @@ mod control;
 mod desk;
 mod disarm;
 mod enroller;
+mod execs;
 mod guard;
 mod kernel;
 mod namespaces;

@@ -4,28 +4,25 @@ use types::accepted::Accepted;
 use types::principal::{Assurance, Confinement, Principal};
 
 use crate::enrollment::Enrollments;
-use crate::process::Executables;
+use crate::processes::Processes;
 
 /// The principal of a redirected connection.
 ///
 /// Agent and process are the kernel's own word. The executable's path and digest are read from
-/// user space and left out where the process has gone or is not the one the kernel recorded.
+/// user space and left out where they are not those of the inode the kernel recorded.
 /// Reads an executable the first time it is seen: call it where that may take a while. `guarded`
 /// says that BPF LSM programs hold the agents of this host.
 pub fn attribute(
     accepted: &Accepted,
     enrollments: &Enrollments,
-    executables: &Executables,
+    processes: &Processes,
     guarded: bool,
 ) -> Result<Principal, Unattributed> {
     let Some(enrollment) = enrollments.get(accepted.enrolled) else {
         return Err(Unattributed { cgroup: accepted.enrolled.0, tgid: accepted.process.key.tgid });
     };
     let mut process = accepted.process.clone();
-    if let Some(executable) = executables.of(&process) {
-        process.exe_path = Some(executable.path);
-        process.exe_sha256 = Some(executable.sha256);
-    }
+    processes.complete(&mut process);
     Ok(Principal {
         agent: enrollment.agent,
         instance: enrollment.instance,

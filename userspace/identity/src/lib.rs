@@ -1,9 +1,12 @@
 //! Who is behind a connection: from the kernel's record to a principal.
 
 pub mod attribution;
+pub mod container;
 pub mod enrollment;
 pub mod names;
 pub mod process;
+pub mod processes;
 
 pub use attribution::{Unattributed, attribute};
 pub use enrollment::{Enrollment, Enrollments};
+pub use processes::Processes;

@@ -1,13 +1,17 @@
 //! What user space can add to the kernel's record of a process: its executable's path and digest.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
-use types::principal::{Process, ProcessKey};
+use types::command_line::redacted;
+use types::limits::COMMAND_LINE_BYTES_MAX;
+use types::principal::{Inode, Process, ProcessKey};
+
+use crate::processes::is_inode;
 
 /// Executables remembered: 1,024 × about 300 B = 300 KiB; beyond it all are forgotten at once.
 const EXECUTABLES_MAX: usize = 1_024;
@@ -42,14 +46,19 @@ impl Executables {
         if process.exe.is_some_and(|exe| exe.ino != meta.ino()) || !still_runs(process.key) {
             return None;
         }
-        let version = FileVersion {
-            dev: meta.dev(),
-            ino: meta.ino(),
-            size: meta.size(),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        };
-        let sha256 = self.digest(version, file).ok()?;
+        let sha256 = self.digest(FileVersion::of(&meta), file).ok()?;
         Some(Executable { path: path.to_string_lossy().into(), sha256 })
+    }
+
+    /// The executable at a path, if it is the one the kernel recorded.
+    pub(crate) fn at(&self, path: &Arc<str>, exe: Inode) -> Option<Executable> {
+        let file = File::open(&**path).ok()?;
+        let meta = file.metadata().ok()?;
+        if !is_inode(exe, meta.dev(), meta.ino()) {
+            return None;
+        }
+        let sha256 = self.digest(FileVersion::of(&meta), file).ok()?;
+        Some(Executable { path: Arc::clone(path), sha256 })
     }
 
     fn digest(&self, version: FileVersion, file: File) -> io::Result<[u8; 32]> {
@@ -78,6 +87,33 @@ struct FileVersion {
     ino: u64,
     size: u64,
     changed: (i64, i64),
+}
+
+impl FileVersion {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+/// The command line that a process shows, if it still runs; it may have changed it.
+pub(crate) fn command_line(process: &Process) -> Option<Arc<str>> {
+    let tgid = process.key.tgid;
+    // One byte more than is kept says whether there is more.
+    let limit = u64::try_from(COMMAND_LINE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    let mut arguments = Vec::new();
+    let file = File::open(format!("/proc/{tgid}/cmdline")).ok()?;
+    file.take(limit).read_to_end(&mut arguments).ok()?;
+    if arguments.is_empty() || !still_runs(process.key) {
+        return None;
+    }
+    let cut = arguments.len() > COMMAND_LINE_BYTES_MAX;
+    arguments.truncate(COMMAND_LINE_BYTES_MAX);
+    Some(redacted(&arguments, cut).into())
 }
 
 /// Whether the process the kernel recorded is the one its pid names now: start times agree to the
@@ -110,7 +146,7 @@ fn sha256(mut file: File) -> io::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use types::id::CgroupId;
-    use types::principal::{Inode, Provenance};
+    use types::principal::Provenance;
 
     use super::*;
 
@@ -143,6 +179,29 @@ mod tests {
         let found = executables.of(&this_process(own_start_ns(), Some(ino))).unwrap();
         assert_eq!(*found.path, *own.to_string_lossy());
         assert_eq!(found.sha256, sha256(File::open(&own).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn the_command_line_that_is_shown_has_no_secrets() {
+        let tool = ["-c", "read line; exit 0", "x", "--password", "hunter2"];
+        let mut child = std::process::Command::new("sh")
+            .args(tool)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let ticks = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap();
+        let start_ns = ticks.parse::<u64>().unwrap() * 10_000_000;
+        let mut process = this_process(start_ns, None);
+        process.key.tgid = child.id();
+        // Until the exec it is this test, and for a moment it shows nothing.
+        let shown = std::iter::repeat_with(|| command_line(&process)).take(100_000).flatten();
+        let line = shown.into_iter().find(|line| line.starts_with("sh ")).unwrap();
+        assert_eq!(&*line, "sh -c 'read line; exit 0' x --password ***");
+        process.key.start_ns += 60_000_000_000;
+        assert_eq!(command_line(&process), None);
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 
     #[test]

@@ -159,6 +159,8 @@ impl Run {
                 Ok(committed) => self.shared.publish(&self.writer, committed),
                 Err(error) => return self.fail(&error.to_string()),
             }
+            // Whoever has found it not durable under the lock waits by the time this has it.
+            drop(self.shared.lock());
             self.shared.committed.notify_all();
             self.report();
             batch.clear();

@@ -96,7 +96,7 @@ async fn examine(
 async fn attribute(door: &Arc<Door>, accepted: &Accepted) -> Result<Principal, Refused> {
     let (door, accepted) = (Arc::clone(door), accepted.clone());
     let work =
-        move || identity::attribute(&accepted, &door.enrollments, &door.executables, door.guarded);
+        move || identity::attribute(&accepted, &door.enrollments, &door.processes, door.guarded);
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(principal)) => Ok(principal),
         Ok(Err(unattributed)) => Err(Refused::Unattributed { tgid: unattributed.tgid }),

@@ -5,9 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use identity::Enrollments;
 use identity::names::Names;
-use identity::process::Executables;
+use identity::{Enrollments, Processes};
 use journal::recorder::Recorder;
 use policy::PolicySet;
 use policy::mask::Masks;
@@ -67,8 +66,8 @@ pub struct Door {
     pub guarded: bool,
     /// Which cgroup is which agent.
     pub enrollments: Arc<Enrollments>,
-    /// Digests of executables.
-    pub executables: Arc<Executables>,
+    /// What is known of agents' processes.
+    pub processes: Arc<Processes>,
     /// What agents may reach.
     pub targets: Targets,
     /// What they may do there.

@@ -55,7 +55,7 @@ fn compare(seen: &ProcessRecord) -> Result<(), Error> {
         ("start_boottime", stat.start == seen.start_ns / TICK_NS),
         ("exe_file", seen.exe_ino == exe.ino()),
         ("comm", seen.comm.split(|byte| *byte == 0).next() == Some(stat.comm.as_bytes())),
-        ("real_parent", ancestors_are(seen, stat.parent)?),
+        ("real_parent", ancestors_are(seen, stat.parent)),
     ];
     same(&checks)?;
     compare_confinement(seen)
@@ -91,22 +91,22 @@ impl Stat {
 
 /// Whether the ancestors are those that procfs shows, as far as it does: the nearest must be, a
 /// parent outside of this pid namespace is shown as 0, and one further up may end meanwhile.
-fn ancestors_are(seen: &ProcessRecord, mut parent: u32) -> Result<bool, Error> {
+fn ancestors_are(seen: &ProcessRecord, mut parent: u32) -> bool {
     let [nearest, ..] = seen.ancestors;
     if nearest.tgid != parent {
-        return Ok(false);
+        return false;
     }
     for ancestor in seen.ancestors {
         if parent == 0 {
-            return Ok(true);
+            return true;
         }
-        let Ok(stat) = Stat::of(&parent.to_string()) else { return Ok(true) };
+        let Ok(stat) = Stat::of(&parent.to_string()) else { return true };
         if ancestor.tgid != parent || ancestor.start_ns / TICK_NS != stat.start {
-            return Ok(false);
+            return false;
         }
         parent = stat.parent;
     }
-    Ok(true)
+    true
 }
 
 /// Of the thread that asked: another may be held otherwise.

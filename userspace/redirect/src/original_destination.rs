@@ -41,7 +41,7 @@ pub(crate) fn accepted(record: &ConnectRecord, source: SocketAddr) -> Result<Acc
     Ok(Accepted {
         orig_dst: OrigDst(SocketAddr::new(ip, port)),
         source,
-        process: into_process(process),
+        process: into_process(&process),
         confinement: Some(confinement(&process)),
         enrolled: CgroupId(enrolled),
         netns_cookie,
@@ -82,8 +82,8 @@ pub(crate) fn words(ip: IpAddr) -> [u32; 4] {
     }
 }
 
-fn into_process(record: ProcessRecord) -> Process {
-    let confinement = confinement(&record);
+fn into_process(record: &ProcessRecord) -> Process {
+    let confinement = confinement(record);
     let ProcessRecord {
         cgroup,
         start_ns,
@@ -102,7 +102,7 @@ fn into_process(record: ProcessRecord) -> Process {
         seccomp: _,
         flags,
         comm,
-    } = record;
+    } = *record;
     let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
     let known = ancestors.iter().take_while(|ancestor| ancestor.tgid != 0);
     Process {
