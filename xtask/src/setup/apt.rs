@@ -80,6 +80,9 @@ const PACKAGES: &[Package] = &[
     package("openssl", Probe::Program("openssl"), TEST),
     package("curl", Probe::Program("curl"), TEST),
     package("nftables", Probe::Program("nft"), TEST),
+    // Containers as agents; runc, because crun refuses hosts with both versions of cgroups.
+    package("podman", Probe::Program("podman"), TEST),
+    package("runc", Probe::Program("runc"), TEST),
     package("nodejs", Probe::Program("node"), TEST),
     package("npm", Probe::Program("npm"), TEST),
     package("pgbouncer", Probe::Program("pgbouncer"), BENCH),
