@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use proxy::door::Door;
 use redirect::Taken;
 use tokio::sync::Notify;
@@ -35,6 +35,9 @@ pub(crate) struct Desk {
 
 impl Answer for Desk {
     fn answer(&self, request: &Request, tgid: u32) -> Response {
+        if let Err(refused) = self.may_ask(request, tgid) {
+            return Response::Failed { reason: format!("{refused:#}") };
+        }
         let answered = match request {
             Request::Status => Ok(Response::Status(self.status())),
             Request::Enroll { agent } => {
@@ -86,6 +89,20 @@ impl Desk {
         if let Err(error) = self.door.recorder.control("heartbeat", &detail.to_string()) {
             warn!(%error, "no heartbeat");
         }
+    }
+
+    /// An agent that runs as root may start agents below itself, and nothing else: it must not let
+    /// itself go.
+    fn may_ask(&self, request: &Request, tgid: u32) -> Result<()> {
+        if matches!(request, Request::Enroll { .. }) {
+            return Ok(());
+        }
+        let Some(cgroup) = self.agents.kernel.nearest_enrolled(tgid)? else { return Ok(()) };
+        let detail = serde_json::json!({
+            "request": request, "cgroup": cgroup.0, "asker": Asker::of(tgid),
+        });
+        self.door.recorder.control("control.refused", &detail.to_string())?;
+        bail!("process {tgid} is an agent's: it may start agents and ask for nothing else")
     }
 
     fn enroll_running(&self, agent: &AgentName, pid: u32, tgid: u32) -> Result<Response> {

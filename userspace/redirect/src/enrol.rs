@@ -70,7 +70,7 @@ impl Kernel {
     pub fn revoke(&self, cgroup: CgroupId) -> Result<usize, Error> {
         let Enrolled { path, .. } = self.find(cgroup)?;
         self.maps.revoke(cgroup)?;
-        self.end_sockets(&path)
+        Self::end_sockets(&path)
     }
 
     /// All enrolled instances, parents before children.

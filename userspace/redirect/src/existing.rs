@@ -154,7 +154,7 @@ impl Kernel {
             let own: BTreeSet<CgroupId> = cgroup::ids(path)?;
             let found = descriptors::look(&processes)?;
             left = found.foreign.iter().map(ToString::to_string).collect();
-            sockets_ended = end_held(found.held, &own)? + self.end_sockets(path)?;
+            sockets_ended = end_held(found.held, &own)? + Self::end_sockets(path)?;
             Ok(processes)
         });
         if frozen {

@@ -80,7 +80,7 @@ impl Kernel {
 
     /// Ends the TCP and UDP sockets that were made in a cgroup or below, in the network namespaces
     /// of the processes there and in this one. Answers how many.
-    pub(crate) fn end_sockets(&self, directory: &Path) -> Result<usize, Error> {
+    pub(crate) fn end_sockets(directory: &Path) -> Result<usize, Error> {
         let cgroups = cgroup::ids(directory)?;
         let processes = cgroup::processes(directory).map_err(Error::file("reading", directory))?;
         let mut ended = end_in_this_netns(&cgroups)?;
