@@ -32,7 +32,7 @@ pub(crate) struct Args {
 }
 
 /// Freezing takes 5 s at most; looking at 4,096 processes' descriptors some seconds more.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let Args { pid, agent, output } = args;

@@ -11,7 +11,8 @@ mod user;
 mod view;
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -53,14 +54,14 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let Some((program, arguments)) = command.split_first() else { bail!("no command is given") };
     let request = Request::Enroll { agent: agent.clone() };
     let answer = ask(control, &request, Duration::from_secs(10))?;
-    let Response::Enrolled { cgroup_path, profile, .. } = answer else {
+    let Response::Enrolled { cgroup_path, profile, guarded, .. } = answer else {
         bail!("the daemon's answer is not about enrollment");
     };
     stdio::check(&profile.allow)?;
     let user = user::choose(user.as_deref(), group.as_deref(), &profile)?;
-    check_level(&profile, &user)?;
+    check_level(&profile, &user, guarded)?;
     single_threaded()?;
-    join(Path::new(&cgroup_path))?;
+    let cgroup = open_cgroup(Path::new(&cgroup_path))?;
     // Sockets opened before enrollment belong to no agent's cgroup: none may come along.
     close_fds::set_fds_cloexec(3, &[]);
     view::narrow(control, &profile.keep_paths)?;
@@ -70,22 +71,29 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let mut replacement = Command::new(program);
     replacement.args(arguments);
     environment::clean(&mut replacement, &profile.keep_environment, &user);
+    // Last: guarded agents may do nothing of the above.
+    join(cgroup)?;
     let failure = replacement.exec();
     Err(failure).with_context(|| format!("{} can't be started", Path::new(program).display()))
 }
 
-/// What is started must be held as well as its profile asks; root without the kernel's security
-/// hooks is not.
-fn check_level(profile: &Profile, user: &User) -> Result<()> {
+/// What is started must be held as well as its profile asks.
+fn check_level(profile: &Profile, user: &User, guarded: bool) -> Result<()> {
     let Profile { name, allow, keep_capabilities, level, .. } = profile;
     let is_a1 = user.uid != 0 && keep_capabilities.is_empty() && allow.is_empty();
-    if *level == Some(Level::A1) {
-        ensure!(
-            is_a1,
+    match level {
+        Some(Level::A1) => ensure!(
+            is_a1 || guarded,
             "profile `{name}` asks for level A1: not root, no capability kept, nothing allowed"
-        );
+        ),
+        Some(Level::A2) => ensure!(
+            guarded,
+            "profile `{name}` asks for level A2, and the kernel's security hooks are not armed: \
+             `vestibule doctor` says why"
+        ),
+        None => {}
     }
-    if user.uid == 0 {
+    if user.uid == 0 && !guarded {
         eprintln!(
             "vestibule: the agent runs as root: level A0 unless the kernel's security hooks are \
              armed; see --user"
@@ -101,8 +109,15 @@ fn single_threaded() -> Result<()> {
     Ok(())
 }
 
-/// Moves this process into a cgroup (`cgroup.procs`, "0" is the writer: cgroups(7)).
-fn join(cgroup: &Path) -> Result<()> {
-    fs::write(cgroup.join("cgroup.procs"), "0")
+/// Opens a cgroup to be joined when root is given up: who opened it decides who may (cgroups(7)).
+fn open_cgroup(cgroup: &Path) -> Result<File> {
+    File::options()
+        .write(true)
+        .open(cgroup.join("cgroup.procs"))
         .with_context(|| format!("can't join {}; `vestibule run` needs root", cgroup.display()))
+}
+
+/// Moves this process into a cgroup: "0" is the writer.
+fn join(mut cgroup: File) -> Result<()> {
+    cgroup.write_all(b"0").context("the agent's cgroup can't be joined")
 }

@@ -46,6 +46,7 @@ impl Answer for Desk {
                     cgroup: enrollment.cgroup,
                     instance: enrollment.instance.as_ref().to_owned(),
                     profile: self.agents.profile(agent),
+                    guarded: self.agents.kernel.guard_armed(),
                 })
             }
             Request::EnrollRunning { agent, pid } => self.enroll_running(agent, *pid, tgid),

@@ -57,7 +57,7 @@ impl Kernel {
         let (agent, instance) = (agent.clone(), instance.to_owned());
         let enrolled =
             Enrolled { path: path.to_owned(), cgroup: id, agent, instance, parent: None };
-        match done.and_then(|()| self.clear(&enrolled)) {
+        match done.and_then(|()| Self::clear(&enrolled)) {
             Ok(taken) => Ok(taken),
             Err(error) => {
                 self.maps.forget(id)?;
@@ -142,7 +142,7 @@ impl Kernel {
     }
 
     /// Ends what its processes hold open, while they are frozen if they can be.
-    fn clear(&self, enrolled: &Enrolled) -> Result<Taken, Error> {
+    fn clear(enrolled: &Enrolled) -> Result<Taken, Error> {
         let Enrolled { path, .. } = enrolled;
         let freeze = path.join("cgroup.freeze");
         let mut sockets_ended = 0;

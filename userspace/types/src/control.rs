@@ -50,6 +50,9 @@ pub enum Response {
         /// How the launcher starts it.
         #[serde(default)]
         profile: Profile,
+        /// The kernel's security hooks are armed.
+        #[serde(default)]
+        guarded: bool,
     },
     /// To [`Request::EnrollRunning`].
     Taken {
