@@ -163,6 +163,11 @@ impl Bed {
         }
     }
 
+    /// Has the programs take an enrolled cgroup for revoked; its sockets stay open.
+    pub(crate) fn revoke(&self, cgroup: u64) {
+        self.map::<u64, u32>("ENROLLED").insert(cgroup, redirect_common::MODE_REVOKED, 0).unwrap();
+    }
+
     /// Entries in the map of what is allowed.
     pub(crate) fn allowed(&self) -> usize {
         self.map::<AllowedKey, u32>("DATAGRAMS_ALLOWED").keys().count()
@@ -289,12 +294,6 @@ impl Child {
     /// Gives it a line.
     pub(crate) fn hears(&self, line: &str) {
         writeln!(self.0.stdin.as_ref().unwrap(), "{line}").unwrap();
-    }
-
-    /// Gives it a line to read; the line it prints then.
-    pub(crate) fn goes_on(mut self) -> String {
-        writeln!(self.0.stdin.as_mut().unwrap()).unwrap();
-        self.said()
     }
 
     /// Field 22 of proc_pid_stat(5).

@@ -113,6 +113,33 @@ fn dns_goes_to_the_forwarder_and_comes_back_as_from_the_server() {
 }
 
 #[test]
+fn control_data_does_not_change_a_connected_sockets_way() {
+    let bed = Bed::new(15128);
+    let kernel = bed.arm();
+    let (v4, v6) = bed.forward();
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    // IP_TOS and IPV6_TCLASS: with control data the kernel asks the hooks once more.
+    for (host, control, forwarder) in [
+        ("192.0.2.53", "(0,1,bytes(4))", &v4),
+        ("2001:db8::35", "(41,67,bytes(4))", &v6),
+        ("::ffff:192.0.2.53", "(0,1,bytes(4))", &v4),
+    ] {
+        let script = format!(
+            "import socket,sys
+s=socket.socket(socket.{},socket.SOCK_DGRAM)
+s.connect(('{host}',53))
+print(s.sendmsg([b'question'],[{control}]),flush=True)
+sys.stdin.read()",
+            family(host)
+        );
+        let child = Child::python(&enrolled.path, &script).says("8");
+        let (_, peer) = receive(forwarder);
+        let accepted = kernel.datagram(bed.netns_cookie(), peer).unwrap();
+        assert_eq!(accepted.process.key.tgid, child.pid());
+    }
+}
+
+#[test]
 fn an_outsiders_datagram_to_the_forwarder_has_no_record() {
     let bed = Bed::new(15123);
     let kernel = bed.arm();
@@ -203,9 +230,11 @@ try:
     print('sent',s.send(b'x'),flush=True)
 except OSError as e:
     print('error',e.errno,flush=True)";
-    let child = Child::python(&one.path, script).says("connected");
-    kernel.revoke(one.cgroup).unwrap();
-    assert_eq!(child.goes_on(), "error 1");
+    let mut child = Child::python(&one.path, script).says("connected");
+    bed.revoke(one.cgroup.0);
+    child.go_on();
+    assert_eq!(child.line(), "error 1");
+    drop(child);
     kernel.withdraw(one.cgroup).unwrap();
     assert_eq!(bed.allowed(), 0);
 }

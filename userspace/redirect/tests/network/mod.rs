@@ -5,6 +5,7 @@ mod egress;
 mod events;
 mod flows;
 mod sockets;
+mod uring;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
