@@ -61,7 +61,8 @@ impl Client {
         ledger: &Ledger,
     ) -> Result<Self, Unknown> {
         let (own, record) = (Arc::clone(resources), accepted.clone());
-        let work = move || identity::attribute(&record, &own.enrollments, &own.executables);
+        let work =
+            move || identity::attribute(&record, &own.enrollments, &own.processes, own.guarded);
         let principal = tokio::task::spawn_blocking(work).await.map_err(|_| Unknown::Ended)??;
         Ok(Self::open(&accepted, principal, resources, ledger)?)
     }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use identity::Enrollments;
 use identity::names::Names;
-use identity::process::Executables;
+use identity::{Enrollments, Processes};
 use journal::recorder::{Durable as Committed, Health, Recorder};
 use policy::PolicySet;
 use tokio::net::UdpSocket;
@@ -58,8 +57,10 @@ pub struct Resources {
     pub targets: Arc<dyn Targets>,
     /// Which cgroup is which agent.
     pub enrollments: Arc<Enrollments>,
-    /// Digests of executables.
-    pub executables: Arc<Executables>,
+    /// What is known of agents' processes.
+    pub processes: Arc<Processes>,
+    /// Whether BPF LSM programs hold the agents of this host.
+    pub guarded: bool,
     /// Which names may be looked up.
     pub policy: Arc<PolicySet>,
     /// The journal.
