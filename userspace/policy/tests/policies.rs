@@ -30,6 +30,7 @@ fn examples() {
         ("change-window", None),
         ("email-clearance", Some("masks.cedar")),
         ("resolve-domain", None),
+        ("held-writes", None),
     ] {
         let mut source = shipped();
         source.policies.retain(|(file, _)| Some(file.as_str()) != replaces);
@@ -40,7 +41,7 @@ fn examples() {
         // The baseline's own cases hold with every example beside it.
         run(&policies, &dir().join("cases/baseline.toml"));
     }
-    assert_eq!(names(&dir().join("examples"), "cedar").len(), 4, "an example is not tested");
+    assert_eq!(names(&dir().join("examples"), "cedar").len(), 5, "an example is not tested");
 }
 
 #[test]

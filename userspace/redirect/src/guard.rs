@@ -238,7 +238,8 @@ fn attach(object: &mut Ebpf, btf: &AyaBtf, directory: &Path) -> Result<(), Error
         let program = program(object, name)?;
         let link = program.attach().and_then(|id| program.take_link(id)).map_err(failed(name))?;
         let link: FdLink = link.into();
-        let (at, old) = (directory.join(hook), directory.join(format!("{hook}.old")));
+        // (bpffs takes no dots in names.)
+        let (at, old) = (directory.join(hook), directory.join(format!("{hook}_old")));
         if at.exists() {
             fs::rename(&at, &old).map_err(Error::file("moving", &at))?;
         }
