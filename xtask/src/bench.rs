@@ -7,6 +7,16 @@ use anyhow::Result;
 use crate::command::{cargo, run};
 use crate::setup::{self, Scope, require_root};
 
+/// Measures what the kernel programs cost.
+///
+/// # Errors
+/// If something can't be built or measured, or a program runs for a process that is not its concern.
+pub(crate) fn run_kernel(quick: bool, json: Option<&Path>) -> Result<()> {
+    require_root("it loads BPF programs, which")?;
+    setup::ensure(Scope::Bench)?;
+    start("bench-kernel", quick, json)
+}
+
 /// Runs the comparison.
 ///
 /// # Errors
@@ -25,8 +35,12 @@ pub(crate) fn run_bench(quick: bool, json: Option<&Path>) -> Result<()> {
         "-p",
         "bench",
     ]))?;
+    start("bench", quick, json)
+}
+
+fn start(binary: &str, quick: bool, json: Option<&Path>) -> Result<()> {
     let mut bench = cargo(None);
-    bench.args(["run", "--release", "--quiet", "-p", "bench", "--"]);
+    bench.args(["run", "--release", "--quiet", "-p", "bench", "--bin", binary, "--"]);
     if quick {
         bench.arg("--quick");
     }

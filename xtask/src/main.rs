@@ -58,6 +58,9 @@ enum Task {
     Tidy,
     /// Measure direct, pgbouncer, haproxy and vestibule against one PostgreSQL, interleaved
     Bench {
+        /// Measure the kernel programs instead: what each costs, and that only agents pay
+        #[arg(long)]
+        kernel: bool,
         /// Short rounds and 100 MB of bulk data
         #[arg(long)]
         quick: bool,
@@ -81,6 +84,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { no_fuzz, filter } => test::run(!no_fuzz, filter.as_deref()),
         Task::EscapeTest(args) => escape::run(&args),
         Task::Tidy => tidy::run(),
-        Task::Bench { quick, json } => bench::run_bench(quick, json.as_deref()),
+        Task::Bench { kernel: true, quick, json } => bench::run_kernel(quick, json.as_deref()),
+        Task::Bench { kernel: false, quick, json } => bench::run_bench(quick, json.as_deref()),
     }
 }

@@ -20,21 +20,25 @@ static TASK_GROUP_LEADER: u32 = 0;
 #[unsafe(no_mangle)]
 static TASK_START_BOOTTIME: u32 = 0;
 
-/// The nearest enrolled cgroup at or above the caller's, revoked or not. A process too deep to be
-/// attributed is refused its connections elsewhere, and not seen here.
+/// The nearest enrolled cgroup at or above the caller's, revoked or not; 0 for who is no agent's. A
+/// process too deep to be attributed is refused its connections elsewhere, and not seen here.
 #[inline(always)]
-pub fn enrolled() -> Option<u64> {
-    let mut level = MAX_CGROUP_LEVEL - 1;
-    while level >= 0 {
+pub fn enrolled() -> u64 {
+    let (mut nearest, mut level) = (0, 0);
+    // From the root down, so that who is no agent is soon done.
+    while level < MAX_CGROUP_LEVEL {
         // SAFETY: any level may be asked for; 0 answers a level below the caller's own.
         let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
-        // SAFETY: the value is not looked at.
-        if id != 0 && unsafe { ENROLLED.get(id) }.is_some() {
-            return Some(id);
+        if id == 0 {
+            return nearest;
         }
-        level -= 1;
+        // SAFETY: the value is not looked at.
+        if unsafe { ENROLLED.get(id) }.is_some() {
+            nearest = id;
+        }
+        level += 1;
     }
-    None
+    nearest
 }
 
 /// When the caller's process began: its group leader's start, in nanoseconds of `CLOCK_BOOTTIME`.

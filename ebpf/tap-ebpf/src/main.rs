@@ -46,7 +46,10 @@ struct Event<const N: usize> {
 /// certain how much of it was moved.
 #[uprobe]
 pub fn tap_enter(ctx: ProbeContext) -> u32 {
-    let Some(enrolled) = caller::enrolled() else { return 0 };
+    let enrolled = caller::enrolled();
+    if enrolled == 0 {
+        return 0;
+    }
     let (Some(connection), Some(buffer)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
     // SAFETY: the helper takes the context.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };

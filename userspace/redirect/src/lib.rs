@@ -9,6 +9,7 @@
 mod attach;
 mod btf;
 mod cgroup;
+pub mod cost;
 mod datagram;
 mod descriptors;
 mod diag;

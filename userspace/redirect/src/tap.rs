@@ -23,6 +23,7 @@ use redirect_common::tap::{
 use types::id::CgroupId;
 use types::principal::ProcessKey;
 
+use crate::cost::{self, Cost};
 use crate::{Error, Kernel, btf, cgroup};
 use library::{FileId, Library};
 
@@ -180,10 +181,12 @@ impl Tap {
             // One that is not installed may be, later.
             mapped.extend(Library::open(path).ok());
         }
-        let processes = cgroup::processes(&kernel.slice.agents);
-        let processes = processes.map_err(Error::file("reading", &kernel.slice.agents))?;
-        for tgid in processes {
-            library::mapped_by(tgid, &mut mapped);
+        let elsewhere = kernel.existing()?.into_iter().map(|enrolled| enrolled.path);
+        for directory in elsewhere.chain([kernel.slice.agents.clone()]) {
+            let processes = cgroup::processes(&directory);
+            for tgid in processes.map_err(Error::file("reading", &directory))? {
+                library::mapped_by(tgid, &mut mapped);
+            }
         }
         self.forget_unmapped(&mapped, &mut changes);
         let mut examined = 0;
@@ -231,6 +234,15 @@ impl Tap {
     pub fn under_way(&self) -> Result<usize, Error> {
         let failed = |source| Error::Map { name: CALLS, source };
         self.calls.keys().try_fold(0, |count, key| key.map(|_| count + 1)).map_err(failed)
+    }
+
+    /// What the programs cost, by name.
+    pub fn costs(&mut self) -> Result<Vec<Cost>, Error> {
+        let cost = |name| {
+            let info = program(&mut self.object, name)?.info().map_err(failed(name))?;
+            Ok(cost::cost(name.to_owned(), &info))
+        };
+        [ENTER, RETURN].into_iter().map(cost).collect()
     }
 
     /// Files tapped now.

@@ -33,7 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("cli", &["archive", "journal", "policy", "types"]),
     ("integration", &[]),
-    ("bench", &["integration"]),
+    ("bench", &["integration", "redirect", "types"]),
     ("xtask", &["integration"]),
 ];
 
