@@ -1,15 +1,20 @@
 //! `cargo xtask escape-test`: every known way past the door is tried, and what became of it is a row.
+//!
+//! What this kernel can't show (a protocol it does not have, root held by BPF LSM programs it refuses) is tried
+//! on a stock Debian kernel in a virtual machine, unless `--kernel here` says otherwise.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use integration::escape::{self, Level, Row, report};
+use integration::paths;
 
-use crate::command::{cargo, command, run as run_command};
+use crate::command::{cargo, command, run as run_command, stdout_of};
 use crate::setup::{self, Scope, require_root};
-use crate::term::say;
+use crate::term::{heading, say};
+use crate::vm::{self, Series};
 
 /// What is tried, and where the rows go.
 #[derive(Debug, ClapArgs)]
@@ -20,6 +25,9 @@ pub(crate) struct Args {
     /// A1 (a user without privileges) or A2 (root, held by BPF LSM programs); both by default
     #[arg(long)]
     level: Option<Level>,
+    /// Where: on this kernel alone, or what it can't show on this Debian kernel in a virtual machine
+    #[arg(long, default_value = "6.12")]
+    kernel: Where,
     /// Only attempts whose names contain this
     #[arg(default_value = "")]
     filter: String,
@@ -28,10 +36,34 @@ pub(crate) struct Args {
     inside: bool,
 }
 
+/// Which kernels are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Where {
+    /// This host's.
+    Here,
+    #[value(name = "6.1")]
+    Bookworm,
+    #[value(name = "6.12")]
+    Trixie,
+    Newest,
+}
+
+impl Where {
+    /// The kernel for what this one can't show.
+    fn elsewhere(self) -> Option<Series> {
+        match self {
+            Self::Here => None,
+            Self::Bookworm => Some(Series::Bookworm),
+            Self::Trixie => Some(Series::Trixie),
+            Self::Newest => Some(Series::Newest),
+        }
+    }
+}
+
 /// Runs the attempts, prints the table, writes the rows.
 ///
 /// # Errors
-/// If an attempt had another outcome than expected, or the suite could not run.
+/// If an attempt had another outcome than expected, or no kernel asked could show it.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.inside {
         return inside(args);
@@ -39,37 +71,96 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     require_root("attempts start a daemon and agents, which")?;
     setup::ensure(Scope::Test)?;
     run_command(cargo(None).args(["build", "--quiet"]))?;
+    let mut rows = Vec::new();
+    let mut left = Vec::new();
+    for level in vm::levels(args.level) {
+        if level == Level::A1 || takes_lsm()? {
+            rows.extend(here(level, &args.filter)?);
+        } else {
+            say(format_args!("\n{level}: this kernel refuses BPF LSM programs"));
+            left.push(level);
+        }
+    }
+    for level in report::unproven(&rows).into_iter().map(|(_, level)| level) {
+        if !left.contains(&level) {
+            left.push(level);
+        }
+    }
+    let asked = args.kernel.elsewhere();
+    if let (Some(series), false) = (asked, left.is_empty()) {
+        let kernel = vm::kernel(series)?;
+        heading(format_args!("what this kernel can't show, on Linux {}", kernel.release));
+        let only = |row: &Row| {
+            !rows
+                .iter()
+                .any(|r| r.attempt == row.attempt && r.level == row.level && !r.is_unproven())
+        };
+        let found: Vec<Row> =
+            vm::escape(&kernel, &left, &args.filter)?.into_iter().filter(only).collect();
+        rows.retain(|row| !row.is_unproven());
+        rows.extend(found);
+    }
+    if let Some(path) = &args.json {
+        write(path, &rows)?;
+    }
+    finish(&rows, asked.is_some())
+}
+
+/// Whether this kernel takes BPF LSM programs: found by loading one.
+fn takes_lsm() -> Result<bool> {
+    let daemon = paths::programs()?.join("vestibuled");
+    let checks = stdout_of(std::process::Command::new(daemon).arg("--probe")).context("--probe")?;
+    let checks: serde_json::Value = serde_json::from_str(&checks).context("--probe")?;
+    let lsm = checks.as_array().into_iter().flatten().find(|check| check["name"] == "BPF LSM");
+    Ok(lsm.is_some_and(|check| check["verdict"] == "ok"))
+}
+
+/// Makes the attempts on this kernel, in namespaces of their own.
+fn here(level: Level, filter: &str) -> Result<Vec<Row>> {
     let own = std::env::current_exe().context("this program does not know where it is")?;
+    let folder = paths::root().join("target/escape");
+    fs::create_dir_all(&folder).context("target/escape can't be made")?;
+    let json = folder.join(format!("{level}.json"));
+    fs::remove_file(&json).ok();
     let mut task = command("unshare");
     task.args(["--net", "--mount", "--propagation", "private", "--"]).arg(own);
-    task.args(["escape-test", "--inside"]);
-    if let Some(json) = &args.json {
-        task.arg("--json").arg(std::path::absolute(json)?);
-    }
-    if let Some(level) = args.level {
-        task.arg("--level").arg(level.to_string());
-    }
-    run_command(task.arg(&args.filter))
+    task.args(["escape-test", "--inside", "--level", &level.to_string(), "--json"]);
+    // Its status says what the rows say as well.
+    task.arg(&json).arg(filter).status().context("unshare")?;
+    let text = fs::read_to_string(&json).with_context(|| format!("no rows at {level}"))?;
+    report::from_json(&text)
 }
 
 fn inside(args: &Args) -> Result<()> {
-    let levels = args.level.map_or(vec![Level::A1], |level| vec![level]);
+    let levels = vm::levels(args.level);
     say(report::head());
     let rows = escape::run(&levels, &args.filter, |row| say(report::line(row)))?;
     if let Some(path) = &args.json {
-        let text = format!("{:#}\n", report::to_json(&rows));
-        fs::write(path, text).with_context(|| path.display().to_string())?;
+        write(path, &rows)?;
     }
-    finish(&rows)
+    Ok(())
 }
 
-fn finish(rows: &[Row]) -> Result<()> {
-    let wrong: Vec<&Row> = rows.iter().filter(|r| !r.is_right() && !r.is_unproven()).collect();
-    say(format_args!("\n{} attempts, {} wrong", rows.len(), wrong.len()));
-    for (attempt, level) in report::unproven(rows) {
-        say(format_args!("{attempt} at {level}: this kernel can't show it"));
+fn write(path: &Path, rows: &[Row]) -> Result<()> {
+    let text = format!("{:#}\n", report::to_json(rows));
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+/// Says what is wrong; what no kernel could show is wrong where others were asked.
+fn finish(rows: &[Row], asked_others: bool) -> Result<()> {
+    let is_shown = |row: &Row| asked_others || !row.is_unproven();
+    let judged: Vec<Row> = rows.iter().filter(|row| is_shown(row)).cloned().collect();
+    let wrong = report::wrong(&judged);
+    for line in &wrong {
+        say(line);
     }
-    if !wrong.is_empty() || rows.is_empty() {
+    if !asked_others {
+        for (attempt, level) in report::unproven(rows) {
+            say(format_args!("{attempt} at {level}: this kernel can't show it"));
+        }
+    }
+    say(format_args!("\n{} rows, {} wrong", rows.len(), wrong.len()));
+    if !wrong.is_empty() || judged.is_empty() {
         bail!("not every attempt was held");
     }
     Ok(())

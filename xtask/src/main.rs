@@ -17,6 +17,7 @@ mod setup;
 mod term;
 mod test;
 mod tidy;
+mod vm;
 
 /// The project's tasks.
 #[derive(Parser)]
@@ -54,6 +55,8 @@ enum Task {
     },
     /// Try every known way past the door, as a user without privileges (A1) and as root (A2)
     EscapeTest(escape::Args),
+    /// Boot stock Debian kernels under QEMU and run the escape suite in them
+    VmTest(vm::Args),
     /// Check the structure of the sources: layers, owners of heavy dependencies, limits
     Tidy,
     /// Measure direct, pgbouncer, haproxy and vestibule against one PostgreSQL, interleaved
@@ -83,6 +86,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { out, quick } => demo::run(&out, quick),
         Task::Test { no_fuzz, filter } => test::run(!no_fuzz, filter.as_deref()),
         Task::EscapeTest(args) => escape::run(&args),
+        Task::VmTest(args) => vm::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bench { kernel: true, quick, json } => bench::run_kernel(quick, json.as_deref()),
         Task::Bench { kernel: false, quick, json } => bench::run_bench(quick, json.as_deref()),

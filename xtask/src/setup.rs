@@ -22,6 +22,8 @@ pub(crate) enum Scope {
     Test,
     /// The comparison with other proxies.
     Bench,
+    /// Virtual machines.
+    Vm,
     /// All of it.
     All,
 }
@@ -120,7 +122,7 @@ impl Step {
 }
 
 fn steps() -> Vec<Step> {
-    const EVERY: &[Scope] = &[Scope::Demo, Scope::Test, Scope::Bench];
+    const EVERY: &[Scope] = &[Scope::Demo, Scope::Test, Scope::Bench, Scope::Vm];
     const TESTS: &[Scope] = &[Scope::Test];
     vec![
         Step {

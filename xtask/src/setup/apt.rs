@@ -54,9 +54,10 @@ pub(super) fn install(scope: Scope) -> Result<()> {
     Ok(())
 }
 
-const BUILD: &[Scope] = &[Scope::Demo, Scope::Test, Scope::Bench];
+const BUILD: &[Scope] = &[Scope::Demo, Scope::Test, Scope::Bench, Scope::Vm];
 const TEST: &[Scope] = &[Scope::Test];
 const BENCH: &[Scope] = &[Scope::Bench];
+const VM: &[Scope] = &[Scope::Vm];
 
 const PACKAGES: &[Package] = &[
     package("gcc", Probe::Program("cc"), BUILD),
@@ -85,6 +86,15 @@ const PACKAGES: &[Package] = &[
     package("runc", Probe::Program("runc"), TEST),
     package("nodejs", Probe::Program("node"), TEST),
     package("npm", Probe::Program("npm"), TEST),
+    // Attempts to get past the door rewrite addresses and load modules.
+    package("nftables", Probe::Program("nft"), &[Scope::Test, Scope::Vm]),
+    package("kmod", Probe::Program("depmod"), &[Scope::Test, Scope::Vm]),
+    package("qemu-system-x86", Probe::Program("qemu-system-x86_64"), VM),
+    package("busybox-static", Probe::Program("busybox"), VM),
+    package("cpio", Probe::Program("cpio"), VM),
+    package("xz-utils", Probe::Program("xz"), VM),
+    package("zstd", Probe::Program("zstd"), VM),
+    package("systemd", Probe::Files(&["/lib/systemd/systemd"]), VM),
     package("pgbouncer", Probe::Program("pgbouncer"), BENCH),
     package("haproxy", Probe::Program("haproxy"), BENCH),
 ];
