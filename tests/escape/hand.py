@@ -11,7 +11,17 @@ def hand(made, number):
     os.dup2(made.fileno(), number, inheritable=True)
 
 
-hand(socket.create_connection(("127.0.0.1", int(sys.argv[1]))), CONNECTED)
-hand(socket.socket(), UNCONNECTED)
-hand(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), DATAGRAM)
-os.execvp(sys.argv[2], sys.argv[2:])
+def main():
+    port, program = int(sys.argv[1]), sys.argv[2:]
+    hand(socket.create_connection(("127.0.0.1", port)), CONNECTED)
+    hand(socket.socket(), UNCONNECTED)
+    hand(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), DATAGRAM)
+    if program[0] == "--standard-output":
+        os.dup2(2, 50, inheritable=True)
+        hand(socket.create_connection(("127.0.0.1", port)), 1)
+        program = program[1:]
+    os.execvp(program[0], program)
+
+
+if __name__ == "__main__":
+    main()

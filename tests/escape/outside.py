@@ -113,28 +113,39 @@ def main():
             act(key.fileobj, way)
 
 
+# Sockets of those who act for others, where programs look for them; and of a database.
+SERVICES = (
+    "/run/docker.sock",
+    "/run/dbus/system_bus_socket",
+    "/run/systemd/private",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/nscd/socket",
+    "/run/containerd/containerd.sock",
+    "/run/postgresql/.s.PGSQL.5432",
+)
+
+
 def beside_the_agents():
-    """What only this host offers: sockets of databases and of those who act for others."""
+    """What only this host offers. /run is this namespace's own."""
     folder = os.path.join(os.path.dirname(sys.argv[2]), "sockets")
-    os.makedirs(folder, exist_ok=True)
-    for name in ("database", "docker.sock", "bus", "private"):
-        path = os.path.join(folder, name)
-        listen(f"unix:{name}", socket.AF_UNIX, socket.SOCK_STREAM, 0, path)
+    for path in (*SERVICES, os.path.join(folder, "database")):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        listen(f"unix:{path}", socket.AF_UNIX, socket.SOCK_STREAM, 0, path)
         os.chmod(path, 0o666)
     path = os.path.join(folder, "datagrams")
     bind("unix:datagrams", socket.AF_UNIX, socket.SOCK_DGRAM, 0, path)
     os.chmod(path, 0o666)
     listen("unix:abstract", socket.AF_UNIX, socket.SOCK_STREAM, 0, "\0vestibule-escape")
     listen("vsock", socket.AF_VSOCK, socket.SOCK_STREAM, 0, (0xFFFFFFFF, PORT))
-    giver()
+    for path in (os.path.join(folder, "giver"), "\0vestibule-escape-giver"):
+        giver(path)
+    os.chmod(os.path.join(folder, "giver"), 0o666)
 
 
-def giver():
+def giver(path):
     """Hands a socket of its own, connected to the sink, to whoever comes."""
-    path = os.path.join(os.path.dirname(sys.argv[2]), "sockets", "giver")
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.bind(path)
-    os.chmod(path, 0o666)
     made.listen(8)
     WATCH.register(made, selectors.EVENT_READ, (give, "giver"))
 
@@ -149,7 +160,7 @@ def give(listener, _):
         socket.send_fds(visitor, [b"take"], [own.fileno()])
     except OSError as error:
         print(f"not given: {error}", file=sys.stderr)
-    # Held on to: only its copy is the agent's.
+    # Held on to: only a copy is the agent's.
     GIVEN.append((visitor, own))
 
 

@@ -244,6 +244,11 @@ impl Daemon {
         Path::new("/sys/fs/bpf").join(self.slice())
     }
 
+    /// Answers the path of its control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.run_dir().join("control.sock")
+    }
+
     /// Answers its log so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()

@@ -16,6 +16,8 @@ use anyhow::{Context, Result};
 
 mod actor;
 pub mod attempts;
+mod decoy;
+mod outside;
 pub mod report;
 mod stage;
 mod watch;

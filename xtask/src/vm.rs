@@ -17,6 +17,7 @@ use crate::command::{cargo, run as run_command};
 use crate::setup::{self, Scope};
 use crate::term::{heading, say};
 
+mod boot_order;
 mod initramfs;
 mod inside;
 mod kernels;
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Err(error) => failed.push(format!("{}: {error:#}", kernel.release)),
         }
         if !args.no_boot_order && args.filter.is_empty() {
-            match inside::boot_order(&kernel) {
+            match boot_order::check(&kernel) {
                 Ok(told) => say(told),
                 Err(error) => failed.push(format!("{}: boot order: {error:#}", kernel.release)),
             }
@@ -101,7 +102,7 @@ pub(crate) fn levels(level: Option<Level>) -> Vec<Level> {
 pub(crate) fn escape(kernel: &Kernel, levels: &[Level], filter: &str) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let machine = Machine::new(kernel, "escape")?;
-    machine.run(&inside::escape_script(levels, filter), inside::ESCAPE_S)?;
+    machine.run(&inside::escape_script(kernel, levels, filter), inside::ESCAPE_S)?;
     say(report::head());
     for level in levels {
         let path = machine.results().join(format!("{level}.json"));

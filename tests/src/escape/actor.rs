@@ -61,6 +61,11 @@ impl Actor {
         said(&self.line().with_context(|| attempt.to_owned())?)
     }
 
+    /// Answers its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Whether it still runs.
     pub(super) fn is_running(&mut self) -> bool {
         self.process.is_running().unwrap_or(false)

@@ -24,6 +24,8 @@ pub(super) enum Setting {
     Usual,
     /// The daemon was killed.
     DaemonDown,
+    /// An agent that is started for it, with a socket as its standard output.
+    StandardOutput,
 }
 
 impl Attempt {
@@ -50,6 +52,10 @@ impl Attempt {
     const fn while_down(self) -> Self {
         Self { setting: Setting::DaemonDown, ..self }
     }
+
+    const fn with_standard_output(self) -> Self {
+        Self { setting: Setting::StandardOutput, ..self }
+    }
 }
 
 const fn attempt(name: &'static str, closed_by: &'static str, a1: Seen, a2: Seen) -> Attempt {
@@ -73,9 +79,23 @@ const CONNECT: &str = "connect4/6";
 const DATAGRAM: &str = "connect4/6, sendmsg4/6";
 const CREATE: &str = "sock_create";
 const NO_CAPABILITY: &str = "no capability; socket_create, capable";
+const EGRESS: &str = "cgroup_skb/egress; capable";
+const HANDED: &str = "launcher closes descriptors; socket_connect, socket_sendmsg, file_permission";
+const RECEIVED: &str = "mount namespace, modes; file_receive";
+const CGROUPS: &str = "owner and mount namespace; inode_permission, inode_*";
+const NAMESPACES: &str = "seccomp, connect4/6; userns_create";
+const PINS: &str = "owner, mount namespace; inode_*, sb_umount, sb_mount";
+const BPF: &str = "seccomp, unprivileged_bpf_disabled; bpf";
+const OTHERS: &str = "uid, seccomp; task_kill, ptrace_access_check";
+const BIND: &str = "bind4/6; socket_bind";
+const SERVICES: &str = "mount namespace, modes; unix_stream_connect, unix_may_send";
+const SYSCTL: &str = "owner; cgroup/sysctl, file_open";
+const MODULES: &str = "no capability, seccomp; capable, kernel_read_file";
+const FILES: &str = "owner; inode_* on what is protected";
 
 /// All of them, in the order of the matrix.
 pub const ATTEMPTS: &[Attempt] = &[
+    // connect v4/v6/mapped, non-blocking, reconnect, TFO, io_uring
     proxied("tcp4"),
     proxied("tcp4_remote"),
     proxied("tcp6"),
@@ -87,10 +107,12 @@ pub const ATTEMPTS: &[Attempt] = &[
     proxied("tcp_reconnect"),
     proxied("tfo_sendto"),
     proxied("tfo_connect"),
-    proxied("uring_connect"),
-    proxied("uring_connect_async"),
-    proxied("uring_connect_sqpoll"),
-    proxied("uring_socket"),
+    proxied("through_the_proxy_itself"),
+    attempt("uring_connect", URING, Seen::Refused, Seen::Proxied),
+    attempt("uring_connect_async", URING, Seen::Refused, Seen::Proxied),
+    attempt("uring_connect_sqpoll", URING, Seen::Refused, Seen::Refused),
+    attempt("uring_socket", URING, Seen::Refused, Seen::Proxied),
+    // QUIC/UDP connect, sendto
     refused("udp_connect", DATAGRAM),
     refused("udp_sendto", DATAGRAM),
     refused("udp_sendto_local", DATAGRAM),
@@ -99,20 +121,75 @@ pub const ATTEMPTS: &[Attempt] = &[
     refused("quic_connect", DATAGRAM),
     refused("quic_sendto", DATAGRAM),
     refused("dns_tls_datagram", DATAGRAM),
+    refused("dns_tunnel", DATAGRAM),
+    // MPTCP; UDP-Lite, RAW, SCTP, odd protocols; AF_PACKET, AF_XDP; AF_VSOCK
     refused("mptcp", CREATE),
     refused("udplite_connect", CREATE),
     refused("udplite_sendto", CREATE),
     refused("sctp", CREATE),
     refused("sctp_connectx", CREATE),
     refused("raw_ip", CREATE),
-    refused("ping_payload", "cgroup_skb/egress"),
+    refused("ping_payload", EGRESS),
     refused("packet_frame", NO_CAPABILITY),
     refused("packet_datagram", NO_CAPABILITY),
     refused("xdp_socket", NO_CAPABILITY),
+    refused("alg_socket", "seccomp; socket_create"),
     refused("vsock", "seccomp; socket_create"),
+    // nft/iptables DNAT of the proxy port; TUN + forwarding
+    refused("dnat_remote", EGRESS),
+    refused("dnat_local", EGRESS),
+    refused("netlink_route", "no capability; capable"),
     refused("tun", "no capability; tun_dev_create"),
-    refused("tcp4_daemon_down", "pins").while_down(),
-    refused("tcp6_daemon_down", "pins").while_down(),
+    // inherited or pre-existing sockets
+    refused("inherited_connected", HANDED),
+    refused("inherited_write", HANDED),
+    refused("inherited_sendfile", HANDED),
+    refused("inherited_unconnected", HANDED),
+    refused("inherited_datagram", HANDED),
+    refused("inherited_standard_output", HANDED).with_standard_output(),
+    // SCM_RIGHTS, pidfd_getfd
+    refused("scm_rights", RECEIVED),
+    refused("scm_rights_abstract", RECEIVED),
+    refused("pidfd_getfd", OTHERS),
+    // leave cgroup: cgroup.procs, CLONE_INTO_CGROUP
+    refused("leave_by_procs", CGROUPS),
+    refused("leave_by_new_mount", CGROUPS),
+    refused("leave_by_uring", CGROUPS),
+    refused("clone_into_cgroup", CGROUPS),
+    refused("remove_cgroup", CGROUPS),
+    refused("child_cgroup", CGROUPS),
+    // new netns; user namespace
+    refused("net_namespace", NAMESPACES),
+    refused("user_namespace", NAMESPACES),
+    refused("user_net_namespace", NAMESPACES),
+    refused("user_namespace_mount", NAMESPACES),
+    // detach/unpin BPF, bpf()
+    refused("unlink_pins", PINS).watching(Watch::Pins),
+    refused("rename_pins", PINS).watching(Watch::Pins),
+    refused("unmount_pins", PINS).watching(Watch::Pins),
+    refused("mount_over_pins", PINS).watching(Watch::Pins),
+    refused("bpf_map", BPF),
+    refused("bpf_link", BPF),
+    refused("bpf_program", BPF),
+    refused("bpf_map_by_number", BPF),
+    // kill/stop/ptrace daemon or a third process
+    refused("daemon_kill", OTHERS).watching(Watch::Process),
+    refused("daemon_stop", OTHERS).watching(Watch::Process),
+    refused("daemon_terminate", OTHERS).watching(Watch::Process),
+    refused("daemon_kill_by_descriptor", OTHERS).watching(Watch::Process),
+    refused("daemon_kill_by_cgroup", CGROUPS).watching(Watch::Process),
+    refused("daemon_freeze", CGROUPS),
+    refused("daemon_limit", OTHERS),
+    refused("daemon_ptrace", OTHERS),
+    refused("daemon_memory_read", OTHERS),
+    refused("daemon_memory_write", OTHERS),
+    refused("daemon_vm_read", OTHERS),
+    refused("daemon_environment", OTHERS),
+    refused("daemon_descriptors", OTHERS),
+    refused("daemon_oom", OTHERS),
+    refused("other_ptrace", OTHERS),
+    refused("other_signal", OTHERS),
+    // tamper with archive
     archive("archive_write"),
     archive("archive_append"),
     archive("archive_create"),
@@ -129,9 +206,60 @@ pub const ATTEMPTS: &[Attempt] = &[
     archive("archive_utime"),
     archive("archive_setxattr"),
     archive("archive_open_uring"),
-    refused("archive_read", "mode; file_open"),
+    archive("mount_over_archive"),
+    refused("archive_read", "owner; file_open"),
     refused("archive_block_device", "no capability; file_open, inode_mknod"),
+    // squat the proxy port while daemon is down; daemon crash
+    refused("squat_port", BIND).while_down(),
+    refused("squat_port_any", BIND).while_down(),
+    refused("squat_port_six", BIND).while_down(),
+    refused("tcp4_daemon_down", "pins").while_down(),
+    refused("tcp6_daemon_down", "pins").while_down(),
+    // database/docker/D-Bus/resolver AF_UNIX
+    refused("unix_docker", SERVICES),
+    refused("unix_docker_symlink", SERVICES),
+    refused("unix_containerd", SERVICES),
+    refused("unix_dbus", SERVICES),
+    refused("unix_systemd", SERVICES),
+    refused("unix_resolver", SERVICES),
+    refused("unix_nscd", SERVICES),
+    refused("unix_database", SERVICES),
+    refused("unix_database_late", SERVICES),
+    refused("unix_abstract", SERVICES),
+    refused("unix_datagram", SERVICES),
+    refused("daemon_control", SERVICES),
+    // sysctl, sysrq, /proc/sys writes by uid 0
+    refused("sysctl_route_localnet", SYSCTL),
+    refused("sysctl_forward", SYSCTL),
+    refused("sysctl_bpf", SYSCTL),
+    refused("sysctl_core_pattern", SYSCTL),
+    refused("sysctl_modprobe", SYSCTL),
+    refused("sysctl_ptrace_scope", SYSCTL),
+    refused("sysrq", SYSCTL),
+    refused("sysfs_write", SYSCTL),
+    refused("tracefs_write", SYSCTL),
+    refused("set_clock", "no capability; settime"),
+    refused("set_host_name", "no capability; capable"),
+    refused("perf_event", "seccomp; perf_event_open"),
+    // kernel modules, kexec, /dev/mem
+    refused("memory_device", MODULES),
+    refused("module_modprobe", MODULES),
+    refused("module_finit", MODULES),
+    refused("kexec_file", MODULES),
+    // delegation over TCP; by file
+    proxied("tcp_ssh"),
+    refused("file_cron", FILES),
+    refused("file_crontab", FILES),
+    refused("file_systemd_unit", FILES),
+    refused("file_systemd_run", FILES),
+    refused("file_authorized_keys", FILES),
+    refused("file_preload", FILES),
+    refused("file_profile", FILES),
+    refused("file_udev_rule", FILES),
+    refused("file_binary", FILES),
 ];
+
+const URING: &str = "seccomp; connect4/6, uring_sqpoll";
 
 #[cfg(test)]
 mod tests {

@@ -1,22 +1,24 @@
 //! Where attempts are made: a daemon, an agent, the same user and root beside it, and the world outside.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::actor::{Actor, Said};
 use super::attempts::{Attempt, Setting};
-use super::watch::Prey;
-use super::{Level, Seen, ip, read};
-use crate::process::{Running, run, wait_until};
+use super::decoy::{Decoys, unmount};
+use super::outside::{self, PYTHON, REMOTE, REMOTE6, SINK_PORT};
+use super::watch::{Prey, state};
+use super::{Level, Seen, read};
+use crate::daemon::Supervisor;
+use crate::process::{Running, run};
 use crate::{Daemon, paths};
 
 /// The agent of all attempts; no policy lets it reach anything.
@@ -25,23 +27,16 @@ const AGENT: &str = "escapee";
 /// `nobody`: owns nothing, belongs to nothing.
 const USER: &str = "65534";
 
-/// The sinks' port, here and at the cable's other end.
-const SINK_PORT: u16 = 7001;
-
-/// Where the cable leads to (RFC 2544's and RFC 3849's ranges would do as well; nobody routes these here).
-const REMOTE: &str = "10.99.9.2";
-const REMOTE6: &str = "fd99:9::2";
-
 /// How long what was sent may take to be written down by a sink: 40 × 10 ms.
 const ARRIVAL_STEPS: u32 = 40;
 const ARRIVAL_STEP: Duration = Duration::from_millis(10);
 
-/// Who makes an attempt.
+/// Who makes an attempt without being enrolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// A user without privileges, not enrolled.
+    /// A user without privileges.
     User,
-    /// Root, not enrolled.
+    /// Root.
     Root,
 }
 
@@ -49,72 +44,75 @@ pub(super) enum Role {
 #[derive(Debug)]
 pub(super) struct Stage {
     level: Level,
-    daemon: Daemon,
     agent: Actor,
     user: Actor,
     root: Actor,
-    decoy: Running,
+    daemon: Daemon,
+    decoys: Decoys,
     attempts_made: u32,
+    cgroup_root: PathBuf,
+    outside: [Running; 2],
     folder: TempDir,
-    _outside: Vec<Running>,
 }
 
 impl Stage {
     /// Sets it: cable, sinks, daemon, actors.
     pub(super) fn set(level: Level) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("escape-").tempdir().context("no folder")?;
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-            .context("its mode")?;
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path(), open).context("its mode")?;
         let scripts = folder.path().join("scripts");
         let source = paths::root().join("tests/escape");
         run(Command::new("cp").arg("-r").arg(source).arg(&scripts), 10)?.ok()?;
         run(Command::new("chmod").args(["-R", "a+rX"]).arg(&scripts), 10)?.ok()?;
         fs::create_dir(folder.path().join("outside")).context("its folder")?;
-        let outside = outside(folder.path())?;
-        make_decoys(folder.path())?;
+        let outside = outside::start(folder.path())?;
+        let cgroup_root = cgroup_root()?;
+        let decoys = Decoys::new(folder.path(), &cgroup_root)?;
         // No target is reached in attempts: what comes to the daemon ends there.
-        let daemon = Daemon::start(1, 1, &[])?;
-        run(daemon.cli().args(["archive", "seal"]), 30)?.ok().context("archive seal")?;
-        let agent = agent(&daemon, level, folder.path())?;
-        let user = Actor::start(
-            "user",
-            handed(folder.path()).args(["setpriv"]).args(AS_USER).args(driver(folder.path())),
+        let more = if level == Level::A2 { ROOT_PROFILE } else { "" };
+        let daemon = Daemon::start_with(Supervisor::None, 1, 1, &[], more)?;
+        run(daemon.cli().args(["archive", "seal"]), 60)?.ok().context("archive seal")?;
+        let agent = Actor::start(
+            "agent",
+            &mut agent(&daemon, level, handed(folder.path()), folder.path()),
         )?;
+        let user = Actor::start("user", &mut as_user(handed(folder.path()), folder.path()))?;
         let root = Actor::start("root", handed(folder.path()).args(driver(folder.path())))?;
-        let decoy = decoy()?;
+        let attempts_made = 0;
         Ok(Self {
             level,
-            daemon,
             agent,
             user,
             root,
-            decoy,
-            attempts_made: 0,
+            daemon,
+            decoys,
+            attempts_made,
+            cgroup_root,
+            outside,
             folder,
-            _outside: outside,
         })
     }
 
     /// Makes an attempt without enrollment: whether it had its effect, and what it said.
     pub(super) fn control(&mut self, role: Role, attempt: &Attempt) -> Result<(bool, Said)> {
-        if !self.decoy.is_running()?
-            || read(format!("/proc/{}/status", self.decoy.pid())).contains("T (stopped)")
-        {
-            self.decoy = decoy()?;
-        }
-        make_decoys(self.folder.path())?;
-        let prey = Prey {
-            pid: self.decoy.pid(),
-            file: self.folder.path().join("decoy/events.parquet"),
-            pins: self.folder.path().join("decoy"),
-        };
-        let (token, context) = self.context(&prey);
+        let prey = self.decoys.whole()?;
+        let (token, mut context) = self.context(&prey);
+        // Nobody is at this port, so that it can be taken; what stands for the proxy is a sink.
+        context["proxy"] = json!(7010);
+        context["stand_in"] = json!(SINK_PORT);
         let before = attempt.watch.look(&prey);
-        let actor = match role {
-            Role::User => &mut self.user,
-            Role::Root => &mut self.root,
+        let said = if attempt.setting == Setting::StandardOutput {
+            let start = handed_output(self.folder.path());
+            let command = match role {
+                Role::User => as_user(start, self.folder.path()),
+                Role::Root => with_driver(start, self.folder.path()),
+            };
+            alone(command, attempt, &context)?
+        } else {
+            let actor = if role == Role::User { &mut self.user } else { &mut self.root };
+            actor.attempt(attempt.name, &context)?
         };
-        let said = actor.attempt(attempt.name, &context)?;
         let changed = attempt.watch.look(&prey) != before;
         let happened = changed || said.got == EFFECT || self.arrives(&token, said.went);
         Ok((happened, said))
@@ -122,22 +120,26 @@ impl Stage {
 
     /// Makes an attempt as the agent.
     pub(super) fn enrolled(&mut self, attempt: &Attempt) -> Result<(Seen, Said)> {
-        let file = first_file(&self.daemon.archive()).context("the archive has no file")?;
-        let prey = Prey { pid: self.daemon.pid()?, file, pins: self.daemon.pin_dir() };
+        let prey = self.prey()?;
         let (token, context) = self.context(&prey);
         let doors = self.came_to_the_door()?;
         let before = attempt.watch.look(&prey);
         if attempt.setting == Setting::DaemonDown {
             self.daemon.kill();
         }
-        let said = self.agent.attempt(attempt.name, &context)?;
+        let said = if attempt.setting == Setting::StandardOutput {
+            let start = handed_output(self.folder.path());
+            alone(agent(&self.daemon, self.level, start, self.folder.path()), attempt, &context)?
+        } else {
+            self.agent.attempt(attempt.name, &context)?
+        };
         let changed = attempt.watch.look(&prey) != before;
         let happened = changed || said.got == EFFECT || self.arrives(&token, said.went);
-        self.repair()?;
+        self.repair(&prey)?;
         if happened {
             return Ok((Seen::Allowed, said));
         }
-        let is_new = attempt.setting == Setting::Usual && self.came_to_the_door()? > doors;
+        let is_new = attempt.setting != Setting::DaemonDown && self.came_to_the_door()? > doors;
         let seen = match (is_new, said.went) {
             (true, _) => Seen::Proxied,
             (false, true) => Seen::Contained,
@@ -146,11 +148,24 @@ impl Stage {
         Ok((seen, said))
     }
 
+    /// The daemon's own things.
+    fn prey(&self) -> Result<Prey> {
+        let pins = self.daemon.pin_dir();
+        let slice = pins.file_name().context("the pins have a folder")?;
+        Ok(Prey {
+            pid: self.daemon.pid()?,
+            cgroup: self.cgroup_root.join(slice).join("proxy"),
+            file: first_file(&self.daemon.archive()).context("the archive has no file")?,
+            pins,
+        })
+    }
+
     /// What an attempt may know: everything. Secrecy of names and numbers protects nothing.
     fn context(&mut self, prey: &Prey) -> (String, Value) {
         self.attempts_made += 1;
         let token = format!("token-{}-{}", std::process::id(), self.attempts_made);
-        let Prey { pid, file, pins } = prey;
+        let Prey { pid, cgroup, file, pins } = prey;
+        let [remote, _] = &self.outside;
         let context = json!({
             "token": token,
             "local": "127.0.0.1",
@@ -159,8 +174,13 @@ impl Stage {
             "port": SINK_PORT,
             "proxy": self.daemon.port(),
             "pid": pid,
+            "pid_cgroup": cgroup,
+            "holder": self.root.pid(),
+            "remote_pid": remote.pid(),
             "file": file,
             "pins": pins,
+            "control": self.daemon.control_socket(),
+            "image": std::env::var("VESTIBULE_ESCAPE_IMAGE").unwrap_or_default(),
             "sockets": self.folder.path().join("outside/sockets"),
         });
         (token, context)
@@ -186,18 +206,22 @@ impl Stage {
     }
 
     /// Sets right what an attempt, or its setting, has harmed.
-    fn repair(&mut self) -> Result<()> {
-        let is_stopped = |pid: u32| read(format!("/proc/{pid}/status")).contains("T (stopped)");
+    fn repair(&mut self, prey: &Prey) -> Result<()> {
         if let Ok(pid) = self.daemon.pid()
-            && is_stopped(pid)
+            && state(pid) != "lives"
         {
             self.daemon.kill();
+        }
+        if let Some(folder) = prey.file.parent() {
+            unmount(folder);
         }
         if !self.daemon.is_running()? {
             self.daemon.restart()?;
         }
         if !self.agent.is_running() {
-            self.agent = agent(&self.daemon, self.level, self.folder.path())?;
+            let folder = self.folder.path();
+            let mut command = agent(&self.daemon, self.level, handed(folder), folder);
+            self.agent = Actor::start("agent", &mut command)?;
         }
         Ok(())
     }
@@ -206,17 +230,50 @@ impl Stage {
 /// What an attempt says that has looked at its effect itself.
 const EFFECT: &str = "EFFECT";
 
-const AS_USER: [&str; 5] = ["--reuid", USER, "--regid", USER, "--clear-groups"];
+/// Root with everything: what holds it then are the kernel's hooks alone.
+const ROOT_PROFILE: &str = r#"
+[[profile]]
+name = "unheld"
+agents = ["escapee"]
+user = "0"
+group = "0"
+allow = ["ptrace", "io_uring", "namespaces", "mount", "bpf", "perf_events", "keyring", "userfaultfd",
+         "file_handles", "netlink", "vsock", "any_socket", "stdio_sockets"]
+keep_capabilities = ["chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid",
+         "setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock",
+         "ipc_owner", "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot",
+         "sys_nice", "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write",
+         "audit_control", "setfcap", "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend",
+         "audit_read", "perfmon", "bpf", "checkpoint_restore"]
+keep_paths = ["/"]
+"#;
 
-fn agent(daemon: &Daemon, level: Level, folder: &Path) -> Result<Actor> {
-    let mut command = handed(folder);
+/// Adds to a command what starts an agent's driver.
+fn agent(daemon: &Daemon, level: Level, mut command: Command, folder: &Path) -> Command {
     let cli = daemon.cli();
     command.arg(cli.get_program()).envs(cli.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    command.args(["run", "--agent", AGENT, "--"]);
+    command.args(["run", "--agent", AGENT]);
     if level == Level::A1 {
-        command.arg("setpriv").args(AS_USER).args(["--no-new-privs", "--bounding-set=-all"]);
+        command.args(["--user", USER, "--group", USER]);
     }
-    Actor::start("agent", command.args(driver(folder)))
+    command.arg("--").args(driver(folder));
+    command
+}
+
+fn as_user(mut command: Command, folder: &Path) -> Command {
+    command.args(["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"]);
+    with_driver(command, folder)
+}
+
+fn with_driver(mut command: Command, folder: &Path) -> Command {
+    command.args(driver(folder));
+    command
+}
+
+/// Runs a driver for one attempt; its output is the attempt's.
+fn alone(mut command: Command, attempt: &Attempt, context: &Value) -> Result<Said> {
+    let output = run(command.arg(attempt.name).arg(context.to_string()), 30)?;
+    Ok(Said { went: output.code == Some(0), got: output.stderr })
 }
 
 /// A command that starts another with sockets it had before.
@@ -226,24 +283,14 @@ fn handed(folder: &Path) -> Command {
     command
 }
 
-/// The system's own: it is there for every user, also in a virtual machine.
-const PYTHON: &str = "/usr/bin/python3";
+fn handed_output(folder: &Path) -> Command {
+    let mut command = handed(folder);
+    command.arg("--standard-output");
+    command
+}
 
 fn driver(folder: &Path) -> [PathBuf; 3] {
     [PYTHON.into(), "-B".into(), folder.join("scripts/driver.py")]
-}
-
-fn decoy() -> Result<Running> {
-    Running::new("decoy", Command::new("sleep").arg("3600").stdin(Stdio::null()))
-}
-
-/// Files like those of an archive, root's alone.
-fn make_decoys(folder: &Path) -> Result<()> {
-    let decoy = folder.join("decoy");
-    fs::remove_dir_all(&decoy).ok();
-    fs::create_dir(&decoy).context("the decoys' folder")?;
-    fs::set_permissions(&decoy, fs::Permissions::from_mode(0o700)).context("its mode")?;
-    fs::write(decoy.join("events.parquet"), "decoy").context("a decoy")
 }
 
 fn first_file(folder: &Path) -> Option<PathBuf> {
@@ -253,53 +300,9 @@ fn first_file(folder: &Path) -> Option<PathBuf> {
     file.or_else(|| paths.iter().filter(|p| p.is_dir()).find_map(|p| first_file(p)))
 }
 
-/// Sinks here, and at the other end of a cable.
-fn outside(folder: &Path) -> Result<Vec<Running>> {
-    let script = folder.join("scripts/outside.py");
-    let log = folder.join("outside/arrivals");
-    ip("link set lo up")?;
-    // icmp(7): who may send echo requests; a namespace starts with nobody.
-    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").context("ping_group_range")?;
-    let start = |place: &str| -> Result<Running> {
-        let mut command = Command::new("unshare");
-        command.args(if place == "remote" { ["--net"].as_slice() } else { [].as_slice() });
-        command.args(["--", PYTHON, "-IB"]).arg(&script).arg(place).arg(&log);
-        Running::new(place, command.stdin(Stdio::null()).stdout(Stdio::piped()))
-    };
-    let mut remote = start("remote")?;
-    wait_ready(&mut remote)?;
-    let pid = remote.pid();
-    // The previous level's cable goes when its other end's namespace does.
-    wait_until("the cable is there", 10, || {
-        Ok(ip(&format!("link add cable type veth peer name cable netns {pid}")).is_ok())
-    })?;
-    for (address, side) in [("1", ""), ("2", "remote")] {
-        for command in [
-            "link set lo up".to_owned(),
-            "link set cable up".to_owned(),
-            format!("addr add 10.99.9.{address}/24 dev cable"),
-            format!("addr add fd99:9::{address}/64 dev cable nodad"),
-        ] {
-            if side.is_empty() {
-                ip(&command)?;
-            } else {
-                let mut inside = Command::new("nsenter");
-                inside.args(["--net", "--target", &pid.to_string(), "ip"]);
-                run(inside.args(command.split(' ')), 10)?.ok().context(command)?;
-            }
-        }
-    }
-    let mut local = start("local")?;
-    wait_ready(&mut local)?;
-    Ok(vec![remote, local])
-}
-
-fn wait_ready(process: &mut Running) -> Result<()> {
-    let output = process.take_stdout().context("its output is a pipe")?;
-    let mut line = String::new();
-    BufReader::new(output).read_line(&mut line).context("the sinks")?;
-    if line.trim() != "ready" {
-        bail!("the sinks do not start: {line}");
-    }
-    Ok(())
+/// Where cgroup 2 is mounted (proc_pid_mountinfo(5): the fifth field).
+fn cgroup_root() -> Result<PathBuf> {
+    let mounts = read("/proc/self/mountinfo");
+    let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).context("no cgroup 2")?;
+    line.split(' ').nth(4).map(PathBuf::from).context("a mount has a place")
 }
