@@ -106,6 +106,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     finish(&rows, asked.is_some())
 }
 
+/// Runs the attempts on this kernel alone, at the levels it has.
+///
+/// # Errors
+/// If one had another outcome than expected.
+pub(crate) fn run_here() -> Result<()> {
+    let filter = String::new();
+    run(&Args { json: None, level: None, kernel: Where::Here, filter, inside: false })
+}
+
 /// Whether this kernel takes BPF LSM programs: found by loading one.
 fn takes_lsm() -> Result<bool> {
     let daemon = paths::programs()?.join("vestibuled");

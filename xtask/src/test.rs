@@ -52,6 +52,7 @@ const CHECKS: &[Check] = &[
     Check { name: "format", run: run_fmt },
     Check { name: "tidy", run: tidy::run },
     Check { name: "clippy", run: run_clippy },
+    Check { name: "escape", run: run_escape },
     Check { name: "fuzz", run: run_fuzz },
 ];
 
@@ -66,6 +67,11 @@ fn run_clippy() -> Result<()> {
 /// The programs that the integration tests run lie beside the tests.
 fn run_build() -> Result<()> {
     run_command(cargo(None).args(["build", "--quiet"]))
+}
+
+/// On this kernel; others are `cargo xtask vm-test`'s.
+fn run_escape() -> Result<()> {
+    crate::escape::run_here()
 }
 
 fn run_fuzz() -> Result<()> {
