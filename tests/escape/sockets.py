@@ -233,7 +233,12 @@ def netlink_route(context):
     """A route by which the agent's packets would go elsewhere."""
     import subprocess
 
-    subprocess.run(["ip", "route", "add", "192.0.2.0/24", "dev", "lo"], check=True, capture_output=True)
+    route = ["192.0.2.0/24", "dev", "lo"]
+    done = subprocess.run(["/sbin/ip", "route", "add", *route], capture_output=True, text=True)
+    if done.returncode:
+        raise PermissionError(done.stderr)
+    subprocess.run(["/sbin/ip", "route", "del", *route], capture_output=True)
+    return "EFFECT"
 
 
 def uring(entries=8, flags=0):

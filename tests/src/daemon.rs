@@ -60,7 +60,8 @@ impl Daemon {
         Self::start_with(supervisor, bank_port, workers, extra, "")
     }
 
-    /// Starts a daemon as [`Self::start_under`] does, with more at the end of its configuration.
+    /// Starts a daemon as [`Self::start_under`] does, with more at the end of its configuration: keys of
+    /// `[kernel]` first, then other tables.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -265,10 +266,10 @@ impl Daemon {
         let slice = self.slice();
         format!(
             "node = \"{slice}\"\nstate_dir = \"{state}\"\nrun_dir = \"{run}\"\npolicy_dir = \"{policy}\"\n\n\
-             [kernel]\nslice = \"{slice}\"\npin_dir = \"/sys/fs/bpf/{slice}\"\n\n\
              [listener]\nport = {port}\n\n[proxy]\nworkers = {workers}\n\n\
              [journal]\nreserve_bytes = 0\n\n\
-             [[target]]\nname = \"bank\"\naddress = \"127.0.0.1:{bank_port}\"\nprotocol = \"postgresql\"\n",
+             [[target]]\nname = \"bank\"\naddress = \"127.0.0.1:{bank_port}\"\nprotocol = \"postgresql\"\n\n\
+             [kernel]\nslice = \"{slice}\"\npin_dir = \"/sys/fs/bpf/{slice}\"\n",
             state = self.state_dir().display(),
             run = self.run_dir().display(),
             policy = self.directory.path().join("policies").display(),

@@ -22,15 +22,15 @@ pub(super) const REMOTE6: &str = "fd99:9::2";
 pub(super) const PYTHON: &str = "/usr/bin/python3";
 
 /// Folders that attempts write to; what they do there is seen in this mount namespace alone.
-const OWN_FOLDERS: &[&str] = &[
-    "/run",
+const OWN_FOLDERS: &[&str] = &["/run", "/var/spool/cron/crontabs", "/root/.ssh", "/usr/local/bin"];
+
+/// Folders below a copy of `/etc`, or below those, which must be there to be written to.
+const MADE_FOLDERS: &[&str] = &[
+    "/run/systemd/system",
     "/etc/cron.d",
-    "/var/spool/cron/crontabs",
     "/etc/systemd/system",
-    "/root/.ssh",
     "/etc/profile.d",
     "/etc/udev/rules.d",
-    "/usr/local/bin",
 ];
 
 /// Starts the sinks: the far ones first, these second.
@@ -38,7 +38,7 @@ const OWN_FOLDERS: &[&str] = &[
 /// # Errors
 /// If this process has no network and mount namespace of its own, or may not change them.
 pub(super) fn start(folder: &Path) -> Result<[Running; 2]> {
-    own_folders()?;
+    own_folders(folder)?;
     ip("link set lo up")?;
     // icmp(7): who may send echo requests; a namespace starts with nobody.
     fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").context("ping_group_range")?;
@@ -50,12 +50,19 @@ pub(super) fn start(folder: &Path) -> Result<[Running; 2]> {
     Ok([remote, local])
 }
 
-/// Puts memory over each folder, or over the nearest there is above it.
-fn own_folders() -> Result<()> {
+/// Puts memory over each folder, or over the nearest there is above it; `/etc` as a copy of what it was.
+fn own_folders(folder: &Path) -> Result<()> {
     for folder in OWN_FOLDERS.iter().map(Path::new) {
         let there = folder.ancestors().find(|path| path.is_dir()).context("there is a root")?;
-        run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(there), 10)?.ok()?;
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"]).arg(there), 10)?
+            .ok()?;
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    let etc = folder.join("etc");
+    run(Command::new("cp").args(["-a", "/etc"]).arg(&etc), 60)?.ok()?;
+    run(Command::new("mount").arg("--bind").args([etc.as_path(), Path::new("/etc")]), 10)?.ok()?;
+    for folder in MADE_FOLDERS {
+        fs::create_dir_all(folder).context(*folder)?;
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ impl Stage {
         let cgroup_root = cgroup_root()?;
         let decoys = Decoys::new(folder.path(), &cgroup_root)?;
         // No target is reached in attempts: what comes to the daemon ends there.
-        let more = if level == Level::A2 { ROOT_PROFILE } else { "" };
+        let more = if level == Level::A2 { ROOT_HELD } else { "" };
         let daemon = Daemon::start_with(Supervisor::None, 1, 1, &[], more)?;
         run(daemon.cli().args(["archive", "seal"]), 60)?.ok().context("archive seal")?;
         let agent = Actor::start(
@@ -230,8 +230,11 @@ impl Stage {
 /// What an attempt says that has looked at its effect itself.
 const EFFECT: &str = "EFFECT";
 
-/// Root with everything: what holds it then are the kernel's hooks alone.
-const ROOT_PROFILE: &str = r#"
+/// Root with everything that the launcher can leave it: what holds it then are the kernel's hooks.
+const ROOT_HELD: &str = r#"
+guard = "required"
+protect = ["/etc", "/var/spool/cron/crontabs", "/run/systemd/system", "/root/.ssh", "/usr/local/bin"]
+
 [[profile]]
 name = "unheld"
 agents = ["escapee"]
