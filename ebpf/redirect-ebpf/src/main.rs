@@ -24,6 +24,7 @@ mod refuse;
 mod selftest;
 mod socket;
 mod sockops;
+mod sockopt;
 mod sysctl;
 
 /// The kernel lends `bpf_probe_read_kernel` only to programs that declare a GPL-compatible licence;

@@ -50,6 +50,8 @@ pub enum Refused {
     Altered = 12,
     /// A packet with options, of a fragment, or of a protocol that is not looked into.
     Form = 13,
+    /// Joining a multicast group.
+    Multicast = 14,
 }
 
 /// Refuses a call of the current process with `errno`, and tells of it; answers the return value.

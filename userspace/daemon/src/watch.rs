@@ -243,6 +243,7 @@ fn reason_word(reason: u32) -> String {
         11 => "leaves",
         12 => "altered",
         13 => "form",
+        14 => "multicast",
         other => return format!("reason_{other}"),
     };
     word.to_owned()

@@ -21,6 +21,7 @@ pub(crate) const AGENTS: &[&str] = &[
     "egress",
     "sock_create",
     "sock_release",
+    "setsockopt",
     "bind4",
     "bind6",
     "sockops_agents",
@@ -62,9 +63,14 @@ pub(crate) fn attach_to(
             continue;
         }
         let file = File::open(cgroup).map_err(Error::file("opening", cgroup))?;
-        // aya 0.14 does not give away a link of this kind.
-        if let Program::CgroupSysctl(_) = program {
-            sys::attach_sysctl(fd(name, program)?, file.as_fd(), &at)
+        // aya 0.14 does not give away links of these kinds.
+        let raw = match program {
+            Program::CgroupSysctl(_) => Some(sys::BPF_CGROUP_SYSCTL),
+            Program::CgroupSockopt(_) => Some(sys::BPF_CGROUP_SETSOCKOPT),
+            _ => None,
+        };
+        if let Some(kind) = raw {
+            sys::attach_pinned(fd(name, program)?, file.as_fd(), kind, &at)
                 .map_err(Error::file("pinning", &at))?;
             continue;
         }
@@ -86,6 +92,7 @@ pub(crate) fn load(object: &mut Ebpf) -> Result<(), Error> {
             Program::CgroupSockAddr(program) => program.load(),
             Program::CgroupSock(program) => program.load(),
             Program::CgroupSkb(program) => program.load(),
+            Program::CgroupSockopt(program) => program.load(),
             Program::CgroupSysctl(program) => program.load(),
             _ => return Err(Error::Missing(name)),
         };
@@ -100,6 +107,7 @@ fn fd<'a>(name: &'static str, program: &'a Program) -> Result<BorrowedFd<'a>, Er
         Program::CgroupSockAddr(program) => program.fd(),
         Program::CgroupSock(program) => program.fd(),
         Program::CgroupSkb(program) => program.fd(),
+        Program::CgroupSockopt(program) => program.fd(),
         Program::CgroupSysctl(program) => program.fd(),
         _ => return Err(Error::Missing(name)),
     };

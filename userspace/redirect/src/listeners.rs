@@ -53,7 +53,7 @@ impl Kernel {
         for enrolled in self.enrolled()? {
             let cgroup = enrolled.cgroup;
             processes(&enrolled.path, &mut |tgid| {
-                found.push(AgentProcess { tgid, enrolled: cgroup })
+                found.push(AgentProcess { tgid, enrolled: cgroup });
             })
             .map_err(Error::file("reading", &enrolled.path))?;
         }

@@ -20,7 +20,9 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_LINK_CREATE: libc::c_long = 28;
 /// `enum bpf_attach_type`
-const BPF_CGROUP_SYSCTL: u32 = 18;
+pub(crate) const BPF_CGROUP_SYSCTL: u32 = 18;
+/// `enum bpf_attach_type`
+pub(crate) const BPF_CGROUP_SETSOCKOPT: u32 = 22;
 
 /// What the kernel says of a cgroup link (`struct bpf_link_info`).
 #[repr(C)]
@@ -117,10 +119,11 @@ pub(crate) fn mount_bpffs(path: &Path) -> io::Result<()> {
     check(answer.into()).map(drop)
 }
 
-/// Attaches a sysctl program to a cgroup, by a link that is pinned at `path`.
-pub(crate) fn attach_sysctl(
+/// Attaches a program to a cgroup, by a link that is pinned at `path`.
+pub(crate) fn attach_pinned(
     program: BorrowedFd<'_>,
     cgroup: BorrowedFd<'_>,
+    attach_type: u32,
     path: &Path,
 ) -> io::Result<()> {
     #[repr(C)]
@@ -136,12 +139,8 @@ pub(crate) fn attach_sysctl(
         fd: u32,
         flags: u32,
     }
-    let mut attr = Create {
-        program: program.as_raw_fd(),
-        target: cgroup.as_raw_fd(),
-        attach_type: BPF_CGROUP_SYSCTL,
-        flags: 0,
-    };
+    let mut attr =
+        Create { program: program.as_raw_fd(), target: cgroup.as_raw_fd(), attach_type, flags: 0 };
     let fd = i32::try_from(bpf(BPF_LINK_CREATE, &mut attr)?).map_err(io::Error::other)?;
     // SAFETY: the call has just made it, for us alone.
     let link = unsafe { OwnedFd::from_raw_fd(fd) };

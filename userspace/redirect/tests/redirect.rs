@@ -115,7 +115,7 @@ fn without_a_daemon_agents_are_refused_and_the_next_one_takes_over() {
     let kernel = bed.arm();
     let (v4, _v6) = bed.listen();
     let after = bed.programs();
-    assert_eq!(after.len(), 16);
+    assert_eq!(after.len(), 17);
     for (old, new) in before.iter().zip(&after) {
         assert_eq!((&old.0, old.1), (&new.0, new.1), "the same links");
         assert_ne!(old.2, new.2, "new programs");

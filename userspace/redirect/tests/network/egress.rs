@@ -177,3 +177,63 @@ fn source_routes_and_other_options_are_dropped() {
     assert!(Child::python(&enrolled.path, &options).said().starts_with("error"));
     assert_eq!(event(&mut events, |event| Some(event.kind)), Kind::Refused(13));
 }
+
+#[test]
+fn an_agent_joins_no_multicast_group() {
+    if !in_own_netns("an_agent_joins_no_multicast_group") {
+        return;
+    }
+    bring_up();
+    let bed = Bed::new(15163);
+    let kernel = bed.arm();
+    let mut events = kernel.take_events().unwrap();
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    // The group's address carries what is to be told; the other end of the device hears it.
+    let join = |group: &str| {
+        format!(
+            "import socket,struct,time
+group=socket.inet_pton(socket.{family},'{group}')
+try:
+    wire=socket.socket(socket.AF_PACKET,socket.SOCK_RAW,socket.htons(3))
+    wire.bind(('far',0))
+    wire.settimeout(0.1)
+except OSError:
+    wire=None
+s=socket.socket(socket.{family},socket.SOCK_DGRAM)
+out=socket.if_nametoindex('out')
+try:
+    {call}
+except OSError as e:
+    print('error',e.errno,flush=True)
+    raise SystemExit
+until=time.monotonic()+5
+told=False
+while not told and time.monotonic()<until:
+    try:
+        told=group in wire.recv(2000)
+    except OSError:
+        pass
+print('told' if told else 'not told',flush=True)",
+            family = if group.contains(':') { "AF_INET6" } else { "AF_INET" },
+            call = if group.contains(':') {
+                "s.setsockopt(41,20,group+struct.pack('=I',out))"
+            } else {
+                "s.setsockopt(0,35,group+struct.pack('=4sI',bytes(4),out))"
+            }
+        )
+    };
+    for group in ["ff1e:7365:6372:6574:2d6b:6579::1", "239.115.101.99"] {
+        assert_eq!(Child::python(&bed.outside(), &join(group)).said(), "told");
+        assert_eq!(Child::python(&enrolled.path, &join(group)).said(), "error 1");
+        assert_eq!(event(&mut events, |event| Some(event.kind)), Kind::Refused(14));
+    }
+    // Other options pass, however long.
+    let script = "import socket
+s=socket.socket()
+s.setsockopt(6,1,1)
+try:
+    s.setsockopt(0,4,bytes(8192))
+except OSError as e:
+    print(s.getsockopt(6,1),e.errno,flush=True)";
+    assert_eq!(Child::python(&enrolled.path, script).said(), "1 22");
+}
