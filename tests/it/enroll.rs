@@ -113,6 +113,59 @@ fn a_process_with_a_foreign_unix_socket_is_refused_and_that_is_recorded() {
     assert_eq!(world.evidence().unwrap().count(recorded).unwrap(), 1);
 }
 
+/// An agent that runs as root and sees the control socket can't let itself go.
+#[test]
+fn an_agent_may_ask_the_daemon_for_nothing_but_agents() {
+    let world = World::start_with(&format!(
+        "\n[[profile]]\nname = 'open'\nagents = ['{READER}']\nkeep_paths = ['/']\n\
+         keep_environment = ['VESTIBULE_CONTROL']\n"
+    ))
+    .unwrap();
+    let cli = world.daemon.cli();
+    for request in [vec!["status"], vec!["disarm", "--reason", "mine"], vec!["archive", "seal"]] {
+        let mut run_it = world.daemon.cli();
+        run_it.args(["run", "--agent", READER, "--"]).arg(cli.get_program()).args(&request);
+        let refused = run(&mut run_it, 30).unwrap();
+        assert!(refused.code != Some(0), "{request:?}: {refused:?}");
+        assert!(refused.stderr.contains("may start agents"), "{request:?}: {refused:?}");
+    }
+    let recorded = "SELECT count(*) FROM control WHERE kind = 'control.refused'";
+    assert_eq!(world.evidence().unwrap().count(recorded).unwrap(), 3);
+}
+
+/// Asks the bank, waits for the connection's end, and asks again.
+const CUT_OFF: &str = "
+import socket, subprocess, sys
+s = socket.create_connection(('127.0.0.1', int(__import__('os').environ['PGPORT'])))
+print('ready', flush=True)
+try:
+    while s.recv(100):
+        pass
+    print('closed', flush=True)
+except OSError as e:
+    print('error', e.errno, flush=True)
+psql = subprocess.run(['psql', '-XAtc', 'SELECT 1'], capture_output=True, text=True)
+print(repr(psql.stderr), flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn a_revoked_agent_is_cut_off_and_that_is_recorded() {
+    let world = World::start().unwrap();
+    let mut command = world.daemon.cli();
+    command.args(["run", "--agent", READER, "--", "/usr/bin/python3", "-u", "-c", CUT_OFF]);
+    integration::agent::with_bank(&mut command, bank::ROLE, world.bank.port());
+    let mut talk = Talk::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let mut revoke = world.daemon.cli();
+    revoke.args(["revoke", "--agent", READER, "--reason", "it asked too much"]);
+    run(&mut revoke, 60).unwrap().ok().unwrap();
+    assert_eq!(talk.line(), format!("error {}", rustix::io::Errno::CONNABORTED.raw_os_error()));
+    assert!(talk.line().contains("refused"));
+    let recorded = "SELECT count(*) FROM control WHERE kind = 'agent.revoked' \
+                    AND detail LIKE '%asked too much%'";
+    assert_eq!(world.evidence().unwrap().count(recorded).unwrap(), 1);
+}
+
 /// A cgroup as a service manager makes it; removed when dropped, with what is in it.
 struct Unit(PathBuf);
 

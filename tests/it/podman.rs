@@ -91,7 +91,7 @@ fn a_containers_psql_is_proxied_and_attributed_with_the_containers_id() {
     ] {
         start.args(["--env", &format!("{name}={value}")]);
     }
-    run(start.args([IMAGE, "sleep", "600"]), 60).unwrap().ok().unwrap();
+    let id = run(start.args([IMAGE, "sleep", "600"]), 60).unwrap().ok().unwrap();
     wait_until("the container is enrolled", 60, || {
         Ok(world.daemon.status()?["agents"].as_array().is_some_and(|all| all.len() == 1))
     })
@@ -106,6 +106,7 @@ fn a_containers_psql_is_proxied_and_attributed_with_the_containers_id() {
     assert_eq!(world.daemon.count("sessions_total").unwrap(), 1);
     let sessions = world.evidence().unwrap().duckdb("SELECT * FROM sessions").unwrap();
     assert_eq!(sessions[0]["agent_id"], READER);
+    assert_eq!(sessions[0]["container_id"], id.trim());
     // When it ends, so does the agent.
     run(podman.command().args(["rm", "--force", "--time", "0", "agent"]), 60)
         .unwrap()

@@ -11,6 +11,7 @@ mod disarm;
 mod doctor;
 mod enroll;
 mod policy;
+mod revoke;
 mod run;
 mod status;
 mod verify;
@@ -41,6 +42,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Enroll(enroll::Args),
+    Revoke(revoke::Args),
     Status(status::Args),
     Doctor(doctor::Args),
     Disarm(disarm::Args),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Run(args) => run::run(&control, &args),
         Command::Enroll(args) => enroll::run(&control, &args),
+        Command::Revoke(args) => revoke::run(&control, &args),
         Command::Status(args) => status::run(&control, &args),
         Command::Doctor(args) => doctor::run(&control, &args),
         Command::Disarm(args) => disarm::run(&control, &args),

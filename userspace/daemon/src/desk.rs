@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use proxy::door::Door;
 use redirect::Taken;
 use tokio::sync::Notify;
@@ -50,6 +50,9 @@ impl Answer for Desk {
                 })
             }
             Request::EnrollRunning { agent, pid } => self.enroll_running(agent, *pid, tgid),
+            Request::Revoke { agent, instance, reason } => {
+                self.revoke(agent, instance.as_deref(), reason, tgid)
+            }
             Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {
                 tree_size: sealed.tree_size,
                 root: sealed.root,
@@ -104,6 +107,35 @@ impl Desk {
         });
         self.door.recorder.control("control.refused", &detail.to_string())?;
         bail!("process {tgid} is an agent's: it may start agents and ask for nothing else")
+    }
+
+    /// Cuts agents off: the record is durable first.
+    fn revoke(
+        &self,
+        agent: &AgentName,
+        instance: Option<&str>,
+        reason: &str,
+        tgid: u32,
+    ) -> Result<Response> {
+        let (mut agents, mut sockets_ended) = (Vec::new(), 0);
+        for enrollment in self.agents.enrollments.list() {
+            let is_meant = instance.is_none_or(|wanted| *enrollment.instance == *wanted);
+            if enrollment.agent != *agent || !is_meant {
+                continue;
+            }
+            let name = format!("{}.{}", enrollment.agent, enrollment.instance);
+            let detail = serde_json::json!({
+                "agent": agent.as_str(), "instance": enrollment.instance, "reason": reason,
+                "cgroup": enrollment.cgroup.0, "asker": Asker::of(tgid),
+            });
+            let lsn = self.door.recorder.control("agent.revoked", &detail.to_string())?;
+            self.door.recorder.wait(lsn)?;
+            sockets_ended += self.agents.kernel.revoke(enrollment.cgroup)?;
+            warn!(agent = name, reason, "revoked");
+            agents.push(name);
+        }
+        ensure!(!agents.is_empty(), "no such agent is enrolled: see `vestibule status`");
+        Ok(Response::Revoked { agents, sockets_ended })
     }
 
     fn enroll_running(&self, agent: &AgentName, pid: u32, tgid: u32) -> Result<Response> {

@@ -65,11 +65,13 @@ impl Kernel {
         self.maps.forget(cgroup)
     }
 
-    /// Refuses new connections of an enrolled cgroup from now on, and ends its open sockets.
-    /// Answers how many were ended.
+    /// Refuses new connections of an enrolled cgroup and of agents below it from now on, and ends
+    /// their open sockets. Answers how many were ended.
     pub fn revoke(&self, cgroup: CgroupId) -> Result<usize, Error> {
         let Enrolled { path, .. } = self.find(cgroup)?;
-        self.maps.revoke(cgroup)?;
+        for below in self.enrolled()?.iter().filter(|below| below.path.starts_with(&path)) {
+            self.maps.revoke(below.cgroup)?;
+        }
         Self::end_sockets(&path)
     }
 

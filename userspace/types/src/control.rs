@@ -22,6 +22,15 @@ pub enum Request {
         /// Which process.
         pid: u32,
     },
+    /// Refuse an agent's connections from now on, and end those that are open.
+    Revoke {
+        /// Whose.
+        agent: AgentName,
+        /// Which start of it; all where absent.
+        instance: Option<String>,
+        /// Why.
+        reason: String,
+    },
     /// Convert what the journal holds into the archive now and sign a checkpoint.
     Seal,
     /// What this host can do.
@@ -60,6 +69,13 @@ pub enum Response {
         instance: String,
         /// It and its children.
         processes: Vec<u32>,
+        /// Sockets that were ended.
+        sockets_ended: usize,
+    },
+    /// To [`Request::Revoke`].
+    Revoked {
+        /// Name and instance of each agent revoked.
+        agents: Vec<String>,
         /// Sockets that were ended.
         sockets_ended: usize,
     },
