@@ -35,6 +35,7 @@ pub struct Daemon {
     supervisor: Supervisor,
     programs: PathBuf,
     port: Port,
+    dns_port: Port,
     directory: TempDir,
 }
 
@@ -61,7 +62,7 @@ impl Daemon {
     }
 
     /// Starts a daemon as [`Self::start_under`] does, with more at the end of its configuration: keys of
-    /// `[kernel]` first, then other tables.
+    /// `[kernel]` first, then other tables. A `[dns]` of its own says `port = DNS_PORT`.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -80,15 +81,19 @@ impl Daemon {
         // Clients' scripts lie below it, and agents may run as anyone.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
             .context("the temporary folder's mode")?;
-        let port = Port::take()?;
+        let (port, dns_port) = (Port::take()?, Port::take()?);
         let policies = directory.path().join("policies");
         run(Command::new("cp").arg("-r").arg(paths::policies()).arg(&policies), 10)?.ok()?;
         for (name, text) in extra {
             fs::write(policies.join(name), text).context("a policy can't be added")?;
         }
         let programs = paths::programs()?;
-        let mut own = Self { process: None, supervisor, programs, port, directory };
-        let text = own.config_text(bank_port, workers) + configuration;
+        let mut own = Self { process: None, supervisor, programs, port, dns_port, directory };
+        let port = own.dns_port.number().to_string();
+        let is_given = configuration.contains("[dns]");
+        let dns = if is_given { String::new() } else { format!("[dns]\nport = {port}\n\n") };
+        let rest = configuration.replace("DNS_PORT", &port);
+        let text = own.config_text(bank_port, workers, &dns) + &rest;
         fs::write(own.config(), text).context("the configuration")?;
         own.restart()?;
         Ok(own)
@@ -225,6 +230,11 @@ impl Daemon {
         self.port.number()
     }
 
+    /// Answers the UDP port of the forwarder of look-ups.
+    pub fn dns_port(&self) -> u16 {
+        self.dns_port.number()
+    }
+
     /// Answers the journal's folder.
     pub fn journal(&self) -> PathBuf {
         self.state_dir().join("journal")
@@ -262,13 +272,13 @@ impl Daemon {
         lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
     }
 
-    fn config_text(&self, bank_port: u16, workers: usize) -> String {
+    fn config_text(&self, bank_port: u16, workers: usize, dns: &str) -> String {
         let slice = self.slice();
         format!(
             "node = \"{slice}\"\nstate_dir = \"{state}\"\nrun_dir = \"{run}\"\npolicy_dir = \"{policy}\"\n\n\
              [listener]\nport = {port}\n\n[proxy]\nworkers = {workers}\n\n\
              [journal]\nreserve_bytes = 0\n\n\
-             [[target]]\nname = \"bank\"\naddress = \"127.0.0.1:{bank_port}\"\nprotocol = \"postgresql\"\n\n\
+             [[target]]\nname = \"bank\"\naddress = \"127.0.0.1:{bank_port}\"\nprotocol = \"postgresql\"\n\n{dns}\
              [kernel]\nslice = \"{slice}\"\npin_dir = \"/sys/fs/bpf/{slice}\"\n",
             state = self.state_dir().display(),
             run = self.run_dir().display(),

@@ -43,6 +43,9 @@ fn table(status: &Status) -> Table {
         commands_total,
         commands_denied,
         connections_refused,
+        dns_queries,
+        dns_refused,
+        dns_dropped,
         kernel_refusals,
         flows_differing,
         agents,
@@ -57,6 +60,8 @@ fn table(status: &Status) -> Table {
     table.add_row(["node", node]);
     table.add_row(["sessions", &format!("{sessions_open} open, {sessions_total} since start")]);
     table.add_row(["commands", &format!("{commands_total}, {commands_denied} refused")]);
+    let look_ups = format!("{dns_queries}, {dns_refused} refused, {dns_dropped} dropped");
+    table.add_row(["look-ups", &look_ups]);
     table.add_row(["connections refused", &connections_refused.to_string()]);
     table.add_row(["refused in the kernel", &kernel_refusals.to_string()]);
     table.add_row(["flows that differ", &flows_differing.to_string()]);

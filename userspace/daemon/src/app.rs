@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use identity::names::Names;
 use identity::{Enrollments, Processes};
 use journal::clock::SystemClock;
 use journal::recorder::{Options, Recorder, Reserve};
@@ -13,13 +15,15 @@ use proto::sql::Analyzer;
 use proxy::accept::Running;
 use proxy::catalogs::Catalogs;
 use proxy::counters::Counters;
-use proxy::door::{Door, MaskSets, Netns};
+use proxy::door::{Door, MaskSets, NameService, Netns};
 use proxy::durability::Durability;
 use proxy::flows::Flows;
 use proxy::strangers::Strangers;
 use redirect::Kernel;
 use redirect::event::Event;
 use redirect_common::MAX_LISTENERS;
+use resolver::Progress;
+use resolver::hosts::Hosts;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +40,7 @@ use crate::desk::Desk;
 use crate::enroller::Enroller;
 use crate::execs::Follower;
 use crate::kernel::Records;
+use crate::names::Service;
 use crate::namespaces::Namespaces;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
@@ -77,6 +82,12 @@ pub(crate) fn run(config: &Config) -> Result<Ended> {
     let (stop, stopped) = watch::channel(false);
     let door = Arc::clone(&desk.door);
     let (running, accepting) = proxy::accept::start(&door, config.workers(), &stopped)?;
+    let resolving = if config.dns.enabled {
+        let agents = (&desk.agents.kernel, Arc::new(Hosts::load(&config.dns.hosts)?));
+        Some(desk.names.start(config, &door, agents, stopped.clone())?)
+    } else {
+        None
+    };
     desk.agents.namespaces.open(accepting)?;
     let taps = Taps::start(&config.tap, Surroundings::of(&desk))?;
     sources::private_dir(&config.run_dir)?;
@@ -97,13 +108,13 @@ pub(crate) fn run(config: &Config) -> Result<Ended> {
     drop(runtime);
     drop(taps);
     drop(watch);
-    end(&door.recorder, &stop, running)?;
+    end(&door.recorder, &stop, (running, resolving))?;
     Ok(ended)
 }
 
-/// Two sockets a session, two listeners and a namespace for each network namespace there may be,
+/// Two sockets a session, four sockets and a namespace for each network namespace there may be,
 /// and the daemon's own files.
-const DESCRIPTORS_WANTED: u64 = 2 * SESSIONS_MAX as u64 + 3 * MAX_LISTENERS as u64 + 256;
+const DESCRIPTORS_WANTED: u64 = 2 * SESSIONS_MAX as u64 + 5 * MAX_LISTENERS as u64 + 256;
 
 /// Raises the limit of open files as far as sessions may need, or as it goes.
 fn raise_descriptor_limit() {
@@ -133,14 +144,20 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
     let masking_key = sources::masking_key(&config.keys_dir())?;
     let durability = Durability::new(config.workers());
     let vault = Vault::open(config)?;
-    let recorder = open_journal(config, &vault, &clock, &durability)?;
+    let names = Arc::new(Service::default());
+    let waiting = (&durability, &names.progress);
+    let recorder = open_journal(config, &vault, &clock, waiting)?;
     // The guard learns which directories these are.
     sources::private_dir(&config.run_dir)?;
     let kernel = arm(config)?;
     guard::record_state(&recorder, &kernel)?;
     let enrollments = Arc::new(Enrollments::default());
     let port = config.listener.port;
-    let namespaces = Arc::new(Namespaces::new(Arc::clone(&kernel), recorder.clone(), port));
+    let namespaces = Arc::new(Namespaces::new(
+        Arc::clone(&kernel),
+        recorder.clone(),
+        (port, Arc::clone(&names)),
+    ));
     let door = Arc::new(Door {
         kernel: Arc::new(Records(Arc::clone(&kernel))),
         netns: Arc::clone(&namespaces) as Arc<dyn Netns>,
@@ -159,8 +176,8 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         masks: MaskSets::default(),
         strangers: Strangers::default(),
         flows: Flows::default(),
-        names: Arc::default(),
-        name_service: None,
+        names: Arc::new(Names::new(Hosts::load(&config.dns.hosts)?.pairs())),
+        name_service: config.dns.enabled.then(|| Arc::clone(&names) as Arc<dyn NameService>),
     });
     let agents = Agents {
         kernel,
@@ -173,14 +190,14 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     let node = config.node();
     let enroller = Enroller::new(config.enroll.clone(), config.engines.clone());
-    Ok(Desk { node, started, door, agents, archiver, enroller, letting_go, disarmed })
+    Ok(Desk { node, started, door, agents, names, archiver, enroller, letting_go, disarmed })
 }
 
 pub(crate) fn open_journal(
     config: &Config,
     vault: &Vault,
     clock: &Arc<dyn Clock>,
-    durability: &Arc<Durability>,
+    (durability, progress): (&Arc<Durability>, &Arc<Progress>),
 ) -> Result<Recorder> {
     let dir = config.journal_dir();
     sources::private_dir(&dir)?;
@@ -192,8 +209,11 @@ pub(crate) fn open_journal(
     if let Some(bytes) = config.journal.reserve_bytes {
         options.reserve = Reserve { percent: 0, bytes };
     }
-    let publish = Arc::clone(durability);
-    let on_durable = Box::new(move |durable| publish.publish(&durable));
+    let (durability, progress) = (Arc::clone(durability), Arc::clone(progress));
+    let on_durable = Box::new(move |durable| {
+        durability.publish(&durable);
+        progress.publish(&durable);
+    });
     let (recorder, recovery) = Recorder::open(&options, Arc::clone(clock), on_durable)
         .with_context(|| format!("journal in {}", dir.display()))?;
     info!(?recovery, "journal open");
@@ -206,7 +226,7 @@ fn arm(config: &Config) -> Result<Arc<Kernel>> {
         slice: config.kernel.slice.clone(),
         pin_dir: config.kernel.pin_dir.clone(),
         listener_port: config.listener.port,
-        dns_port: 0,
+        dns_port: config.dns.port(),
         guard: config.guard()?,
     })
     .context("the kernel side can't be armed; `vestibule doctor` says what this host lacks")?;
@@ -250,12 +270,19 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
     }
 }
 
-fn end(recorder: &Recorder, stop: &watch::Sender<bool>, running: Running) -> Result<()> {
+fn end(
+    recorder: &Recorder,
+    stop: &watch::Sender<bool>,
+    (running, resolving): (Running, Option<JoinHandle<()>>),
+) -> Result<()> {
     info!("stopping; nothing is relayed from now on");
     if stop.send(true).is_err() {
         warn!("the workers had ended");
     }
     running.join();
+    if resolving.is_some_and(|thread| thread.join().is_err()) {
+        warn!("the forwarder of look-ups panicked");
+    }
     record(recorder, "daemon.stop", &serde_json::json!({}))
 }
 

@@ -1,5 +1,6 @@
 //! The configuration file: TOML, parsed into types at once, unknown keys refused.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -35,6 +36,9 @@ pub(crate) struct Config {
     /// Where redirected connections arrive.
     #[serde(default)]
     pub(crate) listener: Listener,
+    /// Agents' look-ups of names.
+    #[serde(default)]
+    pub(crate) dns: Dns,
     /// The data path.
     #[serde(default)]
     pub(crate) proxy: Proxy,
@@ -112,6 +116,51 @@ pub(crate) struct Listener {
 impl Default for Listener {
     fn default() -> Self {
         Self { port: 15_001 }
+    }
+}
+
+/// Agents' look-ups of names.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Dns {
+    /// Whether they are answered; where not, agents have no DNS at all.
+    pub(crate) enabled: bool,
+    /// The UDP port on 127.0.0.1 and ::1.
+    pub(crate) port: u16,
+    /// The servers that are asked, `IP` or `IP:PORT`; those of `/etc/resolv.conf` where absent.
+    pub(crate) upstream: Vec<String>,
+    /// Names that need no server.
+    pub(crate) hosts: PathBuf,
+    /// Questions that one instance of an agent may ask a second.
+    pub(crate) queries_per_second: u32,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            port: 15_053,
+            upstream: Vec::new(),
+            hosts: "/etc/hosts".into(),
+            queries_per_second: 50,
+        }
+    }
+}
+
+impl Dns {
+    /// The port that the kernel redirects to; 0 where look-ups are not answered.
+    pub(crate) fn port(&self) -> u16 {
+        if self.enabled { self.port } else { 0 }
+    }
+
+    /// The servers.
+    pub(crate) fn upstream(&self) -> Result<Vec<SocketAddr>> {
+        let server = |text: &String| {
+            let ip = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+            let bad = || format!("dns.upstream: `{text}` is neither IP nor IP:PORT");
+            ip.or_else(|_| text.parse()).with_context(bad)
+        };
+        self.upstream.iter().map(server).collect()
     }
 }
 
@@ -203,6 +252,9 @@ impl Config {
         config.targets()?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll)?;
+        config.dns.upstream()?;
+        ensure!(config.dns.port != 0, "dns.port: must not be 0; to have none, dns.enabled = false");
+        ensure!(config.dns.queries_per_second > 0, "dns.queries_per_second: at least 1");
         ensure!(config.workers() <= WORKERS_MAX, "proxy.workers: at most {WORKERS_MAX}");
         ensure!(config.listener.port != 0, "listener.port: must not be 0");
         ensure!(
@@ -330,6 +382,8 @@ mod tests {
             ("[tap]\nrecords_per_second = 1001", "tap.records_per_second"),
             ("[kernel]\nslice = '../x'", "kernel.slice"),
             ("[kernel]\nguard = 'on'", "unknown variant `on`"),
+            ("[dns]\nport = 0", "dns.port"),
+            ("[dns]\nupstream = ['10.0.0.53', 'ns.example']", "`ns.example` is neither"),
             (
                 "[[target]]\nname='a'\naddress='x..y:1'\nprotocol='postgresql'",
                 "`x..y:1` is no address",

@@ -18,6 +18,7 @@ use crate::asker::Asker;
 use crate::control::Answer;
 use crate::disarm;
 use crate::enroller::Enroller;
+use crate::names::Service;
 
 /// The node as its operators see it.
 pub(crate) struct Desk {
@@ -25,6 +26,7 @@ pub(crate) struct Desk {
     pub(crate) started: Timestamp,
     pub(crate) door: Arc<Door>,
     pub(crate) agents: Agents,
+    pub(crate) names: Arc<Service>,
     pub(crate) archiver: Archiver,
     pub(crate) enroller: Enroller,
     /// Hooks may be gone: the daemon ends with the next answer.
@@ -86,6 +88,9 @@ impl Desk {
             "sessions_total": sessions_total,
             "commands_total": commands_total,
             "connections_refused": self.door.counters.connections_refused.get(),
+            "dns_queries": self.names.counters.queries.get(),
+            "dns_refused": self.names.counters.refused.get(),
+            "dns_dropped": self.names.dropped(),
             "kernel_refusals": self.door.counters.kernel_refusals.get(),
             "flows_differing": self.door.counters.flows_differing.get(),
             "flows_uncompared": self.door.flows.uncompared(),
@@ -178,6 +183,9 @@ impl Desk {
             commands_total: counters.commands_total.get(),
             commands_denied: counters.commands_denied.get(),
             connections_refused: counters.connections_refused.get(),
+            dns_queries: self.names.counters.queries.get(),
+            dns_refused: self.names.counters.refused.get(),
+            dns_dropped: self.names.dropped(),
             kernel_refusals: counters.kernel_refusals.get(),
             flows_differing: counters.flows_differing.get(),
             agents: agents.iter().map(|a| format!("{}.{}", a.agent, a.instance)).collect(),

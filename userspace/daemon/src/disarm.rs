@@ -36,7 +36,8 @@ pub(crate) fn record(recorder: &Recorder, reason: &str, asker: &Asker) -> Result
 /// Lets agents of a daemon that has ended go free.
 pub(crate) fn offline(config: &Config, reason: &str) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let recorder = open_journal(config, &Vault::open(config)?, &clock, &Durability::new(1))
+    let nobody_waits = (&Durability::new(1), &Arc::default());
+    let recorder = open_journal(config, &Vault::open(config)?, &clock, nobody_waits)
         .context("only one process writes the journal: ask the daemon by `vestibule disarm`")?;
     record(&recorder, reason, &Asker::of(std::process::id()))?;
     redirect::disarm(&config.kernel.pin_dir, &config.kernel.slice)?;

@@ -12,6 +12,7 @@ mod enroller;
 mod execs;
 mod guard;
 mod kernel;
+mod names;
 mod namespaces;
 mod profile;
 mod rules;

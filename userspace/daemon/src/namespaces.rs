@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -20,6 +21,7 @@ use redirect::{AgentProcess, Kernel};
 use tracing::{info, warn};
 use types::id::CgroupId;
 
+use crate::names::{self, Service};
 use crate::store::{self, Pair};
 
 /// Namespaces of one agent at once: containers of one pod share one, so 64 are plenty, and 16
@@ -29,14 +31,13 @@ const PER_AGENT_MAX: usize = 64;
 /// Threads of one process that are looked at for their namespace.
 const THREADS_MAX: usize = 4_096;
 
-/// DNS is forwarded for this process's own namespace alone; elsewhere it is refused.
-const NO_DNS: u16 = 0;
-
 /// The namespaces with a listener.
 pub(crate) struct Namespaces {
     kernel: Arc<Kernel>,
     recorder: Recorder,
     port: u16,
+    /// Who answers look-ups, in whatever namespace.
+    names: Arc<Service>,
     /// Namespaces other than this process's own, by cookie.
     places: Mutex<BTreeMap<u64, Place>>,
     accepting: OnceLock<Accepting>,
@@ -53,9 +54,13 @@ struct Place {
 
 impl Namespaces {
     /// None yet; `port` is the listener's, wherever it is free.
-    pub(crate) fn new(kernel: Arc<Kernel>, recorder: Recorder, port: u16) -> Self {
+    pub(crate) fn new(
+        kernel: Arc<Kernel>,
+        recorder: Recorder,
+        (port, names): (u16, Arc<Service>),
+    ) -> Self {
         let (places, accepting) = (Mutex::default(), OnceLock::new());
-        Self { kernel, recorder, port, places, accepting }
+        Self { kernel, recorder, port, names, places, accepting }
     }
 
     /// Listens in this process's own namespace and in those that agents are in: with the sockets
@@ -106,9 +111,11 @@ impl Namespaces {
         let there = self.kernel.processes()?;
         let agent = there.iter().find(|process| is_in(**process, inode));
         let agent = agent.context("no agent is in it")?.enrolled;
+        let sockets = self.sockets_for_names(&namespace);
         self.places().insert(cookie, Place::new(namespace, inode, agent));
-        self.kernel.listen(cookie, port, NO_DNS)?;
+        self.kernel.listen(cookie, port, port_of(&sockets))?;
         self.accept(cookie, pair);
+        self.names.listen(cookie, sockets);
         Ok(())
     }
 
@@ -176,11 +183,13 @@ impl Namespaces {
             listener::bind(port).or_else(|_| listener::bind_anywhere())
         })?;
         let port = pair.first().context("no listener")?.local_addr()?.port();
-        self.kernel.listen(cookie, port, NO_DNS)?;
+        let sockets = self.sockets_for_names(&namespace);
+        self.kernel.listen(cookie, port, port_of(&sockets))?;
         places.insert(cookie, Place::new(namespace, inode, agent));
         drop(places);
         store::keep(cookie, self.kernel.proxy_cgroup()?, &pair);
         self.accept(cookie, pair);
+        self.names.listen(cookie, sockets);
         info!(cookie, port, tgid, "listening in a network namespace");
         let detail = serde_json::json!({
             "netns_cookie": cookie, "port": port, "pid": tgid, "cgroup": agent.0,
@@ -222,11 +231,24 @@ impl Namespaces {
         if let Some(accepting) = self.accepting.get() {
             accepting.close(cookie);
         }
+        self.names.forget(cookie);
         store::forget(cookie, self.kernel.proxy_cgroup()?);
         info!(cookie, "no agent is in the network namespace any more");
         let detail = serde_json::json!({ "netns_cookie": cookie });
         self.recorder.control("netns.left", &detail.to_string())?;
         Ok(())
+    }
+
+    /// Sockets for look-ups in a namespace; none where they are not answered, and then the kernel
+    /// refuses them there.
+    fn sockets_for_names(&self, namespace: &Namespace) -> Vec<UdpSocket> {
+        if !self.names.is_running() {
+            return Vec::new();
+        }
+        namespace.within(|| names::bind(0)).unwrap_or_else(|error| {
+            warn!(%error, "look-ups of a network namespace are refused");
+            Vec::new()
+        })
     }
 
     /// Takes every listener out of the supervisor's keeping: nobody will be sent to it any more.
@@ -271,6 +293,10 @@ impl Place {
     fn new(namespace: Namespace, inode: u64, agent: CgroupId) -> Self {
         Self { namespace: Arc::new(namespace), inode, agent, is_empty: false }
     }
+}
+
+fn port_of(sockets: &[UdpSocket]) -> u16 {
+    sockets.first().and_then(|socket| socket.local_addr().ok()).map_or(0, |addr| addr.port())
 }
 
 fn listens_on(pair: &Pair, port: u16) -> bool {

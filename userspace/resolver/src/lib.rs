@@ -28,6 +28,8 @@ pub trait Asker: Send + Sync {
     /// The record of who sends from `client` in a network namespace, and which server they asked;
     /// an error where there is none, which drops the datagram.
     fn asker(&self, netns_cookie: u64, client: SocketAddr) -> io::Result<Accepted>;
+    /// A connection handed over ended: bytes of payload from and to the agent, for reconciliation.
+    fn connection_ended(&self, socket_cookie: u64, sent: u64, received: u64);
 }
 
 /// What the configured targets say of names and addresses.

@@ -28,6 +28,13 @@ pub(crate) struct Connection {
     pub(crate) principal: Principal,
 }
 
+/// Bytes of payload from and to an agent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bytes {
+    sent: u64,
+    received: u64,
+}
+
 /// Answers a connection until it ends. One question at a time: what is behind it waits in the
 /// socket, so a client that pipelines is bounded by its own windows.
 pub(crate) async fn serve(forwarder: Rc<Forwarder>, connection: Connection) {
@@ -37,17 +44,23 @@ pub(crate) async fn serve(forwarder: Rc<Forwarder>, connection: Connection) {
         Ok(client) => client,
         Err(error) => return tracing::warn!(%error, "a connection for names can't be recorded"),
     };
-    let reason = match converse(&forwarder, &client, stream).await {
+    let mut bytes = Bytes::default();
+    let reason = match converse(&forwarder, &client, stream, &mut bytes).await {
         Ok(reason) => reason,
         Err(_) => "client",
     };
     forwarder.ledger.close(client.session, reason);
+    let Bytes { sent, received } = bytes;
+    // What stood unread in the socket went nowhere: more from the agent is no difference.
+    let sent = if reason == "client" { sent } else { u64::MAX };
+    forwarder.resources.asker.connection_ended(accepted.socket_cookie, sent, received);
 }
 
 async fn converse(
     forwarder: &Forwarder,
     client: &Client,
     stream: std::net::TcpStream,
+    counted: &mut Bytes,
 ) -> io::Result<&'static str> {
     let mut stream = TcpStream::from_std(stream)?;
     let mut bytes = vec![0; QUESTION_BYTES_MAX];
@@ -66,6 +79,7 @@ async fn converse(
             Ok(read) => read?,
             Err(_) => return Ok("idle"),
         };
+        counted.sent += 2 + length as u64;
         let answer = match Question::parse(message) {
             Ok(question) => forwarder.answer(client, &question, (Transport::Tcp, length)).await,
             Err(unfit) => {
@@ -83,5 +97,6 @@ async fn converse(
             Ok(written) => written?,
             Err(_) => return Ok("idle"),
         }
+        counted.received += framed.len() as u64;
     }
 }

@@ -187,6 +187,12 @@ pub struct Status {
     pub commands_denied: u64,
     /// Connections refused before a session (no kernel record, unknown target, …).
     pub connections_refused: u64,
+    /// Look-ups of names decided since the start.
+    pub dns_queries: u64,
+    /// Look-ups that policy refused.
+    pub dns_refused: u64,
+    /// Look-ups that were no question, nobody's, or too many.
+    pub dns_dropped: u64,
     /// Calls that the kernel programs refused.
     pub kernel_refusals: u64,
     /// Flows in which the kernel counted bytes that no session saw: look at once.

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("redirect", &["redirect-common", "types"]),
     ("archive", &["journal", "types"]),
     ("proxy", &["identity", "journal", "policy", "proto", "types"]),
+    ("resolver", &["identity", "journal", "policy", "types"]),
     (
         "daemon",
         &[
@@ -28,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "proxy",
             "redirect",
             "redirect-common",
+            "resolver",
             "types",
         ],
     ),
@@ -47,7 +49,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("arrow", &["archive"]),
     ("parquet", &["archive"]),
     ("ed25519", &["archive"]),
-    ("tokio", &["proxy", "daemon"]),
+    ("tokio", &["proxy", "resolver", "daemon"]),
+    ("hickory", &["resolver"]),
     ("clap", &["daemon", "cli", "xtask", "bench"]),
     ("cargo_metadata", &["xtask"]),
 ];

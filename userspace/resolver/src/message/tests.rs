@@ -11,7 +11,9 @@ fn question(name: &str, record_type: RecordType, edns: bool) -> Vec<u8> {
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), record_type));
     if edns {
-        message.set_edns(Edns::new());
+        let mut edns = Edns::new();
+        edns.set_max_payload(4_096);
+        message.set_edns(edns);
     }
     message.to_vec().unwrap()
 }
