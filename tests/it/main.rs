@@ -13,6 +13,7 @@ mod enroll;
 mod evidence;
 mod hostile;
 mod launch;
+mod lineage;
 mod lying;
 mod netns;
 mod node;
