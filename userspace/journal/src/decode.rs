@@ -201,3 +201,19 @@ fn end(cursor: &mut Cursor<'_>) -> Result<EndedCommand, Malformed> {
     };
     Ok(EndedCommand { session, at, outcome })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process had one parent or none in journals of before.
+    #[test]
+    fn parents_of_before_are_still_read() {
+        let read = |bytes: &[u8]| provenance(&mut Cursor::new(bytes));
+        assert_eq!(read(&[0]), Ok(Provenance::default()));
+        let one = [&[1][..], &7_u32.to_be_bytes(), &9_u64.to_be_bytes()].concat();
+        let parent = ProcessKey { tgid: 7, start_ns: 9 };
+        assert_eq!(read(&one).unwrap().ancestors[..], [parent]);
+        assert!(read(&[3]).is_err());
+    }
+}
