@@ -101,14 +101,23 @@ fn may_receive(file: u64) -> Result<bool, i32> {
 fn may_hold(file: u64) -> Result<bool, i32> {
     let writes = read::<u32>(file, offset!(file_f_mode))? & FMODE_WRITE != 0;
     let entry: u64 = read(file, offset!(file_dentry))?;
-    if !may_go_on(file, writes)? {
+    if !is_harmless_node(file)? || !may_go_on(file, writes)? {
         return Ok(false);
     }
     let protection = protection(entry);
     Ok(protection != HIDDEN && !(writes && protection > FIXED))
 }
 
-/// The part of it that costs no walk.
+/// Whether it is no device, or one that agents may open. One that a launcher hands on as standard
+/// input or output may be another, such as a serial console.
+#[inline(always)]
+fn is_harmless_node(file: u64) -> Result<bool, i32> {
+    let inode: u64 = read(file, offset!(file_f_inode))?;
+    let mode: u16 = read(inode, offset!(inode_i_mode))?;
+    Ok(mode & S_IFMT != S_IFCHR || devices::is_harmless(read(inode, offset!(inode_i_rdev))?))
+}
+
+/// The part of it that is asked for descriptors at hand too, and costs no walk.
 #[inline(always)]
 fn may_go_on(file: u64, writes: bool) -> Result<bool, i32> {
     let inode: u64 = read(file, offset!(file_f_inode))?;
@@ -116,7 +125,6 @@ fn may_go_on(file: u64, writes: bool) -> Result<bool, i32> {
     match mode & S_IFMT {
         S_IFSOCK => return sockets::may_use(read(file, offset!(file_private_data))?),
         S_IFBLK => return Ok(false),
-        S_IFCHR => return Ok(devices::is_harmless(read(inode, offset!(inode_i_rdev))?)),
         _ => {}
     }
     if !writes {

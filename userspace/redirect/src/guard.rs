@@ -21,8 +21,8 @@ use aya::programs::links::FdLink;
 use aya::programs::{Lsm, ProgramError};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader, include_bytes_aligned};
 use redirect_common::guard::{
-    AgentsRoot, HIDDEN, Hook, InodeKey, MAX_PROTECTED, MAX_REFUSALS, MAX_UNIX_ALLOWED, READ_ONLY,
-    RefusalKey, map,
+    AgentsRoot, GuardOffsets, HIDDEN, Hook, InodeKey, MAX_PROTECTED, MAX_REFUSALS,
+    MAX_UNIX_ALLOWED, READ_ONLY, RefusalKey, map,
 };
 use types::id::CgroupId;
 
@@ -152,7 +152,7 @@ pub(crate) fn remove(pins: &Pins) -> Result<(), Error> {
 /// Loads every program and attaches none: what a probe may do to a host.
 pub(crate) fn try_load() -> Result<usize, Error> {
     let root = AgentsRoot { id: u64::MAX, ..AgentsRoot::default() };
-    let mut object = load(root, |_| {})?;
+    let mut object = load(root, &find_offsets()?, |_| {})?;
     let btf = aya_btf()?;
     Learner::attach(&mut object, &btf)?.cgroup_level()?;
     load_programs(&mut object, &btf).map(|programs| programs.len())
@@ -179,7 +179,8 @@ fn prepare(slice: &Slice, pins: &Pins, directory: &Path) -> Result<(Ebpf, AyaBtf
     };
     let btf = aya_btf()?;
     // Before anything is pinned: on a host without BPF LSM nothing is left behind.
-    let mut trial = load(root, |_| {})?;
+    let offsets = find_offsets()?;
+    let mut trial = load(root, &offsets, |_| {})?;
     let mut learner = Learner::attach(&mut trial, &btf)?;
     if learner.cgroup_level()? != root.level {
         return Err(Error::CgroupRoot(slice.cgroup_root().to_owned()));
@@ -190,7 +191,7 @@ fn prepare(slice: &Slice, pins: &Pins, directory: &Path) -> Result<(Ebpf, AyaBtf
     for &(name, key, value, entries) in &MAPS {
         pin::check_map(&directory.join(name), name, key, value, entries)?;
     }
-    let object = load(root, |loader| {
+    let object = load(root, &offsets, |loader| {
         for (name, ..) in MAPS {
             loader.map_pin_path(name, directory.join(name));
         }
@@ -205,11 +206,18 @@ fn aya_btf() -> Result<AyaBtf, Error> {
     AyaBtf::from_sys_fs().map_err(failed)
 }
 
-fn load(root: AgentsRoot, pin: impl FnOnce(&mut EbpfLoader<'_>)) -> Result<Ebpf, Error> {
+fn find_offsets() -> Result<GuardOffsets, Error> {
     let data = btf::read()?;
-    let offsets = offsets::find(&btf::Btf::parse(&data)?)?;
+    offsets::find(&btf::Btf::parse(&data)?)
+}
+
+fn load(
+    root: AgentsRoot,
+    offsets: &GuardOffsets,
+    pin: impl FnOnce(&mut EbpfLoader<'_>),
+) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
-    loader.override_global("GUARD_OFFSETS", &offsets, true);
+    loader.override_global("GUARD_OFFSETS", offsets, true);
     loader.override_global("AGENTS_ROOT", &root, true);
     pin(&mut loader);
     loader.load(OBJECT).map_err(|error| Error::Object(Box::new(error)))

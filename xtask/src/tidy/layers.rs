@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("journal", &["types"]),
     ("redirect-common", &[]),
     ("redirect-ebpf", &["redirect-common"]),
+    ("guard-ebpf", &["redirect-common"]),
     ("tap-ebpf", &["redirect-common"]),
     ("redirect", &["redirect-common", "types"]),
     ("archive", &["journal", "types"]),
@@ -41,7 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Who may use what takes long to build or does I/O: the start of its name, and its owners.
 const OWNERS: &[(&str, &[&str])] = &[
-    ("aya", &["redirect", "redirect-common", "redirect-ebpf", "tap-ebpf"]),
+    ("aya", &["redirect", "redirect-common", "redirect-ebpf", "guard-ebpf", "tap-ebpf"]),
     ("object", &["redirect"]),
     ("cedar-policy", &["policy"]),
     ("regex-automata", &["policy"]),
