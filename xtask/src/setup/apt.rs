@@ -78,6 +78,8 @@ const PACKAGES: &[Package] = &[
     package("python3-venv", Probe::Files(VENV), BUILD),
     package("util-linux", Probe::Program("setpriv"), BUILD),
     package("iproute2", Probe::Program("ip"), TEST),
+    package("dnsmasq-base", Probe::Program("dnsmasq"), TEST),
+    package("bind9-dnsutils", Probe::Program("dig"), TEST),
     package("openssl", Probe::Program("openssl"), TEST),
     package("curl", Probe::Program("curl"), TEST),
     package("nftables", Probe::Program("nft"), TEST),
