@@ -134,13 +134,14 @@ impl Apt {
         fs::write(root.join("status"), "").context("apt's state")?;
         let own = Self { config: root.join("apt.conf") };
         let root = root.display();
+        // A mirror may lag; what it has is signed all the same.
         let text = format!(
             "Dir::Etc::main \"{root}/none\";\nDir::Etc::parts \"{root}/parts\";\n\
              Dir::Etc::sourcelist \"{root}/sources.list\";\nDir::Etc::sourceparts \"{root}/parts\";\n\
              Dir::Etc::preferencesparts \"{root}/preferences.d\";\nDir::State \"{root}\";\n\
              Dir::State::lists \"{root}/lists\";\nDir::State::status \"{root}/status\";\n\
              Dir::Cache \"{root}\";\nDir::Cache::archives \"{root}/archives\";\n\
-             Acquire::Languages \"none\";\nAPT::Architecture \"amd64\";\nAPT::Architectures \"amd64\";\n\
+             Acquire::Languages \"none\";\nAcquire::Check-Valid-Until \"false\";\nAPT::Architecture \"amd64\";\nAPT::Architectures \"amd64\";\n\
              APT::Sandbox::User \"root\";\n"
         );
         fs::write(&own.config, text).context("apt's configuration")?;

@@ -139,11 +139,12 @@ impl Machine {
             _ => qemu.args(["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"]),
         };
         qemu.arg("-kernel").arg(&self.image).arg("-initrd").arg(&self.initramfs);
+        // Without KVM a busy host is too slow for the timer's check, which would panic.
         // A panic reboots (panic=-1), and a reboot ends QEMU.
         // The BPF LSM is in Debian's default list; it is said here for the day it is not.
         qemu.args([
             "-append",
-            "console=ttyS0 quiet panic=-1 lsm=landlock,lockdown,yama,integrity,apparmor,bpf",
+            "console=ttyS0 quiet panic=-1 no_timer_check lsm=landlock,lockdown,yama,integrity,apparmor,bpf",
         ]);
         let share = |path: &Path, tag: &str, rest: &str| {
             let path = path.display();
