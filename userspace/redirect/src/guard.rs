@@ -28,7 +28,7 @@ use types::id::CgroupId;
 
 use crate::cgroup::{self, Slice};
 use crate::pin::{self, Pins};
-use crate::{Error, btf};
+use crate::{Error, btf, maps};
 use learn::Learner;
 use marks::Marks;
 
@@ -341,10 +341,8 @@ impl Armed {
         let Counts { map, told } = &mut *counts;
         for hook in 0..u32::try_from(Hook::NAMES.len()).unwrap_or(0) {
             let key = RefusalKey { agent: agent.0, hook, pad: 0 };
-            match map.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound) => told.remove(&key),
-                Err(source) => return Err(map_failed(map::REFUSALS)(source)),
-            };
+            maps::remove(map, &key).map_err(map_failed(map::REFUSALS))?;
+            told.remove(&key);
         }
         Ok(())
     }

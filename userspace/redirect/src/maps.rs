@@ -44,10 +44,7 @@ impl Maps {
 
     /// Refuses connections of a network namespace from now on; not an error if it is not there.
     pub(crate) fn unlisten(&self, netns_cookie: u64) -> Result<(), Error> {
-        match self.listeners().remove(&netns_cookie) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(source) => Err(failed(map::LISTENERS)(source)),
-        }
+        remove(&mut self.listeners(), &netns_cookie).map_err(failed(map::LISTENERS))
     }
 
     /// All network namespaces whose connections are sent somewhere.
@@ -69,10 +66,7 @@ impl Maps {
     pub(crate) fn forget(&self, cgroup: CgroupId) -> Result<(), Error> {
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
         remove_if(map::ALLOWED, &mut allowed, |key, _| key.enrolled == cgroup.0)?;
-        match self.enrolled().remove(&cgroup.0) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(source) => Err(failed(map::ENROLLED)(source)),
-        }
+        remove(&mut self.enrolled(), &cgroup.0).map_err(failed(map::ENROLLED))
     }
 
     /// Whether the cgroup is enrolled, revoked or not.
@@ -136,6 +130,21 @@ impl Maps {
     }
 }
 
+/// Removes an entry; not an error if it is not there, which aya 0.14 tells as the call's ENOENT.
+pub(crate) fn remove<K: aya::Pod, V: aya::Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    key: &K,
+) -> Result<(), MapError> {
+    match map.remove(key) {
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
 /// Removes entries, as far as the programs don't change the map meanwhile: an iteration that meets
 /// a change ends, and the next one does the rest.
 fn remove_if<K: aya::Pod, V: aya::Pod>(
@@ -153,10 +162,7 @@ fn remove_if<K: aya::Pod, V: aya::Pod>(
         }
     }
     for key in keys {
-        match map.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(source) => return Err(failed(name)(source)),
-        }
+        remove(map, &key).map_err(failed(name))?;
     }
     Ok(())
 }
@@ -167,4 +173,19 @@ fn typed<T: TryFrom<Map, Error = MapError>>(name: &'static str, map: Map) -> Res
 
 fn failed(name: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map { name, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_remove_what_is_not_there_is_no_error() {
+        let maps = Maps::take(&mut crate::load::load(None).unwrap()).unwrap();
+        maps.forget(CgroupId(1)).unwrap();
+        maps.unlisten(1).unwrap();
+        maps.enroll(CgroupId(1)).unwrap();
+        maps.forget(CgroupId(1)).unwrap();
+        assert!(!maps.knows(CgroupId(1)).unwrap());
+    }
 }
