@@ -19,7 +19,7 @@ def call(number, *args):
 def attempt(name, what):
     try:
         answer = what()
-        said = "done" if answer is None else str(answer)
+        said = answer if isinstance(answer, str) else "done"
     except OSError as error:
         said = errno.errorcode.get(error.errno, str(error.errno))
     except Exception as error:
@@ -112,7 +112,7 @@ def by_handle():
     mount = ctypes.c_int()
     if libc.name_to_handle_at(-100, hidden.encode(), handle, ctypes.byref(mount), 0) < 0:
         raise OSError(ctypes.get_errno(), "")
-    fd = os.open("/", os.O_RDONLY)
+    fd = os.open(work, os.O_RDONLY)
     if libc.open_by_handle_at(fd, handle, os.O_RDONLY) < 0:
         raise OSError(ctypes.get_errno(), "")
 
@@ -121,7 +121,7 @@ def received():
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(allowed)
         _, fds, _, _ = socket.recv_fds(s, 1, 1)
-        return "received" if fds else "nothing"
+        return None if fds else "nothing"
 
 
 def inherited():
