@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use proxy::door::Door;
 use proxy::flows::Bytes;
 use redirect::event::{Event, Events, Kind};
+use redirect_common::MAX_ENROLLED;
 use serde_json::json;
 use tracing::{error, info, warn};
 use types::clock::Timestamp;
@@ -20,8 +21,18 @@ use types::id::CgroupId;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Refusals recorded in one second; at about 300 B a row, 50 are 1.3 GB a day at the very worst.
-/// The others are counted in the next one that is.
+/// The others are counted in the agent's next one that is.
 const RECORDED_PER_SECOND: u32 = 50;
+
+/// Of these, one agent's: a noisy one hides no other's. Each has one in any case.
+const RECORDED_OF_ONE: u32 = 10;
+
+/// Cgroups with refusals that are remembered: more than can be enrolled.
+const REFUSED_MAX: usize = 2 * MAX_ENROLLED as usize;
+
+/// Events heard before anything else is looked at: what the ring holds, and who fills it faster than
+/// it is emptied keeps the thread from nothing.
+const HEARD_AT_ONCE: usize = 16_384;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -48,7 +59,7 @@ impl Watch {
             door,
             events,
             on_namespace,
-            refusals: Budget::default(),
+            refusals: Budgets::default(),
             armed_at_ns,
             interrupted: BTreeMap::new(),
             dropped: 0,
@@ -81,7 +92,7 @@ struct Listener {
     door: Arc<Door>,
     events: Events,
     on_namespace: OnNamespace,
-    refusals: Budget,
+    refusals: Budgets,
     armed_at_ns: u64,
     /// By enrolled cgroup; the kernel knows no more than it has entries for.
     interrupted: BTreeMap<CgroupId, Interrupted>,
@@ -104,7 +115,8 @@ const SOCKETS_NAMED_MAX: usize = 512;
 
 impl Listener {
     fn drain(&mut self) {
-        while let Some(event) = self.events.next_event() {
+        for _ in 0..HEARD_AT_ONCE {
+            let Some(event) = self.events.next_event() else { return };
             match event.kind {
                 Kind::Refused(reason) => self.refused(&event, reason),
                 Kind::UnknownNetns => {
@@ -120,7 +132,9 @@ impl Listener {
 
     fn refused(&mut self, event: &Event, reason: u32) {
         self.door.counters.kernel_refusals.up();
-        let Some(unrecorded) = self.refusals.take(self.door.clock.now()) else { return };
+        let Some(unrecorded) = self.refusals.take(event.cgroup, self.door.clock.now()) else {
+            return;
+        };
         let agent = self.door.enrollments.get(event.cgroup);
         let (agent, instance) =
             agent.map_or((None, None), |a| (Some(a.agent), Some(a.instance.to_string())));
@@ -199,28 +213,46 @@ impl Listener {
     }
 }
 
-/// How many records a second may take.
+/// How many records a second may take, of each agent and of all.
+#[derive(Default)]
+struct Budgets {
+    second: u64,
+    taken: u32,
+    of: BTreeMap<CgroupId, Budget>,
+}
+
+/// One agent's.
 #[derive(Default)]
 struct Budget {
-    second: u64,
     taken: u32,
     refused: u64,
 }
 
-impl Budget {
-    /// Whether one more may be written: if so, how many before it were not.
-    fn take(&mut self, now: Timestamp) -> Option<u64> {
+impl Budgets {
+    /// Whether one more may be written: if so, how many of the same agent before it were not.
+    fn take(&mut self, cgroup: CgroupId, now: Timestamp) -> Option<u64> {
         let second = now.mono_ns / SECOND_NS;
         if second != self.second {
-            self.second = second;
-            self.taken = 0;
+            (self.second, self.taken) = (second, 0);
+            self.of.retain(|_, budget| {
+                budget.taken = 0;
+                budget.refused > 0
+            });
         }
-        if self.taken == RECORDED_PER_SECOND {
-            self.refused += 1;
+        // Agents that ended leave counts behind, and a root agent may make cgroups without end.
+        if self.of.len() >= REFUSED_MAX && !self.of.contains_key(&cgroup) {
+            self.of.clear();
+        }
+        let budget = self.of.entry(cgroup).or_default();
+        let is_first = budget.taken == 0;
+        let has_room = self.taken < RECORDED_PER_SECOND && budget.taken < RECORDED_OF_ONE;
+        if !is_first && !has_room {
+            budget.refused += 1;
             return None;
         }
+        budget.taken += 1;
         self.taken += 1;
-        Some(std::mem::take(&mut self.refused))
+        Some(std::mem::take(&mut budget.refused))
     }
 }
 
@@ -254,12 +286,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_refusals_is_counted_and_not_recorded() {
-        let mut budget = Budget::default();
+    fn a_flood_of_refusals_is_counted_and_hides_nobody_elses() {
+        let mut budgets = Budgets::default();
         let at = |second: u64| Timestamp { unix_us: 0, mono_ns: second * SECOND_NS };
-        let recorded = (0..1_000).filter_map(|_| budget.take(at(5))).count();
-        assert_eq!(recorded, RECORDED_PER_SECOND as usize);
-        assert_eq!(budget.take(at(6)), Some(1_000 - u64::from(RECORDED_PER_SECOND)));
-        assert_eq!(budget.take(at(6)), Some(0));
+        let mut recorded = |cgroup: u64, second: u64, count: usize| -> Vec<u64> {
+            (0..count).filter_map(|_| budgets.take(CgroupId(cgroup), at(second))).collect()
+        };
+        let of_one = RECORDED_OF_ONE as usize;
+        assert_eq!(recorded(1, 5, 1_000).len(), of_one);
+        assert_eq!(recorded(2, 5, 1_000).len(), of_one);
+        assert_eq!(recorded(1, 6, 2), [1_000 - u64::from(RECORDED_OF_ONE), 0]);
+        // What all may take is taken; who has had nothing yet has one.
+        for cgroup in 10..10 + u64::from(RECORDED_PER_SECOND / RECORDED_OF_ONE) {
+            recorded(cgroup, 7, of_one);
+        }
+        assert_eq!(recorded(1, 7, 5), [0]);
     }
 }
