@@ -15,6 +15,7 @@ mod hostile;
 mod launch;
 mod lineage;
 mod lying;
+mod names;
 mod netns;
 mod node;
 mod podman;

@@ -10,6 +10,7 @@ pub mod bank;
 pub mod daemon;
 pub mod escape;
 pub mod evidence;
+pub mod names;
 pub mod paths;
 pub mod port;
 pub mod postgres;
