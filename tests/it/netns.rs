@@ -1,14 +1,14 @@
 //! Agents in network namespaces of their own: the door is there too, and addresses mean what they
 //! mean there.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::TcpListener;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use integration::process::{Running, run, wait_until};
+use integration::process::{run, wait_until};
 use integration::world::READER;
 use integration::{Daemon, Evidence, paths};
+
+use crate::talk::{CLIENT, Talk, enrolled, join};
 
 /// A server that says who comes, from where; once ready.
 const SERVER: &str = "
@@ -20,19 +20,6 @@ while True:
     c, peer = s.accept()
     held.append(c)
     print('from', peer[0], flush=True)
-";
-
-/// For each line on standard input, connects and asks for TLS: only the door answers that.
-const CLIENT: &str = "
-import socket, struct, sys
-print('ready', flush=True)
-for line in sys.stdin:
-    try:
-        s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=10)
-        s.sendall(struct.pack('!II', 8, 80877103))
-        print('answered' if s.recv(1) == b'N' else 'closed', flush=True)
-    except OSError as e:
-        print(type(e).__name__, flush=True)
 ";
 
 /// A network namespace as `ip netns` makes them; deleted when dropped.
@@ -57,33 +44,6 @@ impl Drop for Namespace {
     }
 }
 
-/// A script that talks over its standard streams.
-struct Talk {
-    _process: Running,
-    input: ChildStdin,
-    told: Lines<BufReader<ChildStdout>>,
-}
-
-impl Talk {
-    fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Running::new("python", &mut command).unwrap();
-        let input = process.take_stdin().unwrap();
-        let mut told = BufReader::new(process.take_stdout().unwrap()).lines();
-        assert_eq!(told.next().unwrap().unwrap(), "ready");
-        Self { _process: process, input, told }
-    }
-
-    fn says(&mut self) -> String {
-        self.told.next().unwrap().unwrap()
-    }
-
-    fn asks(&mut self) -> String {
-        writeln!(self.input, "again").unwrap();
-        self.says()
-    }
-}
-
 fn command(words: &[String], script: &str, port: u16) -> Command {
     let mut words = words.iter();
     let mut command = Command::new(words.next().unwrap());
@@ -96,32 +56,6 @@ fn free_port() -> (TcpListener, u16) {
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
-}
-
-/// A process of the agent that root puts into its cgroup, in a namespace that it makes itself.
-fn unshared(agent: &Running, port: u16) -> Command {
-    let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", agent.pid())).unwrap();
-    let within = cgroups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap().to_owned();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).unwrap();
-    let procs = format!("{}/{within}/cgroup.procs", mount.split(' ').nth(4).unwrap());
-    let join = format!("echo $$ > {procs} && exec unshare --net \"$@\"");
-    let mut command = Command::new("sh");
-    command.args(["-c", &join, "sh"]).arg(paths::python());
-    command.args(["-c", CLIENT, &port.to_string()]);
-    command
-}
-
-fn enrolled(daemon: &Daemon) -> Running {
-    let mut sleep = daemon.cli();
-    sleep.args(["run", "--agent", READER, "--", "sleep", "600"]);
-    let agent = Running::new("sleep", &mut sleep).unwrap();
-    let is_in = || {
-        let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", agent.pid()))?;
-        Ok(cgroup.contains(READER))
-    };
-    wait_until("it is enrolled", 20, is_in).unwrap();
-    agent
 }
 
 #[test]
@@ -166,7 +100,7 @@ fn a_namespace_an_agent_makes_itself_has_the_door_from_the_second_connection() {
     let (host, port) = free_port();
     let mut daemon = Daemon::start(port, 1, &[]).unwrap();
     let agent = enrolled(&daemon);
-    let mut client = Talk::start(unshared(&agent, port));
+    let mut client = Talk::start(join(&agent, "unshare --net", port));
     let first = client.asks();
     // Its loopback was down, too.
     assert!(["ConnectionRefusedError", "OSError"].contains(&first.as_str()), "{first}");

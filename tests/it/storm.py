@@ -16,7 +16,8 @@ INTERVAL = 0.0005
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 SO_COOKIE = 57
 IP_BIND_ADDRESS_NO_PORT = 24
-PATIENCE_S = 30
+# A SYN that found the backlog full is sent again after 1, 2, 4, ... s: six times (tcp_syn_retries).
+PATIENCE_S = 140
 
 seen = {"attempts": 0, "proxied": 0, "cut": 0, "odd": 0, "unanswered": 0, "refused": {}}
 cookies = {"proxied": [], "cut": []}

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -180,6 +181,51 @@ impl Daemon {
         }
     }
 
+    /// Waits for its end, of itself; answers its exit code.
+    ///
+    /// # Errors
+    /// If it does not end in `seconds`.
+    pub fn wait(&mut self, seconds: u64) -> Result<Option<i32>> {
+        let process = self.process.as_mut().context("the daemon is dead")?;
+        let ended = process.wait(seconds)?.context("it goes on")?;
+        self.process = None;
+        Ok(ended)
+    }
+
+    /// Starts it, and kills it with SIGKILL after a time: at some point of its start.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn start_for(&mut self, time: Duration) -> Result<()> {
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = Running::new("vestibuled", &mut command)?;
+        std::thread::sleep(time);
+        process.kill();
+        Ok(())
+    }
+
+    /// Runs another one with the same configuration.
+    ///
+    /// # Errors
+    /// If it does not end by itself.
+    pub fn another(&self) -> Result<crate::Output> {
+        run(&mut self.command(), 30)
+    }
+
+    /// Answers `vestibule disarm`, also where no daemon runs.
+    pub fn disarm(&self, reason: &str) -> Command {
+        let mut command = self.cli();
+        command.args(["disarm", "--reason", reason, "--config"]).arg(self.config());
+        command.arg("--daemon").arg(self.programs.join("vestibuled"));
+        command
+    }
+
+    /// Answers where its hooks are pinned.
+    pub fn pins(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf").join(self.slice())
+    }
+
     /// Answers its process id.
     ///
     /// # Errors
@@ -293,8 +339,8 @@ impl Daemon {
         command
     }
 
-    /// The listener's port makes the names unique.
-    fn slice(&self) -> String {
+    /// Answers the name of its slice: the listener's port makes it unique.
+    pub fn slice(&self) -> String {
         format!("vestibule-t{}", self.port.number())
     }
 

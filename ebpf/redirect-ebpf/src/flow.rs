@@ -15,6 +15,7 @@ use aya_ebpf::programs::SockOpsContext;
 use redirect_common::{ConnectRecord, KernelEvent, event};
 
 use crate::events;
+use crate::refuse::Refused;
 use crate::sockops::socket;
 
 /// Byte offset of `sock_common.skc_flags`; set by the daemon before it loads the programs.
@@ -50,6 +51,24 @@ pub fn report(ctx: &SockOpsContext, record: &ConnectRecord) {
         socket_cookie: record.socket_cookie,
         bytes_sent: acked.saturating_sub(1 + u64::from(fin_acked)),
         bytes_received: received.saturating_sub(u64::from(fin_received)),
+        address: record.address,
+        family: record.family,
+        tgid: record.process.tgid,
+        port: record.port,
+        protocol: record.protocol,
+        ..KernelEvent::default()
+    });
+}
+
+/// Reports a connection that will be dropped: there was no room to carry its record.
+#[inline(always)]
+pub fn report_no_room(record: &ConnectRecord) {
+    events::tell(KernelEvent {
+        kind: event::REFUSED,
+        reason: Refused::NoRoom as u32,
+        cgroup: record.enrolled,
+        netns_cookie: record.netns_cookie,
+        socket_cookie: record.socket_cookie,
         address: record.address,
         family: record.family,
         tgid: record.process.tgid,

@@ -49,8 +49,10 @@ pub fn sockops_proxy(ctx: SockOpsContext) -> u32 {
 fn put(ctx: &SockOpsContext) {
     let Some(record) = stored(socket(ctx)) else { return };
     let (local, remote) = ends(ctx);
-    if ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_ok() {
-        let _full = FLOWS.insert(key(record.netns_cookie, local, remote), record, BPF_ANY.into());
+    let is_carried = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_ok()
+        && FLOWS.insert(key(record.netns_cookie, local, remote), &*record, BPF_ANY.into()).is_ok();
+    if !is_carried {
+        flow::report_no_room(record);
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use identity::{Enrollment, Enrollments};
 use journal::recorder::Recorder;
 use redirect::{Enrolled, Kernel, Taken};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use types::control::Profile;
 use types::id::{AgentName, CgroupId};
 
@@ -119,6 +119,18 @@ impl Agents {
             self.forget(cgroup);
         }
         self.namespaces.sweep();
+    }
+
+    /// Whether a cgroup was removed that had the hooks: recorded, and then the daemon must be
+    /// started again, which arms them.
+    pub(crate) fn is_severed(&self) -> bool {
+        let Err(error) = self.kernel.check_attached() else { return false };
+        error!(%error, "the hooks are gone from a cgroup");
+        let detail = serde_json::json!({ "error": error.to_string() });
+        if let Err(error) = self.recorder.control("ebpf.severed", &detail.to_string()) {
+            warn!(%error, "not recorded");
+        }
+        true
     }
 
     fn forget(&self, cgroup: CgroupId) {

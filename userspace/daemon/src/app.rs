@@ -62,6 +62,8 @@ pub(crate) enum Ended {
     Stopped,
     /// Agents were let go.
     Disarmed,
+    /// A cgroup lost its hooks: the next start arms it again.
+    Severed,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT: agents are refused from the moment it ends. Or until
@@ -249,13 +251,16 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
             _ = terminate.recv() => return Ok(Ended::Stopped),
             _ = interrupt.recv() => return Ok(Ended::Stopped),
             () = desk.disarmed.notified() => return Ok(Ended::Disarmed),
-            _ = sweep.tick() => {
-                guard::record_refusals(&desk.agents);
-                desk.agents.sweep();
-            }
             _ = rules.tick() => {
                 let desk = Arc::clone(&desk);
                 tokio::task::spawn_blocking(move || desk.enroller.look(&desk.agents));
+            }
+            _ = sweep.tick() => {
+                guard::record_refusals(&desk.agents);
+                desk.agents.sweep();
+                if desk.agents.is_severed() {
+                    return Ok(Ended::Severed);
+                }
             }
             _ = heartbeat.tick() => desk.heartbeat(),
             _ = seal.tick() => {

@@ -69,7 +69,8 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Kernel {
-    /// The cgroup under which agents run, below the cgroup v2 mount.
+    /// The cgroup under which agents run, below the cgroup v2 mount; one of systemd's slices where
+    /// systemd starts agents.
     pub(crate) slice: String,
     /// Where links and maps are pinned, below a bpffs.
     pub(crate) pin_dir: PathBuf,
@@ -84,7 +85,7 @@ pub(crate) struct Kernel {
 impl Default for Kernel {
     fn default() -> Self {
         Self {
-            slice: "vestibule".into(),
+            slice: "vestibule.slice".into(),
             pin_dir: "/sys/fs/bpf/vestibule".into(),
             guard: GuardMode::Auto,
             protect: Vec::new(),

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
     telemetry::start();
     match run(&cli) {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Severed) => ExitCode::FAILURE,
         Ok(Ended::Disarmed) => ExitCode::from(disarm::EXIT_STATUS),
         Err(error) => {
             eprintln!("vestibuled: {error:#}");

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use types::accepted::Accepted;
 use types::addr::OrigDst;
+use types::id::AgentName;
 use types::limits::SESSIONS_MAX;
 use types::principal::Principal;
 use types::target::Target;
@@ -63,11 +64,9 @@ async fn examine(
     downstream: &TcpStream,
     accepted: Accepted,
 ) -> Result<Admitted, Refused> {
-    let Ok(open) = usize::try_from(door.counters.sessions_open.get()) else {
-        return Err(Refused::TooMany);
-    };
-    if open >= SESSIONS_MAX {
-        return Err(Refused::TooMany);
+    // Not worth an attribution; who gets the last places is decided after that.
+    if door.counters.sessions_open.get() >= SESSIONS_MAX as u64 {
+        return Err(Refused::too_many(door, &accepted));
     }
     // The agent connected to the proxy itself: relaying would loop.
     if downstream.local_addr().is_ok_and(|own| own == accepted.orig_dst.0) {
@@ -94,13 +93,14 @@ async fn examine(
 
 /// Digesting an executable the first time takes up to a second: not on a worker's thread.
 async fn attribute(door: &Arc<Door>, accepted: &Accepted) -> Result<Principal, Refused> {
+    let too_many = Refused::too_many(door, accepted);
     let (door, accepted) = (Arc::clone(door), accepted.clone());
     let work =
         move || identity::attribute(&accepted, &door.enrollments, &door.processes, door.guarded);
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(principal)) => Ok(principal),
         Ok(Err(unattributed)) => Err(Refused::Unattributed { tgid: unattributed.tgid }),
-        Err(_) => Err(Refused::TooMany),
+        Err(_) => Err(too_many),
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) enum Refused {
     NoRecord { peer: SocketAddr },
     /// There are as many sessions as there may be.
     #[error("{SESSIONS_MAX} sessions are open already")]
-    TooMany,
+    TooMany { agent: Option<AgentName>, tgid: u32 },
     /// It is a connection to the proxy itself.
     #[error("the connection's destination is the proxy itself")]
     Loop,
@@ -156,11 +156,17 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
+    /// There is no room for this connection. It closes without having been read.
+    pub(crate) fn too_many(door: &Door, accepted: &Accepted) -> Self {
+        let agent = door.enrollments.get(accepted.enrolled).map(|enrollment| enrollment.agent);
+        Self::TooMany { agent, tgid: accepted.process.key.tgid }
+    }
+
     /// The words in records.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::NoRecord { .. } => "no_record",
-            Self::TooMany => "too_many_sessions",
+            Self::TooMany { .. } => "too_many_sessions",
             Self::Loop => "loop",
             Self::Unattributed { .. } => "unattributed",
             Self::EncryptedDns { .. } => "encrypted_dns",

@@ -21,6 +21,16 @@ pub struct Counters {
     pub kernel_refusals: Count,
 }
 
+/// One of a bounded number.
+#[derive(Debug)]
+pub(crate) struct Place<'c>(&'c Count);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.down();
+    }
+}
+
 /// One count.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -31,6 +41,13 @@ impl Count {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// One more, until the answer is dropped; none if there are `most` already.
+    pub(crate) fn place(&self, most: u64) -> Option<Place<'_>> {
+        let one_more = |count: u64| (count < most).then_some(count + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Place(self))
+    }
+
     /// One less.
     pub fn down(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
@@ -39,5 +56,22 @@ impl Count {
     /// The count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_come_back() {
+        let count = Count::default();
+        let first = count.place(2).expect("there is room");
+        let second = count.place(2).expect("there is room");
+        assert!(count.place(2).is_none());
+        drop(first);
+        assert!(count.place(2).is_some());
+        drop(second);
+        assert_eq!(count.get(), 0);
     }
 }

@@ -15,7 +15,7 @@ use types::clock::Timestamp;
 use types::command::{Command, Parameter, Statement};
 use types::decision::Decision;
 use types::event::{Outcome, Violation};
-use types::id::SessionId;
+use types::id::{AgentName, SessionId};
 use types::principal::Principal;
 use types::target::Target;
 
@@ -216,7 +216,11 @@ pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<(), Appen
                 principal.agent, principal.instance, principal.process.key.tgid
             )
         }
-        Refused::TooMany | Refused::Loop => String::new(),
+        Refused::TooMany { agent, tgid } => {
+            let agent = agent.as_ref().map_or("", AgentName::as_str);
+            format!(r#","agent":"{agent}","pid":{tgid}"#)
+        }
+        Refused::Loop => String::new(),
     };
     let detail = format!(r#"{{"reason":"{}"{who}}}"#, refused.kind());
     door.recorder.control("connection.refused", &detail)?;

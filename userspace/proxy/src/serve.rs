@@ -11,7 +11,7 @@ use proto::postgres::PostgresSession;
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 use types::accepted::Accepted;
-use types::limits::READ_BYTES;
+use types::limits::{READ_BYTES, SESSIONS_MAX};
 use types::principal::Principal;
 
 use crate::admit::{Admitted, Refused, admit, dial};
@@ -60,6 +60,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
             return hand_over(door, downstream, accepted, principal);
         }
     };
+    // Counted before it dials: those on their way are as bounded as those open.
+    let Some(_place) = door.counters.sessions_open.place(SESSIONS_MAX as u64) else {
+        return refuse(door, &Refused::too_many(door, &accepted));
+    };
     let dialled = dial(door, &accepted).await;
     let ledger = Ledger::new(door, accepted, principal, target);
     let upstream = match dialled {
@@ -69,7 +73,6 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     if let Err(error) = downstream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
-    door.counters.sessions_open.up();
     door.counters.sessions_total.up();
     let session = PostgresSession::new(Arc::clone(&door.analyzer));
     let legs = (Leg::new(downstream), Leg::new(upstream));
@@ -81,17 +84,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         debug!(flushed = flushed.is_ok(), "session ended");
     }
     relay.close(&end);
-    door.counters.sessions_open.down();
 }
 
 /// Gives a connection to a DNS server to who answers on this host.
 fn hand_over(door: &Door, downstream: TcpStream, accepted: Accepted, principal: Principal) {
+    let too_many = Refused::too_many(door, &accepted);
     let stream = downstream.into_std();
     let taken = stream.is_ok_and(|stream| {
         door.name_service.as_ref().is_some_and(|names| names.serve(stream, accepted, principal))
     });
     if !taken {
-        refuse(door, &Refused::TooMany);
+        refuse(door, &too_many);
     }
 }
 

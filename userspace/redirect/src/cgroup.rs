@@ -29,7 +29,10 @@ impl Slice {
             return Err(Error::Name(name.to_owned()));
         }
         let root = cgroup_root.join(name);
-        let slice = Self { agents: root.join("agents"), proxy: root.join("proxy"), root };
+        // As systemd names the cgroup of a slice below another (systemd.slice(5)).
+        let agents = name.strip_suffix(".slice").map(|stem| format!("{stem}-agents.slice"));
+        let agents = root.join(agents.as_deref().unwrap_or("agents"));
+        let slice = Self { agents, proxy: root.join("proxy"), root };
         for directory in [&slice.agents, &slice.proxy] {
             fs::create_dir_all(directory).map_err(Error::file("making", directory))?;
         }
@@ -161,6 +164,15 @@ mod tests {
         assert_eq!(root_in(pure), Some("/sys/fs/cgroup".into()));
         assert_eq!(root_in(hybrid), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(root_in("1 2 0:3 / / rw - ext4 /dev/vda rw\n"), None);
+    }
+
+    #[test]
+    fn agents_of_systemd_are_where_it_puts_them() {
+        let root = tempfile::tempdir().unwrap();
+        let slice = Slice::make(root.path(), "vestibule.slice").unwrap();
+        assert_eq!(slice.agents, root.path().join("vestibule.slice/vestibule-agents.slice"));
+        let slice = Slice::make(root.path(), "vestibule").unwrap();
+        assert_eq!(slice.agents, root.path().join("vestibule/agents"));
     }
 
     #[test]

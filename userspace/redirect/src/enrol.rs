@@ -43,7 +43,8 @@ impl Kernel {
         let path = above.join(format!("{agent}.{instance}"));
         fs::create_dir(&path).map_err(Error::file("making", &path))?;
         let cgroup = cgroup::id(&path).map_err(Error::file("examining", &path))?;
-        if let Err(error) = self.maps.enroll(cgroup) {
+        // From here on the cgroup above can't be removed: what is found now stays true.
+        if let Err(error) = self.check_attached().and_then(|()| self.maps.enroll(cgroup)) {
             drop(fs::remove_dir(&path));
             return Err(error);
         }

@@ -42,6 +42,9 @@ pub enum Error {
     /// A link pinned here is attached to another slice.
     #[error("the link {} belongs to another slice: disarm it first", .0.display())]
     OtherSlice(PathBuf),
+    /// A cgroup with hooks was removed and made anew, without them.
+    #[error("{} was removed and made anew, without hooks: they must be armed again", .0.display())]
+    Severed(PathBuf),
     /// A pinned map is not the one this version makes.
     #[error("the pinned map {name} has another layout: disarm, then start again")]
     OtherMap {

@@ -53,7 +53,8 @@ pub use probe::probe;
 pub struct Options {
     /// The cgroup v2 mount; found in `/proc/self/mountinfo` if none.
     pub cgroup_root: Option<PathBuf>,
-    /// Our directory below it: `SLICE/agents` has the hooks, `SLICE/proxy` the daemon.
+    /// Our directory below it: `SLICE/agents` has the hooks, `SLICE/proxy` the daemon. In a slice
+    /// of systemd's, `NAME.slice`, agents are in `NAME.slice/NAME-agents.slice`.
     pub slice: String,
     /// Where programs and maps live on without us; on a bpffs, mounted if need be.
     pub pin_dir: PathBuf,
@@ -78,6 +79,8 @@ pub struct Kernel {
     /// The programs, to be attached to cgroups that others make.
     programs: Mutex<aya::Ebpf>,
     guard: guard::State,
+    /// The cgroups that have the hooks: the agents', the proxy's.
+    attached_to: [CgroupId; 2],
     /// The thread that passes on what the programs log.
     #[cfg(kernel_log)]
     _log: kernel_log::Reader,
@@ -114,6 +117,8 @@ impl Kernel {
         // Before what an earlier version pinned goes: agents are held throughout.
         let wanted = guard.mode;
         let guard = guard::arm(&guard, &slice, &pins)?;
+        let id = |path: &Path| cgroup::id(path).map_err(Error::file("examining", path));
+        let attached_to = [id(&slice.agents)?, id(&slice.proxy)?];
         attach::attach(&mut object, &slice, &pins)?;
         if wanted == guard::Mode::Off {
             guard::remove(&pins)?;
@@ -129,6 +134,7 @@ impl Kernel {
             own_netns,
             programs: Mutex::new(object),
             guard,
+            attached_to,
             #[cfg(kernel_log)]
             _log: log,
             empty: Mutex::default(),

@@ -47,6 +47,22 @@ impl Kernel {
         self.maps.listening()
     }
 
+    /// An error if a cgroup with hooks was removed since they were armed, and so lost them: what is
+    /// at its path now has none until they are armed again.
+    pub fn check_attached(&self) -> Result<(), Error> {
+        let paths = [&self.slice.agents, &self.slice.proxy];
+        for (path, armed) in paths.into_iter().zip(self.attached_to) {
+            match cgroup::id(path) {
+                Ok(id) if id == armed => {}
+                Ok(_) => return Err(Error::Severed(path.clone())),
+                Err(source) => {
+                    return Err(Error::File { action: "examining", path: path.clone(), source });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Every process of every enrolled agent, as of now.
     pub fn processes(&self) -> Result<Vec<AgentProcess>, Error> {
         let mut found = Vec::new();

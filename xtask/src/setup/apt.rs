@@ -80,6 +80,7 @@ const PACKAGES: &[Package] = &[
     package("iproute2", Probe::Program("ip"), TEST),
     package("dnsmasq-base", Probe::Program("dnsmasq"), TEST),
     package("bind9-dnsutils", Probe::Program("dig"), TEST),
+    package("systemd", Probe::Program("systemd-analyze"), TEST),
     package("openssl", Probe::Program("openssl"), TEST),
     package("curl", Probe::Program("curl"), TEST),
     package("nftables", Probe::Program("nft"), TEST),
