@@ -151,9 +151,10 @@ def dnat_local(context):
 def dnat(context, to):
     port = context["port"]
     rules = (
-        "table ip escape { chain out { type nat hook output priority -100; "
-        f"ip daddr 127.0.0.1 tcp dport {{ {context['proxy']}, 7009 }} dnat to {to}:{port}; }} "
-        "chain post { type nat hook postrouting priority 100; oifname cable masquerade; } }"
+        "table ip escape {\n"
+        "chain out { type nat hook output priority -100;\n"
+        f"ip daddr 127.0.0.1 tcp dport {{ {context['proxy']}, 7009 }} dnat to {to}:{port};\n}}\n"
+        "chain post { type nat hook postrouting priority 100;\noifname cable masquerade;\n}\n}\n"
     )
     for name in ("all", "lo"):
         with open(f"/proc/sys/net/ipv4/conf/{name}/route_localnet", "w") as setting:

@@ -126,7 +126,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     refused("quic_connect", DATAGRAM),
     refused("quic_sendto", DATAGRAM),
     refused("dns_tls_datagram", DATAGRAM),
-    refused("dns_tunnel", DATAGRAM),
+    // The daemon's resolver answers that it does not understand.
+    attempt("dns_tunnel", DATAGRAM, Seen::Contained, Seen::Contained),
     // MPTCP; UDP-Lite, RAW, SCTP, odd protocols; AF_PACKET, AF_XDP; AF_VSOCK
     refused("mptcp", CREATE),
     refused("udplite_connect", CREATE),
