@@ -108,7 +108,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     proxied("tcp_mapped"),
     proxied("tcp_non_blocking"),
     proxied("tcp_bound_source"),
-    attempt("tcp_bound_device", CONNECT, Seen::Refused, Seen::Proxied),
+    refused("tcp_bound_device", CONNECT),
     proxied("tcp_reconnect"),
     proxied("tfo_sendto"),
     proxied("tfo_connect"),
