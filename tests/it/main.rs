@@ -23,6 +23,7 @@ mod pins;
 mod podman;
 mod psycopg;
 mod reads;
+mod reconcile;
 mod refusals;
 mod restart;
 mod talk;
