@@ -89,6 +89,7 @@ pub(crate) fn storm(daemon: &Daemon, port: u16, seconds: u64) -> Command {
 }
 
 /// Runs the storm, and kills the daemon meanwhile; answers what the agent saw.
+#[expect(clippy::disallowed_methods, reason = "kills come at set times of the storm")]
 fn storm_with_kills(daemon: &mut Daemon, bank: &Bank) -> Value {
     let seconds = storm_s();
     let mut command = storm(daemon, bank.port, seconds);

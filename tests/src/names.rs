@@ -35,8 +35,9 @@ impl NameServer {
         let directory = directory.context("no temporary folder")?;
         let port = Port::take()?;
         let hosts = directory.path().join("hosts");
-        let big: String = (0..BIG_ADDRESSES).map(|n| format!("10.77.0.{n} {BIG}\n")).collect();
-        fs::write(&hosts, format!("127.0.0.1 db.bank.example\n{big}")).context("its hosts")?;
+        let mut lines = vec!["127.0.0.1 db.bank.example".to_owned()];
+        lines.extend((0..BIG_ADDRESSES).map(|n| format!("10.77.0.{n} {BIG}")));
+        fs::write(&hosts, lines.join("\n") + "\n").context("its hosts")?;
         let mut command = Command::new("dnsmasq");
         command
             .args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"])

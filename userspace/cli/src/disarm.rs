@@ -40,9 +40,10 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     // A daemon that is there and refuses is not gone around.
     if UnixStream::connect(control).is_ok() {
         let request = Request::Disarm { reason: reason.to_owned() };
-        let Response::Disarmed = ask(control, &request, Duration::from_secs(60))? else {
-            bail!("the daemon's answer is not about disarming");
-        };
+        match ask(control, &request, Duration::from_mins(1))? {
+            Response::Disarmed => {}
+            _ => bail!("the daemon's answer is not about disarming"),
+        }
     } else {
         let program = program(daemon);
         let status = Command::new(&program)

@@ -249,7 +249,7 @@ impl Config {
             .with_context(|| format!("{} can't be read", path.display()))?;
         let mut config: Self =
             toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
-        config.file = path.to_owned();
+        path.clone_into(&mut config.file);
         config.targets()?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll)?;

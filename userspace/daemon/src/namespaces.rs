@@ -71,16 +71,15 @@ impl Namespaces {
         let own = self.kernel.own_netns();
         let kept = stored.remove(&own).filter(|pair| listens_on(pair, self.port));
         let taken = kept.is_some();
-        let pair = match kept {
-            Some(pair) => pair,
-            None => {
-                store::forget(own, proxy);
-                let pair = listener::bind(self.port).with_context(|| {
-                    format!("port {} can't be listened on; see listener.port", self.port)
-                })?;
-                store::keep(own, proxy, &pair);
-                pair
-            }
+        let pair = if let Some(pair) = kept {
+            pair
+        } else {
+            store::forget(own, proxy);
+            let pair = listener::bind(self.port).with_context(|| {
+                format!("port {} can't be listened on; see listener.port", self.port)
+            })?;
+            store::keep(own, proxy, &pair);
+            pair
         };
         info!(port = self.port, from_store = taken, "listening");
         accepting.open(own, pair);
@@ -157,9 +156,11 @@ impl Namespaces {
             let listening = File::open(&path)
                 .and_then(Namespace::open)
                 .context("it can't be entered")
-                .and_then(|namespace| match is_meant(&namespace) {
-                    true => self.listen(namespace, agent, tgid),
-                    false => Ok(()),
+                .and_then(|namespace| {
+                    if is_meant(&namespace) {
+                        self.listen(namespace, agent, tgid)?;
+                    }
+                    Ok(())
                 });
             if let Err(error) = listening {
                 let error = format!("{error:#}");

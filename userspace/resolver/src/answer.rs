@@ -99,16 +99,13 @@ impl Forwarder {
         let (name, record_type) = (Arc::clone(&question.name), question.mnemonic());
         let targets = &self.resources.targets;
         let hosts = &self.hosts;
-        let (is_target, is_listed) = match reverse(question) {
-            Some(ip) => {
-                let now_ns = self.ledger.clock.now().mono_ns;
-                let is_known = !self.resources.names.of(client.enrolled, ip, now_ns).is_empty();
-                (targets.has_address(ip), is_known)
-            }
-            None => {
-                let is_listed = targets.is_listed(&name) || hosts.addresses(&name).is_some();
-                (targets.is_target(&name), is_listed)
-            }
+        let (is_target, is_listed) = if let Some(ip) = reverse(question) {
+            let now_ns = self.ledger.clock.now().mono_ns;
+            let is_known = !self.resources.names.of(client.enrolled, ip, now_ns).is_empty();
+            (targets.has_address(ip), is_known)
+        } else {
+            let is_listed = targets.is_listed(&name) || hosts.addresses(&name).is_some();
+            (targets.is_target(&name), is_listed)
         };
         Lookup {
             action: lookup::action(&record_type),
@@ -123,7 +120,7 @@ impl Forwarder {
 
     /// From the hosts file, or else from the operator's servers.
     async fn resolve(&self, client: &Client, question: &Question) -> Answer {
-        let answer = match self.from_hosts(question) {
+        let answer = match self.listed_in_hosts(question) {
             Some(answer) => answer,
             None => self.upstream.ask(question).await,
         };
@@ -139,7 +136,7 @@ impl Forwarder {
         answer
     }
 
-    fn from_hosts(&self, question: &Question) -> Option<Answer> {
+    fn listed_in_hosts(&self, question: &Question) -> Option<Answer> {
         let owner = question.query().name();
         let record = |data| Record::from_rdata(owner.clone(), HOSTS_TTL_S, data);
         let answers = if let Some(ip) = reverse(question) {

@@ -213,13 +213,17 @@ struct Header {
 impl Header {
     fn of(bytes: &[u8]) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER_BYTES>()?;
-        let [i, d, flags, _, q, r, a, s, n, t, x, y] = *header;
+        let ([id, flags, counts @ .., additionals], []) = header.as_chunks::<2>() else {
+            return None;
+        };
+        let [flags, _] = *flags;
+        let [questions, answers, authorities] = *counts else { return None };
         Some(Self {
-            id: u16::from_be_bytes([i, d]),
+            id: u16::from_be_bytes(*id),
             is_response: flags & 0x80 != 0,
             op_code: OpCode::from_u8((flags >> 3) & 0x0f),
-            counts: [[q, r], [a, s], [n, t]].map(u16::from_be_bytes),
-            additionals: u16::from_be_bytes([x, y]),
+            counts: [questions, answers, authorities].map(u16::from_be_bytes),
+            additionals: u16::from_be_bytes(*additionals),
         })
     }
 

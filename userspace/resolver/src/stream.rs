@@ -45,10 +45,7 @@ pub(crate) async fn serve(forwarder: Rc<Forwarder>, connection: Connection) {
         Err(error) => return tracing::warn!(%error, "a connection for names can't be recorded"),
     };
     let mut bytes = Bytes::default();
-    let reason = match converse(&forwarder, &client, stream, &mut bytes).await {
-        Ok(reason) => reason,
-        Err(_) => "client",
-    };
+    let reason = converse(&forwarder, &client, stream, &mut bytes).await.unwrap_or("client");
     forwarder.ledger.close(client.session, reason);
     let Bytes { sent, received } = bytes;
     // What stood unread in the socket went nowhere: more from the agent is no difference.

@@ -47,8 +47,9 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let hosts = directory.path().join("hosts");
-        let big: String = (0..200).map(|n| format!("10.77.0.{n} big.bank.example\n")).collect();
-        std::fs::write(&hosts, format!("10.0.0.9 db.bank.example\n{big}")).unwrap();
+        let mut lines = vec!["10.0.0.9 db.bank.example".to_owned()];
+        lines.extend((0..200).map(|n| format!("10.77.0.{n} big.bank.example")));
+        std::fs::write(&hosts, lines.join("\n") + "\n").unwrap();
         let child = Command::new("dnsmasq")
             .args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"])
             .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file"])

@@ -97,11 +97,14 @@ fn name(file: &str) -> &str {
 /// Copies a module, uncompressed, and answers its file's name.
 fn unpack(module: &Path, to: &Path) -> Result<String> {
     let file = module.file_name().and_then(|n| n.to_str()).context("a module has a name")?;
-    let Some(plain) = file.strip_suffix(".xz").or_else(|| file.strip_suffix(".zst")) else {
+    let (plain, program) = if let Some(plain) = file.strip_suffix(".xz") {
+        (plain, "xz")
+    } else if let Some(plain) = file.strip_suffix(".zst") {
+        (plain, "zstd")
+    } else {
         fs::copy(module, to.join(file)).with_context(|| module.display().to_string())?;
         return Ok(file.to_owned());
     };
-    let program = if file.ends_with(".xz") { "xz" } else { "zstd" };
     let output = fs::File::create(to.join(plain)).context("a module")?;
     let mut unpack = Command::new(program);
     let status = unpack.arg("-dc").arg(module).stdout(output).status().context(program)?;
