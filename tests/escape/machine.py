@@ -103,7 +103,15 @@ def daemon_environment(context):
 
 def daemon_descriptors(context):
     """The daemon's files by its table of descriptors."""
-    return "EFFECT" if os.listdir(f"/proc/{context['pid']}/fd") else None
+    table = f"/proc/{context['pid']}/fd"
+    refusal = None
+    for number in os.listdir(table):
+        try:
+            os.close(os.open(f"{table}/{number}", os.O_RDONLY | os.O_NONBLOCK))
+            return "EFFECT"
+        except OSError as error:
+            refusal = error
+    raise refusal
 
 
 def daemon_oom(context):

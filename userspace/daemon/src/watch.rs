@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use proxy::door::Door;
-use proxy::flows::Bytes;
+use proxy::flows::{Bytes, Ended};
 use redirect::event::{Event, Events, Kind};
 use redirect_common::MAX_ENROLLED;
 use serde_json::json;
@@ -49,7 +49,7 @@ impl Watch {
     /// Starts listening.
     pub(crate) fn start(
         door: Arc<Door>,
-        events: Events,
+        mut events: Events,
         on_namespace: OnNamespace,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -57,21 +57,21 @@ impl Watch {
         let armed_at_ns = door.clock.now().mono_ns;
         let mut listener = Listener {
             door,
-            events,
             on_namespace,
             refusals: Budgets::default(),
             armed_at_ns,
             interrupted: BTreeMap::new(),
+            unfinished: Vec::new(),
             dropped: 0,
         };
         let work = move || {
             while !stopped.load(Ordering::Relaxed) {
-                if let Err(error) = listener.events.wait(PATIENCE) {
+                if let Err(error) = events.wait(PATIENCE) {
                     error!(%error, "the kernel's events can't be heard");
                     thread::sleep(PATIENCE);
                 }
-                listener.drain();
-                listener.tidy();
+                listener.drain(&mut events);
+                listener.tidy(&events);
             }
         };
         let thread = thread::Builder::new().name("watch".into()).spawn(work);
@@ -90,12 +90,13 @@ impl Drop for Watch {
 
 struct Listener {
     door: Arc<Door>,
-    events: Events,
     on_namespace: OnNamespace,
     refusals: Budgets,
     armed_at_ns: u64,
     /// By enrolled cgroup; the kernel knows no more than it has entries for.
     interrupted: BTreeMap<CgroupId, Interrupted>,
+    /// Flows whose sessions lag behind: at most [`SOCKETS_NAMED_MAX`].
+    unfinished: Vec<(CgroupId, u64)>,
     /// Events known to be lost.
     dropped: u64,
 }
@@ -114,9 +115,9 @@ struct Interrupted {
 const SOCKETS_NAMED_MAX: usize = 512;
 
 impl Listener {
-    fn drain(&mut self) {
+    fn drain(&mut self, events: &mut Events) {
         for _ in 0..HEARD_AT_ONCE {
-            let Some(event) = self.events.next_event() else { return };
+            let Some(event) = events.next_event(&mut || self.tell_flows()) else { return };
             match event.kind {
                 Kind::Refused(reason) => self.refused(&event, reason),
                 Kind::UnknownNetns => {
@@ -132,6 +133,11 @@ impl Listener {
 
     fn refused(&mut self, event: &Event, reason: u32) {
         self.door.counters.kernel_refusals.up();
+        if reason == NO_ROOM {
+            // It is dropped unread at the door, which can't tell whose it was.
+            let now = self.door.clock.now();
+            self.door.flows.session_ended(event.socket_cookie, Bytes::unread(0), now);
+        }
         let Some(unrecorded) = self.refusals.take(event.cgroup, self.door.clock.now()) else {
             return;
         };
@@ -167,18 +173,43 @@ impl Listener {
             return;
         }
         let now = self.door.clock.now();
-        if let Some(difference) = self.door.flows.kernel_ended(event.socket_cookie, kernel, now) {
-            self.door.record_difference(&difference);
+        match self.door.flows.kernel_ended(event.socket_cookie, kernel, now) {
+            Ended::Agreed => {}
+            Ended::Differed(difference) => self.door.record_difference(&difference),
+            // Half a second after its socket closed the session has not ended: if we end first, this
+            // is what stays of it.
+            Ended::First => self.unfinished.push((event.cgroup, event.socket_cookie)),
+        }
+        if self.unfinished.len() >= SOCKETS_NAMED_MAX {
+            self.tell_unfinished();
+        }
+    }
+
+    /// Names flows whose sessions lag behind, agent by agent.
+    fn tell_unfinished(&mut self) {
+        let mut by_agent: BTreeMap<CgroupId, Vec<u64>> = BTreeMap::new();
+        for (cgroup, cookie) in std::mem::take(&mut self.unfinished) {
+            by_agent.entry(cgroup).or_default().push(cookie);
+        }
+        for (cgroup, cookies) in by_agent {
+            let agent = self.door.enrollments.get(cgroup);
+            let detail = json!({
+                "agent": agent.as_ref().map(|a| a.agent.as_str()),
+                "instance": agent.as_ref().map(|a| &*a.instance),
+                "cgroup": cgroup.0,
+                "socket_cookies": cookies,
+            });
+            self.record("flow.unfinished", &detail);
         }
     }
 
     /// What is to be said now and then.
-    fn tidy(&mut self) {
-        self.tell_interrupted();
+    fn tidy(&mut self, events: &Events) {
+        self.tell_flows();
         for difference in self.door.flows.expire(self.door.clock.now()) {
             self.door.record_difference(&difference);
         }
-        match self.events.dropped() {
+        match events.dropped() {
             Ok(dropped) if dropped > self.dropped => {
                 let lost = dropped - std::mem::replace(&mut self.dropped, dropped);
                 warn!(lost, "events of the kernel programs found no room");
@@ -187,6 +218,12 @@ impl Listener {
             Ok(_) => {}
             Err(error) => warn!(%error, "lost events can't be counted"),
         }
+    }
+
+    /// Puts down what is known of flows so far: their events are gone from the ring.
+    fn tell_flows(&mut self) {
+        self.tell_interrupted();
+        self.tell_unfinished();
     }
 
     fn tell_interrupted(&mut self) {
@@ -258,6 +295,9 @@ impl Budgets {
 
 /// The reason of a connect in a namespace where nobody listens (`ebpf/README.md`).
 const UNKNOWN_NETNS: u32 = 3;
+
+/// The reason of a connection whose record found no room.
+const NO_ROOM: u32 = 5;
 
 /// The reasons of `ebpf/README.md`, as records name them.
 fn reason_word(reason: u32) -> String {

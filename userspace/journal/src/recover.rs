@@ -18,7 +18,9 @@ use types::clock::Clock;
 
 use crate::codec::Malformed;
 use crate::encode::put_body;
-use crate::frame::{Chain, FrameKind, HEADER_BYTES, Header, digest, genesis, put_frame};
+use crate::frame::{
+    CHAIN_BYTES, Chain, FrameKind, HEADER_BYTES, Header, digest, genesis, put_frame,
+};
 use crate::live::{self, Live, Place};
 use crate::queue::interrupted;
 use crate::reader::{Fault, ReadError, SegmentReader, follows_genesis};
@@ -289,6 +291,9 @@ fn is_torn(path: &Path, damage: &ReadError) -> io::Result<bool> {
         .map_or(1, |header| header.frame_bytes());
     // What is preallocated is zeros, and no frame begins with one.
     let used = rest.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+    if has_altered_length(rest.get(..own.min(used)).unwrap_or_default(), damage.lsn) {
+        return Ok(false);
+    }
     for at in own..used {
         let later = rest.get(at..).unwrap_or_default();
         let Some(raw) = later.first_chunk::<HEADER_BYTES>() else { break };
@@ -303,6 +308,25 @@ fn is_torn(path: &Path, damage: &ReadError) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Whether the frame at the beginning is whole but for its length, which would hide what follows:
+/// where the next frame begins, the length that ends there fits the checksum. A torn frame's has no
+/// end.
+fn has_altered_length(bytes: &[u8], lsn: Lsn) -> bool {
+    let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
+    let Some(header) = Header::parse(raw) else { return false };
+    let fits = |at: usize| {
+        let next = bytes.get(at..)?.first_chunk().and_then(Header::parse)?;
+        let body = bytes.get(HEADER_BYTES..at.checked_sub(CHAIN_BYTES)?)?;
+        let mut mended = *raw;
+        mended
+            .first_chunk_mut::<4>()?
+            .copy_from_slice(&u32::try_from(body.len()).ok()?.to_be_bytes());
+        let is_next = next.lsn == Lsn(lsn.0.wrapping_add(1));
+        Some(is_next && digest(&[0; 32], &mended, body).0 == header.crc)
+    };
+    (HEADER_BYTES + CHAIN_BYTES..bytes.len()).any(|at| fits(at) == Some(true))
 }
 
 /// Cuts a file off; returns how many bytes that were not zero went, counted from the cut.

@@ -30,7 +30,7 @@ pub struct Bytes {
 
 impl Bytes {
     /// Of a connection that was closed without being read.
-    pub(crate) fn unread(received: usize) -> Self {
+    pub fn unread(received: usize) -> Self {
         Self { sent: u64::MAX, received: received as u64 }
     }
 }
@@ -65,6 +65,17 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// What is known when the kernel saw a flow end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its session ended as well, and saw the same.
+    Agreed,
+    /// Its session ended as well, and saw less.
+    Differed(Difference),
+    /// Nothing of its session yet.
+    First,
+}
+
 /// Flows of which one side is known.
 #[derive(Debug, Default)]
 pub struct Flows(Mutex<Waiting>);
@@ -85,19 +96,21 @@ impl Flows {
     /// The session (or the refusal) of a flow ended, at `now`; answers a difference.
     pub fn session_ended(&self, cookie: u64, session: Bytes, now: Timestamp) -> Option<Difference> {
         let mut waiting = self.waiting();
-        match waiting.sides.remove(&cookie) {
-            Some((_, Side::Kernel(kernel))) => compare(cookie, kernel, session),
-            _ => waiting.keep(cookie, Side::Session(session), now),
+        if let Some((_, Side::Kernel(kernel))) = waiting.sides.remove(&cookie) {
+            return compare(cookie, kernel, session);
         }
+        waiting.keep(cookie, Side::Session(session), now);
+        None
     }
 
-    /// The kernel saw a flow end, at `now`; answers a difference.
-    pub fn kernel_ended(&self, cookie: u64, kernel: Bytes, now: Timestamp) -> Option<Difference> {
+    /// The kernel saw a flow end, at `now`.
+    pub fn kernel_ended(&self, cookie: u64, kernel: Bytes, now: Timestamp) -> Ended {
         let mut waiting = self.waiting();
-        match waiting.sides.remove(&cookie) {
-            Some((_, Side::Session(session))) => compare(cookie, kernel, session),
-            _ => waiting.keep(cookie, Side::Kernel(kernel), now),
+        if let Some((_, Side::Session(session))) = waiting.sides.remove(&cookie) {
+            return compare(cookie, kernel, session).map_or(Ended::Agreed, Ended::Differed);
         }
+        waiting.keep(cookie, Side::Kernel(kernel), now);
+        Ended::First
     }
 
     /// Gives up waiting for what should have come long ago; answers the flows that carried
@@ -131,13 +144,12 @@ impl Flows {
 }
 
 impl Waiting {
-    fn keep(&mut self, cookie: u64, side: Side, now: Timestamp) -> Option<Difference> {
+    fn keep(&mut self, cookie: u64, side: Side, now: Timestamp) {
         if self.sides.len() < WAITING_MAX {
             self.sides.insert(cookie, (now, side));
         } else {
             self.uncompared += 1;
         }
-        None
     }
 }
 
@@ -167,10 +179,12 @@ mod tests {
             (bytes(10, 19), bytes(10, 20), false),
         ] {
             let flows = Flows::default();
-            assert_eq!(flows.kernel_ended(1, kernel, at(0)), None);
+            assert_eq!(flows.kernel_ended(1, kernel, at(0)), Ended::First);
             assert_eq!(flows.session_ended(1, session, at(1)).is_some(), differs);
             assert_eq!(flows.session_ended(2, session, at(0)), None);
-            assert_eq!(flows.kernel_ended(2, kernel, at(1)).is_some(), differs);
+            let ended = flows.kernel_ended(2, kernel, at(1));
+            assert_eq!(matches!(ended, Ended::Differed(_)), differs, "{ended:?}");
+            assert_eq!(ended == Ended::Agreed, !differs);
             assert_eq!(flows.expire(at(1_000)), []);
         }
     }

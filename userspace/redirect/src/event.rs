@@ -94,13 +94,17 @@ impl Events {
     }
 
     /// The next event, if there is one. One that makes no sense is passed over. It leaves the
-    /// ring, and so is not told to the next daemon any more, only when it is [`SETTLED`] old.
-    pub fn next_event(&mut self) -> Option<Event> {
+    /// ring, and so is not told to the next daemon any more, only when it is [`SETTLED`] old: before
+    /// that is waited for, `before_waiting` may put down what came of earlier ones.
+    pub fn next_event(&mut self, before_waiting: &mut dyn FnMut()) -> Option<Event> {
         while let Some(item) = self.ring.next() {
             if let Some(event) = sys::kernel_event(&item).and_then(understood) {
                 let now_ns = sys::boottime_ns().unwrap_or(u64::MAX);
                 let age = Duration::from_nanos(now_ns.saturating_sub(event.at_ns));
-                std::thread::sleep(SETTLED.saturating_sub(age));
+                if age < SETTLED {
+                    before_waiting();
+                    std::thread::sleep(SETTLED.saturating_sub(age));
+                }
                 return Some(event);
             }
         }

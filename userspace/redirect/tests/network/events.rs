@@ -72,11 +72,11 @@ for n in range(20000):
         answers.add(e.errno)
 print(*answers,flush=True)";
     assert_eq!(Child::python(&enrolled.path, script).said(), "111");
-    let told = std::iter::from_fn(|| events.next_event()).count() as u64;
+    let told = std::iter::from_fn(|| events.next_event(&mut || ())).count() as u64;
     let dropped = events.dropped().unwrap();
     assert!(dropped > 0 && told > 1000, "{told} told, {dropped} dropped");
     assert_eq!(told + dropped, 20_000);
     // With room again, events are told again.
     assert_eq!(Child::python(&enrolled.path, script).said(), "111");
-    assert_eq!(events.next_event().unwrap().kind, Kind::Refused(7));
+    assert_eq!(events.next_event(&mut || ()).unwrap().kind, Kind::Refused(7));
 }

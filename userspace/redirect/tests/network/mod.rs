@@ -41,7 +41,7 @@ fn event<T>(events: &mut Events, mut find: impl FnMut(&Event) -> Option<T>) -> T
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut seen = Vec::new();
     loop {
-        while let Some(event) = events.next_event() {
+        while let Some(event) = events.next_event(&mut || ()) {
             if let Some(found) = find(&event) {
                 return found;
             }
