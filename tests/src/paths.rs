@@ -47,9 +47,20 @@ pub fn programs() -> Result<PathBuf> {
     Ok(directory)
 }
 
+/// Answers this program's file, or the one that a build has put in its place since.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn this_program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("this program does not know where it is")?;
+    // proc_pid_exe(5): what is gone has this behind its name.
+    let replaced = own.to_str().and_then(|own| own.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(replaced.unwrap_or(own))
+}
+
 /// Cargo puts test binaries into `deps`, programs one above it.
 fn beside_this() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("this program does not know where it is")?;
+    let own = this_program()?;
     let directory = own.parent().context("a program lies in a folder")?;
     if directory.ends_with("deps") {
         return Ok(directory.parent().unwrap_or(directory).to_owned());

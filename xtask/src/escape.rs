@@ -126,7 +126,7 @@ fn takes_lsm() -> Result<bool> {
 
 /// Makes the attempts on this kernel, in namespaces of their own.
 fn here(level: Level, filter: &str) -> Result<Vec<Row>> {
-    let own = std::env::current_exe().context("this program does not know where it is")?;
+    let own = paths::this_program()?;
     let folder = paths::root().join("target/escape");
     fs::create_dir_all(&folder).context("target/escape can't be made")?;
     let json = folder.join(format!("{level}.json"));

@@ -11,7 +11,7 @@ pub(super) const ESCAPE_S: u64 = 1200;
 
 /// Answers the script that makes the attempts at the levels and turns the machine off.
 pub(super) fn escape_script(kernel: &Kernel, levels: &[Level], filter: &str) -> String {
-    let own = std::env::current_exe().unwrap_or_default();
+    let own = integration::paths::this_program().unwrap_or_default();
     let own = own.display();
     let mut script = String::from(MOUNTS);
     writeln!(script, "export VESTIBULE_ESCAPE_IMAGE={}", kernel.image.display()).ok();
