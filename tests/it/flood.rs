@@ -111,6 +111,9 @@ fn recorded(daemon: &Daemon, flows: u64) {
         kinds.iter().any(|row| row["kind"] == kind && row["reason"] == reason)
     };
     // Beyond the backlog of 4,096 and the 16,384 flows that the kernel keeps.
+    if flows > SESSIONS_MAX {
+        assert!(has("connection.refused", "too_many_sessions"));
+    }
     if flows > 21_000 {
         assert!(has("kernel.refused", "no_room"));
         assert!(has("connection.refused", "no_record"));

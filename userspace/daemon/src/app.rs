@@ -69,9 +69,9 @@ pub(crate) enum Ended {
 /// Runs the daemon until SIGTERM or SIGINT: agents are refused from the moment it ends. Or until
 /// agents are let go.
 pub(crate) fn run(config: &Config) -> Result<Ended> {
-    raise_descriptor_limit();
+    let sessions_max = raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let desk = Arc::new(prepare(config, clock)?);
+    let desk = Arc::new(prepare(config, clock, sessions_max)?);
     let kernel = Arc::clone(&desk.agents.kernel);
     let _follower = Follower::start(kernel, Arc::clone(&desk.door.processes))?;
     let adopted = desk.agents.adopt()?;
@@ -118,26 +118,31 @@ pub(crate) fn run(config: &Config) -> Result<Ended> {
 /// and the daemon's own files.
 const DESCRIPTORS_WANTED: u64 = 2 * SESSIONS_MAX as u64 + 5 * MAX_LISTENERS as u64 + 256;
 
-/// Raises the limit of open files as far as sessions may need, or as it goes.
-fn raise_descriptor_limit() {
+/// Raises the limit of open files as far as sessions may need, or as it goes; answers how many
+/// sessions there may be then, with a quarter of few files left for everything else: out of files,
+/// nobody could be told anything.
+fn raise_descriptor_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let most = maximum.unwrap_or(u64::MAX).min(DESCRIPTORS_WANTED);
+    let sessions = (most - most / 4) / 2;
+    let sessions = if most < DESCRIPTORS_WANTED { sessions } else { SESSIONS_MAX as u64 };
     if current.is_none_or(|current| current >= most) {
-        return;
+        return sessions;
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }) {
         warn!(%error, "the limit of open files stays");
     }
     if most < DESCRIPTORS_WANTED {
-        warn!(most, wanted = DESCRIPTORS_WANTED, "few files may be open; raise LimitNOFILE");
+        warn!(most, sessions, "few files may be open; raise LimitNOFILE");
     }
+    sessions
 }
 
 /// The log's epoch. A new one starts a new log; that comes with the collector.
 const EPOCH: u32 = 1;
 
 /// Everything but sockets: journal, policy, kernel hooks.
-fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
+fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<Desk> {
     let started = clock.now();
     let source = sources::policies(&config.policy_dir)?;
     let policy = PolicySet::compile(&source)
@@ -177,6 +182,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>) -> Result<Desk> {
         clock: Arc::clone(&clock),
         masks: MaskSets::default(),
         strangers: Strangers::default(),
+        sessions_max,
         flows: Flows::default(),
         names: Arc::new(Names::new(Hosts::load(&config.dns.hosts)?.pairs())),
         name_service: config.dns.enabled.then(|| Arc::clone(&names) as Arc<dyn NameService>),

@@ -11,7 +11,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use types::accepted::Accepted;
 use types::addr::OrigDst;
 use types::id::AgentName;
-use types::limits::SESSIONS_MAX;
 use types::principal::Principal;
 use types::target::Target;
 
@@ -65,7 +64,7 @@ async fn examine(
     accepted: Accepted,
 ) -> Result<Admitted, Refused> {
     // Not worth an attribution; who gets the last places is decided after that.
-    if door.counters.sessions_open.get() >= SESSIONS_MAX as u64 {
+    if door.counters.sessions_open.get() >= door.sessions_max {
         return Err(Refused::too_many(door, &accepted));
     }
     // The agent connected to the proxy itself: relaying would loop.
@@ -139,7 +138,7 @@ pub(crate) enum Refused {
     #[error("no kernel record of the connection")]
     NoRecord { peer: SocketAddr },
     /// There are as many sessions as there may be.
-    #[error("{SESSIONS_MAX} sessions are open already")]
+    #[error("as many sessions are open as there may be")]
     TooMany { agent: Option<AgentName>, tgid: u32 },
     /// It is a connection to the proxy itself.
     #[error("the connection's destination is the proxy itself")]

@@ -90,6 +90,8 @@ pub struct Door {
     pub masks: MaskSets,
     /// Connections of nobody's agents.
     pub strangers: Strangers,
+    /// Sessions at once: as many as there may be, or as files may be open for.
+    pub sessions_max: u64,
     /// Flows to be reconciled with the kernel's counts.
     pub flows: Flows,
     /// Which names agents' addresses have.

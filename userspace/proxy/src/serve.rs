@@ -11,7 +11,7 @@ use proto::postgres::PostgresSession;
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 use types::accepted::Accepted;
-use types::limits::{READ_BYTES, SESSIONS_MAX};
+use types::limits::READ_BYTES;
 use types::principal::Principal;
 
 use crate::admit::{Admitted, Refused, admit, dial};
@@ -61,7 +61,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         }
     };
     // Counted before it dials: those on their way are as bounded as those open.
-    let Some(_place) = door.counters.sessions_open.place(SESSIONS_MAX as u64) else {
+    let Some(_place) = door.counters.sessions_open.place(door.sessions_max) else {
         return refuse(door, &Refused::too_many(door, &accepted));
     };
     let dialled = dial(door, &accepted).await;
