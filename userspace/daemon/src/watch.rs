@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use proxy::door::Door;
 use proxy::flows::{Bytes, Ended};
-use redirect::event::{Event, Events, Kind};
+use redirect::event::{Event, Events, Heard, Kind};
 use redirect_common::MAX_ENROLLED;
 use serde_json::json;
 use tracing::{error, info, warn};
@@ -33,6 +33,9 @@ const REFUSED_MAX: usize = 2 * MAX_ENROLLED as usize;
 /// Events heard before anything else is looked at: what the ring holds, and who fills it faster than
 /// it is emptied keeps the thread from nothing.
 const HEARD_AT_ONCE: usize = 16_384;
+
+/// While events settle, what came of the ones before is put down at most fifty times a second.
+const PAUSE: Duration = Duration::from_millis(20);
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -71,7 +74,7 @@ impl Watch {
                     thread::sleep(PATIENCE);
                 }
                 listener.drain(&mut events);
-                listener.tidy(&events);
+                listener.tidy(&mut events);
             }
         };
         let thread = thread::Builder::new().name("watch".into()).spawn(work);
@@ -117,16 +120,41 @@ const SOCKETS_NAMED_MAX: usize = 512;
 impl Listener {
     fn drain(&mut self, events: &mut Events) {
         for _ in 0..HEARD_AT_ONCE {
-            let Some(event) = events.next_event(&mut || self.tell_flows()) else { return };
-            match event.kind {
-                Kind::Refused(reason) => self.refused(&event, reason),
-                Kind::UnknownNetns => {
-                    self.refused(&event, UNKNOWN_NETNS);
-                    (self.on_namespace)(&event);
+            match events.hear() {
+                Heard::Nothing => return,
+                Heard::Settling(patience) => {
+                    self.put_down(events);
+                    thread::sleep(patience.max(PAUSE));
                 }
-                Kind::FlowEnd { sent, received } => {
-                    self.flow_ended(&event, Bytes { sent, received });
-                }
+                Heard::Event(event) => self.heard(&event),
+            }
+            if self.unfinished.len() >= SOCKETS_NAMED_MAX {
+                self.put_down(events);
+            }
+        }
+    }
+
+    fn heard(&mut self, event: &Event) {
+        match event.kind {
+            Kind::Refused(reason) => self.refused(event, reason),
+            Kind::UnknownNetns => {
+                self.refused(event, UNKNOWN_NETNS);
+                (self.on_namespace)(event);
+            }
+            Kind::FlowEnd { sent, received } => self.flow_ended(event, Bytes { sent, received }),
+        }
+    }
+
+    /// Makes what came of the events heard so far durable, here and in their sessions; only then
+    /// do they leave the ring. A kill before that tells the next daemon of them again.
+    fn put_down(&mut self, events: &mut Events) {
+        self.tell_interrupted();
+        self.tell_unfinished();
+        match self.door.recorder.settle() {
+            Ok(()) => events.release(),
+            Err(error) => {
+                error!(%error, "what the kernel told is not recorded");
+                thread::sleep(PATIENCE);
             }
         }
     }
@@ -180,9 +208,6 @@ impl Listener {
             // is what stays of it.
             Ended::First => self.unfinished.push((event.cgroup, event.socket_cookie)),
         }
-        if self.unfinished.len() >= SOCKETS_NAMED_MAX {
-            self.tell_unfinished();
-        }
     }
 
     /// Names flows whose sessions lag behind, agent by agent.
@@ -204,8 +229,8 @@ impl Listener {
     }
 
     /// What is to be said now and then.
-    fn tidy(&mut self, events: &Events) {
-        self.tell_flows();
+    fn tidy(&mut self, events: &mut Events) {
+        self.put_down(events);
         for difference in self.door.flows.expire(self.door.clock.now()) {
             self.door.record_difference(&difference);
         }
@@ -218,12 +243,6 @@ impl Listener {
             Ok(_) => {}
             Err(error) => warn!(%error, "lost events can't be counted"),
         }
-    }
-
-    /// Puts down what is known of flows so far: their events are gone from the ring.
-    fn tell_flows(&mut self) {
-        self.tell_interrupted();
-        self.tell_unfinished();
     }
 
     fn tell_interrupted(&mut self) {

@@ -121,6 +121,11 @@ impl Queue {
         self.pending.len()
     }
 
+    /// The place of the frame that was pushed last.
+    pub(crate) fn last(&self) -> Lsn {
+        Lsn(self.next_lsn.0 - 1)
+    }
+
     /// Whether frames may still be taken.
     pub(crate) fn is_open(&self) -> bool {
         !self.closing && !self.stopped && !matches!(self.health, Health::Failed(_))
@@ -149,7 +154,7 @@ impl Queue {
     /// Takes nothing more; returns the last frame's place.
     pub(crate) fn close(&mut self) -> Lsn {
         self.closing = true;
-        Lsn(self.next_lsn.0 - 1)
+        self.last()
     }
 
     /// Whether it was closed.

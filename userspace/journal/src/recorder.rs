@@ -238,6 +238,14 @@ impl Recorder {
         }
     }
 
+    /// Waits until everything appended so far, by anyone, is durable. For threads of their own;
+    /// tasks use `on_durable`.
+    pub fn settle(&self) -> Result<(), NotDurable> {
+        let last = self.shared.lock().last();
+        self.commit();
+        self.wait(last)
+    }
+
     /// How the journal is.
     pub fn health(&self) -> Health {
         self.shared.lock().health().clone()

@@ -15,7 +15,6 @@ use types::principal::Principal;
 use types::target::Target;
 
 use crate::door::Door;
-use crate::flows::Bytes;
 use crate::targets;
 
 /// How long a target may take to accept: three SYN retransmissions (RFC 6298: 1 + 2 + 4 s) and some.
@@ -40,21 +39,16 @@ pub(crate) enum Admitted {
     Names(Accepted, Principal),
 }
 
-/// Attributes a connection and finds its target.
+/// Attributes a connection and finds its target. A refusal comes with the agent's socket, if known.
 pub(crate) async fn admit(
     door: &Arc<Door>,
     downstream: &TcpStream,
     source: SocketAddr,
-) -> Result<Admitted, Refused> {
+) -> Result<Admitted, (Refused, Option<u64>)> {
     let record = door.kernel.original_destination(downstream.as_fd(), source);
-    let accepted = record.map_err(|_| Refused::NoRecord { peer: source })?;
+    let accepted = record.map_err(|_| (Refused::NoRecord { peer: source }, None))?;
     let cookie = accepted.socket_cookie;
-    let admitted = examine(door, downstream, accepted).await;
-    if admitted.is_err() {
-        // What the kernel counts of a refused flow went nowhere; it can't differ.
-        door.flows.session_ended(cookie, Bytes::unread(0), door.clock.now());
-    }
-    admitted
+    examine(door, downstream, accepted).await.map_err(|refused| (refused, Some(cookie)))
 }
 
 /// Whether a connection that the kernel has a record of may become a session.

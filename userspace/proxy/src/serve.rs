@@ -17,6 +17,7 @@ use types::principal::Principal;
 use crate::admit::{Admitted, Refused, admit, dial};
 use crate::door::Door;
 use crate::durability::Waiters;
+use crate::flows::Bytes;
 use crate::ledger::{Ledger, record_refusal};
 use crate::leg::Leg;
 use crate::relay::{End, Relay};
@@ -50,7 +51,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     let door = &worker.door;
     let admitted = match admit(door, &downstream, source).await {
         Ok(admitted) => admitted,
-        Err(refused) => return refuse(door, &refused),
+        Err((refused, cookie)) => return refuse(door, &refused, cookie),
     };
     let (accepted, principal, target) = match admitted {
         Admitted::Session { accepted, principal, target, protocol: Protocol::Postgresql } => {
@@ -62,7 +63,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     };
     // Counted before it dials: those on their way are as bounded as those open.
     let Some(_place) = door.counters.sessions_open.place(door.sessions_max) else {
-        return refuse(door, &Refused::too_many(door, &accepted));
+        return refuse(door, &Refused::too_many(door, &accepted), Some(accepted.socket_cookie));
     };
     let dialled = dial(door, &accepted).await;
     let ledger = Ledger::new(door, accepted, principal, target);
@@ -89,19 +90,24 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
 /// Gives a connection to a DNS server to who answers on this host.
 fn hand_over(door: &Door, downstream: TcpStream, accepted: Accepted, principal: Principal) {
     let too_many = Refused::too_many(door, &accepted);
+    let cookie = accepted.socket_cookie;
     let stream = downstream.into_std();
     let taken = stream.is_ok_and(|stream| {
         door.name_service.as_ref().is_some_and(|names| names.serve(stream, accepted, principal))
     });
     if !taken {
-        refuse(door, &too_many);
+        refuse(door, &too_many, Some(cookie));
     }
 }
 
-fn refuse(door: &Door, refused: &Refused) {
+fn refuse(door: &Door, refused: &Refused, socket_cookie: Option<u64>) {
     door.counters.connections_refused.up();
     if let Err(error) = record_refusal(door, refused) {
         warn!(%error, "a refused connection could not be recorded");
+    }
+    if let Some(cookie) = socket_cookie {
+        // What the kernel counts of a refused flow went nowhere; it can't differ.
+        door.flows.session_ended(cookie, Bytes::unread(0), door.clock.now());
     }
     info!(reason = refused.kind(), "connection refused");
 }

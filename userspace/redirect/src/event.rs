@@ -1,18 +1,18 @@
 //! What the kernel programs tell: refusals, unknown network namespaces, ends of flows.
 //!
 //! The ring is pinned: what happens while no daemon runs is told to the next one, as far as there
-//! is room. Nothing here decides anything.
+//! is room; so is what was heard and not yet put down. Nothing here decides anything.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, PerCpuArray};
 use redirect_common::{KernelEvent, event, map};
 use types::id::CgroupId;
 
 use crate::original_destination::ip;
+use crate::ring::Ring;
 use crate::{Error, Kernel, sys};
 
 /// Something that happened to an agent in the kernel.
@@ -52,14 +52,24 @@ pub enum Kind {
     },
 }
 
-/// How long an event stays in the ring at least. What its session had to record is on disk by
-/// then: if the daemon is killed before that, the next one still hears of the flow. At 10,000
-/// flows a second the ring, 10,900 events, holds twice as long.
+/// How old an event is at least before it is heard: its session's own end is there by then, most
+/// often. At 10,000 flows a second the ring, 10,900 events, holds twice as long.
 pub const SETTLED: Duration = Duration::from_millis(500);
+
+/// What there is to hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The oldest event that was not heard yet.
+    Event(Event),
+    /// That one is [`SETTLED`] after this long.
+    Settling(Duration),
+    /// No event.
+    Nothing,
+}
 
 /// The ring, to be read by one thread.
 pub struct Events {
-    ring: RingBuf<MapData>,
+    ring: Ring,
     dropped: PerCpuArray<MapData, u64>,
 }
 
@@ -79,36 +89,41 @@ impl Kernel {
 impl Events {
     pub(crate) fn take(object: &mut aya::Ebpf) -> Result<Self, Error> {
         let mut take = |name| object.take_map(name).ok_or(Error::Missing(name));
-        let failed = |name| move |source| Error::Map { name, source };
-        let (ring, dropped) = (take(map::EVENTS)?, take(map::DROPPED)?);
-        Ok(Self {
-            ring: typed(ring).map_err(failed(map::EVENTS))?,
-            dropped: typed(dropped).map_err(failed(map::DROPPED))?,
-        })
+        let (Map::RingBuf(ring), dropped) = (take(map::EVENTS)?, take(map::DROPPED)?) else {
+            return Err(Error::Missing(map::EVENTS));
+        };
+        let ring = Ring::open(ring).map_err(|source| Error::Call { call: "mmap", source })?;
+        let failed = |source| Error::Map { name: map::DROPPED, source };
+        Ok(Self { ring, dropped: dropped.try_into().map_err(failed)? })
     }
 
-    /// Waits until there may be an event, or for this long.
+    /// Waits until there is an event, heard or not, that was not released; or for this long.
     pub fn wait(&self, patience: Duration) -> Result<(), Error> {
-        let ring: &RingBuf<MapData> = &self.ring;
-        sys::poll_in(ring.as_fd(), patience).map_err(|source| Error::Call { call: "poll", source })
+        sys::poll_in(self.ring.as_fd(), patience)
+            .map_err(|source| Error::Call { call: "poll", source })
     }
 
-    /// The next event, if there is one. One that makes no sense is passed over. It leaves the
-    /// ring, and so is not told to the next daemon any more, only when it is [`SETTLED`] old: before
-    /// that is waited for, `before_waiting` may put down what came of earlier ones.
-    pub fn next_event(&mut self, before_waiting: &mut dyn FnMut()) -> Option<Event> {
-        while let Some(item) = self.ring.next() {
-            if let Some(event) = sys::kernel_event(&item).and_then(understood) {
+    /// Hears the next event. It stays in the ring, and so is told to the next daemon if this one is
+    /// killed, until [`Events::release`]. One that makes no sense is passed over.
+    pub fn hear(&mut self) -> Heard {
+        while let Some(record) = self.ring.read() {
+            if let Some(event) = sys::kernel_event(record).and_then(understood) {
                 let now_ns = sys::boottime_ns().unwrap_or(u64::MAX);
                 let age = Duration::from_nanos(now_ns.saturating_sub(event.at_ns));
                 if age < SETTLED {
-                    before_waiting();
-                    std::thread::sleep(SETTLED.saturating_sub(age));
+                    return Heard::Settling(SETTLED.saturating_sub(age));
                 }
-                return Some(event);
+                self.ring.pass();
+                return Heard::Event(event);
             }
+            self.ring.pass();
         }
-        None
+        Heard::Nothing
+    }
+
+    /// Forgets what was heard: what came of it must be durable.
+    pub fn release(&mut self) {
+        self.ring.release();
     }
 
     /// Events that found the ring full, since the programs were first armed.
@@ -117,10 +132,6 @@ impl Events {
         let failed = |source| Error::Map { name: map::DROPPED, source };
         counts.map(|counts| counts.iter().sum()).map_err(failed)
     }
-}
-
-fn typed<T: TryFrom<Map, Error = MapError>>(map: Map) -> Result<T, MapError> {
-    map.try_into()
 }
 
 fn understood(event: KernelEvent) -> Option<Event> {

@@ -30,6 +30,7 @@ pub mod netns;
 mod original_destination;
 mod pin;
 mod probe;
+mod ring;
 mod sys;
 pub mod tap;
 

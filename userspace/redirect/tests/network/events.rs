@@ -2,7 +2,7 @@
 
 use redirect::event::Kind;
 
-use super::{event, try_in};
+use super::{event, next, try_in};
 use crate::agent;
 use crate::bed::{Bed, Child};
 
@@ -72,11 +72,37 @@ for n in range(20000):
         answers.add(e.errno)
 print(*answers,flush=True)";
     assert_eq!(Child::python(&enrolled.path, script).said(), "111");
-    let told = std::iter::from_fn(|| events.next_event(&mut || ())).count() as u64;
+    let told = std::iter::from_fn(|| next(&mut events)).count() as u64;
     let dropped = events.dropped().unwrap();
     assert!(dropped > 0 && told > 1000, "{told} told, {dropped} dropped");
     assert_eq!(told + dropped, 20_000);
-    // With room again, events are told again.
+    // What was heard takes room until it is released; with room again, events are told again.
     assert_eq!(Child::python(&enrolled.path, script).said(), "111");
-    assert_eq!(events.next_event(&mut || ()).unwrap().kind, Kind::Refused(7));
+    assert_eq!(events.dropped().unwrap(), dropped + 20_000);
+    events.release();
+    assert_eq!(Child::python(&enrolled.path, script).said(), "111");
+    assert_eq!(next(&mut events).unwrap().kind, Kind::Refused(7));
+}
+
+#[test]
+fn what_was_heard_and_not_released_is_told_to_the_next() {
+    let bed = Bed::new(15153);
+    let kernel = bed.arm();
+    let mut events = kernel.take_events().unwrap();
+    let enrolled = kernel.enroll(&agent(), "one", None).unwrap();
+    let send = |port: u16| {
+        let call = format!("socket(AF_INET,SOCK_DGRAM).sendto(b'x',('203.0.113.7',{port}))");
+        assert!(try_in(&enrolled.path, &call).starts_with("error"));
+    };
+    let port_of = |event: Option<redirect::event::Event>| event?.destination.map(|to| to.port());
+    (1..=3).for_each(send);
+    assert_eq!(port_of(next(&mut events)), Some(1));
+    events.release();
+    assert_eq!(port_of(next(&mut events)), Some(2));
+    drop((events, kernel));
+    let kernel = bed.arm();
+    let mut events = kernel.take_events().unwrap();
+    assert_eq!(port_of(next(&mut events)), Some(2));
+    assert_eq!(port_of(next(&mut events)), Some(3));
+    assert_eq!(next(&mut events), None);
 }

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use redirect::event::{Event, Events};
+use redirect::event::{Event, Events, Heard};
 
 use crate::bed::Child;
 
@@ -41,14 +41,26 @@ fn event<T>(events: &mut Events, mut find: impl FnMut(&Event) -> Option<T>) -> T
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut seen = Vec::new();
     loop {
-        while let Some(event) = events.next_event(&mut || ()) {
+        while let Some(event) = next(events) {
             if let Some(found) = find(&event) {
                 return found;
             }
             seen.push(event);
         }
         assert!(Instant::now() < deadline, "not among {seen:?}");
+        events.release();
         events.wait(Duration::from_millis(100)).unwrap();
+    }
+}
+
+/// The next event, once it is settled, if there is one.
+fn next(events: &mut Events) -> Option<Event> {
+    loop {
+        match events.hear() {
+            Heard::Event(event) => return Some(event),
+            Heard::Settling(patience) => std::thread::sleep(patience),
+            Heard::Nothing => return None,
+        }
     }
 }
 
