@@ -158,8 +158,8 @@ def sysctl_forward(context):
 
 
 def sysctl_bpf(context):
-    """Unprivileged BPF (0), or JIT hardening; a value of 1 can't be taken back until the next boot."""
-    return set_sysctl("/proc/sys/net/core/bpf_jit_harden", "1")
+    """A setting of BPF's: the clock of every program; the ones beside it say who may load programs."""
+    return set_sysctl("/proc/sys/kernel/bpf_stats_enabled", "1")
 
 
 def sysctl_core_pattern(context):

@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import select
 import socket
 import struct
 
@@ -48,8 +49,6 @@ def tcp_non_blocking(context):
     made = socket.socket()
     made.setblocking(False)
     made.connect_ex((context["local"], context["port"]))
-    import select
-
     select.select([], [made], [], wire.PATIENCE_S)
     return wire.tell(wire.stream(made), context)
 
@@ -176,7 +175,10 @@ def sctp_connectx(context):
     made = wire.stream(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP))
     address = struct.pack("=H", socket.AF_INET) + struct.pack(">H", context["port"])
     address += socket.inet_aton(context["local"]) + bytes(8)
-    made.setsockopt(socket.IPPROTO_SCTP, 110, address)
+    try:
+        made.setsockopt(socket.IPPROTO_SCTP, 110, address)
+    except BlockingIOError:
+        select.select([], [made], [], wire.PATIENCE_S)
     return wire.tell(made, context)
 
 

@@ -113,8 +113,8 @@ impl Stage {
             let actor = if role == Role::User { &mut self.user } else { &mut self.root };
             actor.attempt(attempt.name, &context)?
         };
-        let changed = attempt.watch.look(&prey) != before;
-        let happened = changed || said.got == EFFECT || self.arrives(&token, said.went);
+        let effect = || attempt.watch.look(&prey) != before;
+        let happened = said.got == EFFECT || self.happens(&token, said.went, effect);
         Ok((happened, said))
     }
 
@@ -133,8 +133,8 @@ impl Stage {
         } else {
             self.agent.attempt(attempt.name, &context)?
         };
-        let changed = attempt.watch.look(&prey) != before;
-        let happened = changed || said.got == EFFECT || self.arrives(&token, said.went);
+        let effect = || attempt.watch.look(&prey) != before;
+        let happened = said.got == EFFECT || self.happens(&token, said.went, effect);
         self.repair(&prey)?;
         if happened {
             return Ok((Seen::Allowed, said));
@@ -186,13 +186,13 @@ impl Stage {
         (token, context)
     }
 
-    /// Whether a sink got the token; what was sent without an error may be on its way.
-    fn arrives(&self, token: &str, went: bool) -> bool {
+    /// Whether a sink got the token or there is another effect; what went without an error may be on its way.
+    fn happens(&self, token: &str, went: bool, effect: impl Fn() -> bool) -> bool {
         let steps = if went { ARRIVAL_STEPS } else { ARRIVAL_STEPS / 8 };
         let mark = format!("{token} ");
         let log = self.folder.path().join("outside/arrivals");
         (0..steps).any(|_| {
-            let is_there = read(&log).contains(&mark);
+            let is_there = effect() || read(&log).contains(&mark);
             if !is_there {
                 thread::sleep(ARRIVAL_STEP);
             }
