@@ -92,7 +92,8 @@ impl FromStr for Seen {
     }
 }
 
-/// Makes the attempts whose names contain `filter`, at the levels, one after the other. This process must have
+/// Makes the attempts whose names contain `filter`, or one of the texts between its commas, at the levels, one after
+/// the other. This process must have
 /// a network and a mount namespace of its own: what attempts do to routes, filters and `/etc` stays in there.
 ///
 /// # Errors
@@ -101,13 +102,17 @@ pub fn run(levels: &[Level], filter: &str, mut told: impl FnMut(&Row)) -> Result
     let mut rows = Vec::new();
     for level in levels {
         let mut stage = Stage::set(*level).with_context(|| format!("the stage for {level}"))?;
-        for attempt in ATTEMPTS.iter().filter(|a| a.name.contains(filter)) {
+        for attempt in ATTEMPTS.iter().filter(|a| matches(a.name, filter)) {
             let row = make(&mut stage, attempt, *level)?;
             told(&row);
             rows.push(row);
         }
     }
     Ok(rows)
+}
+
+fn matches(name: &str, filter: &str) -> bool {
+    filter.split(',').any(|part| name.contains(part))
 }
 
 fn make(stage: &mut Stage, attempt: &'static Attempt, level: Level) -> Result<Row> {

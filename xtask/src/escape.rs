@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Where: on this kernel alone, or what it can't show on this Debian kernel in a virtual machine
     #[arg(long, default_value = "6.12")]
     kernel: Where,
-    /// Only attempts whose names contain this
+    /// Only attempts whose names contain this, or one of these, with commas between
     #[arg(default_value = "")]
     filter: String,
     /// Within namespaces of its own already
@@ -74,36 +74,43 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     let mut left = Vec::new();
     for level in vm::levels(args.level) {
-        if level == Level::A1 || takes_lsm()? {
-            rows.extend(here(level, &args.filter)?);
-        } else {
+        if level == Level::A2 && !takes_lsm()? {
             say(format_args!("\n{level}: this kernel refuses BPF LSM programs"));
-            left.push(level);
+            left.push((level, args.filter.clone()));
+            continue;
         }
-    }
-    for level in report::unproven(&rows).into_iter().map(|(_, level)| level) {
-        if !left.contains(&level) {
-            left.push(level);
+        let found = here(level, &args.filter)?;
+        let unproven = report::unproven(&found).into_iter().map(|(attempt, _)| attempt);
+        let names = unproven.collect::<Vec<_>>().join(",");
+        if !names.is_empty() {
+            left.push((level, names));
         }
+        rows.extend(found);
     }
     let asked = args.kernel.elsewhere();
     if let (Some(series), false) = (asked, left.is_empty()) {
-        let kernel = vm::kernel(series)?;
-        heading(format_args!("what this kernel can't show, on Linux {}", kernel.release));
-        let only = |row: &Row| {
-            !rows
-                .iter()
-                .any(|r| r.attempt == row.attempt && r.level == row.level && !r.is_unproven())
-        };
-        let found: Vec<Row> =
-            vm::escape(&kernel, &left, &args.filter)?.into_iter().filter(only).collect();
-        rows.retain(|row| !row.is_unproven());
-        rows.extend(found);
+        rows = elsewhere(series, &left, rows)?;
     }
     if let Some(path) = &args.json {
         write(path, &rows)?;
     }
     finish(&rows, asked.is_some())
+}
+
+/// Makes on a Debian kernel what this one could not show, and answers all rows together.
+fn elsewhere(series: Series, left: &[(Level, String)], mut rows: Vec<Row>) -> Result<Vec<Row>> {
+    let kernel = vm::kernel(series)?;
+    heading(format_args!("what this kernel can't show, on Linux {}", kernel.release));
+    let found = vm::escape(&kernel, &vm::programs()?, left)?;
+    say(report::head());
+    found.lines.iter().for_each(say);
+    rows.retain(|row| !row.is_unproven());
+    // Names are matched by parts of them: what this kernel shows itself may be among what was found.
+    let is_shown =
+        |row: &Row| rows.iter().any(|r| r.attempt == row.attempt && r.level == row.level);
+    let more: Vec<Row> = found.rows.into_iter().filter(|row| !is_shown(row)).collect();
+    rows.extend(more);
+    Ok(rows)
 }
 
 /// Runs the attempts on this kernel alone, at the levels it has.

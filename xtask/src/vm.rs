@@ -7,13 +7,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use integration::escape::{Level, Row, report};
 use integration::paths;
 
-use crate::command::{cargo, run as run_command};
+use crate::command::{cargo, command, run as run_command, run_logged};
 use crate::setup::{self, Scope};
 use crate::term::{heading, say};
 
@@ -40,54 +41,103 @@ pub(crate) struct Args {
     /// Write the rows as JSON here
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Leave the order of systemd's units out
+    /// One part alone: the attempts, or the order of systemd's units; both by default
     #[arg(long)]
-    no_boot_order: bool,
-    /// Only attempts whose names contain this
+    only: Option<Part>,
+    /// Only attempts whose names contain this, or one of these, with commas between
     #[arg(default_value = "")]
     filter: String,
+}
+
+/// What is done on a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The attempts to get past the door.
+    Escape,
+    /// systemd's start and restart with the shipped units.
+    BootOrder,
+}
+
+/// What a kernel showed: rows, and the lines of the table, which say a little more.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// Of every attempt that was made.
+    pub(crate) rows: Vec<Row>,
+    /// One for each row.
+    pub(crate) lines: Vec<String>,
 }
 
 /// Boots the kernels one after the other and prints what became of each attempt.
 ///
 /// # Errors
 /// If a kernel does not come up or panics, an attempt had another outcome than expected, or none of the
-/// kernels could show it.
+/// kernels could show it; if systemd started an agent before the hooks were on.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(Scope::Vm)?;
     run_command(cargo(None).args(["build", "--quiet"]))?;
+    let programs = programs()?;
     let all = [Series::Bookworm, Series::Trixie, Series::Newest];
     let series = args.kernel.map_or(all.to_vec(), |series| vec![series]);
-    let levels = levels(args.level);
-    let mut rows = Vec::new();
-    let mut failed = Vec::new();
+    let (mut shown, mut told, mut failed) = (Shown::default(), Vec::new(), Vec::new());
     for series in series {
         let kernel = kernels::ensure(series)?;
         heading(format_args!("Linux {}", kernel.release));
-        match escape(&kernel, &levels, &args.filter) {
-            Ok(found) => rows.extend(found),
-            Err(error) => failed.push(format!("{}: {error:#}", kernel.release)),
+        let begun = now();
+        if args.only != Some(Part::BootOrder) {
+            match escape(&kernel, &programs, &asked(args)) {
+                Ok(found) => {
+                    shown.rows.extend(found.rows);
+                    shown.lines.extend(found.lines);
+                }
+                Err(error) => failed.push(format!("{}: {error:#}", kernel.release)),
+            }
         }
-        if !args.no_boot_order && args.filter.is_empty() {
-            match boot_order::check(&kernel) {
-                Ok(told) => say(told),
+        let has_filter = !args.filter.is_empty();
+        if args.only != Some(Part::Escape) && !has_filter {
+            match boot_order::check(&kernel, &programs) {
+                Ok(seen) => told.push(format!("{}: {seen}", kernel.release)),
                 Err(error) => failed.push(format!("{}: boot order: {error:#}", kernel.release)),
             }
         }
+        say(format_args!("{} min", begun.elapsed().as_secs().div_ceil(60)));
     }
     if let Some(path) = &args.json {
-        let text = format!("{:#}\n", report::to_json(&rows));
+        let text = format!("{:#}\n", report::to_json(&shown.rows));
         fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    failed.extend(report::wrong(&rows));
-    for line in &failed {
-        say(line);
+    conclude(&shown, &told, failed)
+}
+
+#[expect(clippy::disallowed_methods, reason = "it says how long it took")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Prints the table, what systemd did, how many rows there are of each kernel and level, and what is wrong.
+fn conclude(shown: &Shown, told: &[String], mut failed: Vec<String>) -> Result<()> {
+    if !shown.rows.is_empty() {
+        heading("Attempts");
+        say(report::head());
+        shown.lines.iter().for_each(say);
     }
-    say(format_args!("\n{} rows, {} wrong", rows.len(), failed.len()));
-    if !failed.is_empty() || rows.is_empty() {
-        bail!("not every attempt was held");
+    if !told.is_empty() {
+        heading("Order of start");
+        told.iter().for_each(say);
+    }
+    heading("Summary");
+    report::summary(&shown.rows).iter().for_each(say);
+    failed.extend(report::wrong(&shown.rows));
+    failed.iter().for_each(say);
+    say(format_args!("\n{} rows, {} wrong", shown.rows.len(), failed.len()));
+    if !failed.is_empty() || (shown.rows.is_empty() && told.is_empty()) {
+        bail!("not everything was held");
     }
     Ok(())
+}
+
+/// The attempts that are asked for, by level.
+fn asked(args: &Args) -> Vec<(Level, String)> {
+    levels(args.level).into_iter().map(|level| (level, args.filter.clone())).collect()
 }
 
 /// The levels asked for.
@@ -95,28 +145,26 @@ pub(crate) fn levels(level: Option<Level>) -> Vec<Level> {
     level.map_or(vec![Level::A1, Level::A2], |level| vec![level])
 }
 
-/// Makes the attempts on a kernel and answers their rows, printed as a table.
+/// Makes the attempts on a kernel: at each level those whose names match.
 ///
 /// # Errors
 /// If the machine does not come to its end; with the end of its console.
-pub(crate) fn escape(kernel: &Kernel, levels: &[Level], filter: &str) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+pub(crate) fn escape(kernel: &Kernel, programs: &Path, asked: &[(Level, String)]) -> Result<Shown> {
+    let mut shown = Shown::default();
     let machine = Machine::new(kernel, "escape")?;
-    machine.run(&inside::escape_script(kernel, levels, filter), inside::ESCAPE_S)?;
-    say(report::head());
-    for level in levels {
-        let path = machine.results().join(format!("{level}.json"));
-        let text = fs::read_to_string(&path).with_context(|| {
-            format!("no rows at {level}; the console ends:\n{}", machine.console_tail())
-        })?;
+    machine.run(&inside::escape_script(kernel, programs, asked), inside::ESCAPE_S)?;
+    for (level, _) in asked {
         let notes = machine.results().join(format!("{level}.txt"));
         let told = fs::read_to_string(notes).unwrap_or_default();
-        for line in told.lines().filter(|line| line.contains(&kernel.release)) {
-            say(line);
-        }
-        rows.extend(report::from_json(&text)?);
+        let path = machine.results().join(format!("{level}.json"));
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("no rows at {level}; it said:\n{told}\n{}", machine.console_tail())
+        })?;
+        let lines = told.lines().filter(|line| line.contains(&kernel.release));
+        shown.lines.extend(lines.map(str::to_owned));
+        shown.rows.extend(report::from_json(&text)?);
     }
-    Ok(rows)
+    Ok(shown)
 }
 
 /// Fetches what the suite needs for a kernel of a series.
@@ -126,6 +174,26 @@ pub(crate) fn escape(kernel: &Kernel, levels: &[Level], filter: &str) -> Result<
 pub(crate) fn kernel(series: Series) -> Result<Kernel> {
     setup::ensure(Scope::Vm)?;
     kernels::ensure(series)
+}
+
+/// Answers a folder with copies of what runs inside, without what debuggers read: a build that is made
+/// meanwhile changes nothing, and a machine has a third of the bytes to load.
+///
+/// # Errors
+/// If the programs are not built.
+pub(crate) fn programs() -> Result<PathBuf> {
+    let folder = cache().join("programs");
+    make(&folder)?;
+    let built = paths::programs()?;
+    let task = paths::this_program()?;
+    for program in [task, built.join("vestibuled"), built.join("vestibule")] {
+        let name = program.file_name().context("a program has a name")?;
+        let (new, copy) = (folder.join("new"), folder.join(name));
+        run_logged("vm-strip", command("strip").arg("-o").arg(&new).arg(&program))?;
+        // What a machine still runs stays as it was.
+        fs::rename(&new, &copy).with_context(|| copy.display().to_string())?;
+    }
+    Ok(folder)
 }
 
 /// Where kernels and results are kept.

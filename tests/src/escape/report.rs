@@ -91,6 +91,32 @@ pub fn head() -> String {
     format!("{:<28} {:<5} {:<22} {:<10} {:<10}", "attempt", "level", "kernel", "expected", "seen")
 }
 
+/// Answers a line for each kernel and level there are rows of: how many, how many differ from what is expected, and
+/// which the kernel could not show.
+pub fn summary(rows: &[Row]) -> Vec<String> {
+    let mut groups: Vec<(&str, Level)> =
+        rows.iter().map(|r| (r.kernel.as_str(), r.level)).collect();
+    groups.dedup();
+    let line = |(kernel, level): &(&str, Level)| {
+        let of: Vec<&Row> =
+            rows.iter().filter(|r| r.kernel == *kernel && r.level == *level).collect();
+        let count = |seen: Seen| of.iter().filter(|r| r.seen == seen).count();
+        let differ = of.iter().filter(|r| !r.is_right() && !r.is_unproven()).count();
+        let unproven = of.iter().filter(|r| r.is_unproven()).map(|r| r.attempt.as_str());
+        let unproven: Vec<&str> = unproven.collect();
+        let shown = if unproven.is_empty() { "none".to_owned() } else { unproven.join(", ") };
+        format!(
+            "{kernel} {level}: {} rows: {} refused, {} proxied, {} contained, {} allowed; {differ} differ; unproven: {shown}",
+            of.len(),
+            count(Seen::Refused),
+            count(Seen::Proxied),
+            count(Seen::Contained),
+            count(Seen::Allowed),
+        )
+    };
+    groups.iter().map(line).collect()
+}
+
 /// Answers what is wrong with the rows: one that differs, or one that no kernel of theirs could show.
 pub fn wrong(rows: &[Row]) -> Vec<String> {
     let differs = rows.iter().filter(|row| !row.is_right() && !row.is_unproven());
@@ -138,6 +164,22 @@ mod tests {
         let back = from_json(&text).unwrap();
         assert_eq!((back.len(), back[0].seen, back[0].level), (1, Seen::Proxied, Level::A1));
         assert!(from_json(r#"{"rows":[{"attempt":"x"}]}"#).is_err());
+    }
+
+    #[test]
+    fn a_summary_counts_by_kernel_and_level() {
+        let rows = [
+            row("a", "6.1", Seen::Refused),
+            row("b", "6.1", Seen::Unproven),
+            row("a", "7", Seen::Allowed),
+        ];
+        assert_eq!(
+            summary(&rows),
+            [
+                "6.1 A1: 2 rows: 1 refused, 0 proxied, 0 contained, 0 allowed; 0 differ; unproven: b",
+                "7 A1: 1 rows: 0 refused, 0 proxied, 0 contained, 1 allowed; 1 differ; unproven: none",
+            ]
+        );
     }
 
     #[test]

@@ -1,24 +1,25 @@
 //! What runs inside a machine when the attempts are made.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use integration::escape::Level;
 
 use super::kernels::Kernel;
 
 /// Both levels, without KVM on a busy machine.
-pub(super) const ESCAPE_S: u64 = 1200;
+pub(super) const ESCAPE_S: u64 = 2400;
 
-/// Answers the script that makes the attempts at the levels and turns the machine off.
-pub(super) fn escape_script(kernel: &Kernel, levels: &[Level], filter: &str) -> String {
-    let own = integration::paths::this_program().unwrap_or_default();
-    let own = own.display();
+/// Answers the script that makes the attempts, at each level those whose names match, and turns the machine off.
+pub(super) fn escape_script(kernel: &Kernel, programs: &Path, asked: &[(Level, String)]) -> String {
+    let programs = programs.display();
     let mut script = String::from(MOUNTS);
+    writeln!(script, "export VESTIBULE_BIN_DIR={programs}").ok();
     writeln!(script, "export VESTIBULE_ESCAPE_IMAGE={}", kernel.image.display()).ok();
-    for level in levels {
+    for (level, filter) in asked {
         writeln!(
             script,
-            "unshare --net --mount --propagation private -- {own} escape-test --inside --level {level} \
+            "unshare --net --mount --propagation private -- {programs}/xtask escape-test --inside --level {level} \
              --json /vm/{level}.json '{filter}' > /vm/{level}.txt 2>&1"
         )
         .ok();

@@ -1,6 +1,7 @@
 //! Debian's kernels: found in its package lists, fetched once, unpacked, never installed.
 //!
-//! apt does it with a root of its own, so that this host's package sources stay as they are.
+//! apt does it with a root of its own, so that this host's package sources stay as they are; from the mirror, and
+//! in the way (proxies, timeouts), that this host's apt is configured for.
 
 use std::fmt::Write;
 use std::fs;
@@ -112,9 +113,40 @@ struct Apt {
 }
 
 /// Suites whose kernels are looked at.
-const SUITES: &[&str] = &["bookworm", "trixie", "trixie-backports", "sid"];
+const SUITES: &[&str] = &["bookworm", "trixie", "trixie-backports", "sid", "experimental"];
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Answers the mirror that this host's apt has Debian from, or the one that `VESTIBULE_DEBIAN_MIRROR` names.
+fn mirror() -> Result<String> {
+    if let Ok(named) = std::env::var("VESTIBULE_DEBIAN_MIRROR") {
+        return Ok(named);
+    }
+    let mut targets = command("apt-get");
+    targets.args(["indextargets", "--format", "$(REPO_URI) $(COMPONENT) $(LABEL)"]);
+    let text = stdout_of(targets.arg("Created-By: Packages")).context("apt tells no sources")?;
+    let found = debian_of(&text).map(str::to_owned);
+    found.context("apt has no source of Debian's: name one in VESTIBULE_DEBIAN_MIRROR")
+}
+
+/// Of lines `URI COMPONENT LABEL`, the first URI of Debian's own archive: by its label, or, before any list was
+/// fetched (then there is none), by its folder's name on every mirror.
+fn debian_of(targets: &str) -> Option<&str> {
+    let uris: Vec<(&str, &str)> = targets
+        .lines()
+        .filter_map(|line| line.split_once(" main "))
+        .map(|(uri, label)| (uri.trim_end_matches('/'), label.trim()))
+        .collect();
+    let labelled = uris.iter().find(|(_, label)| *label == "Debian");
+    labelled.or_else(|| uris.iter().find(|(uri, _)| uri.ends_with("/debian"))).map(|(uri, _)| *uri)
+}
+
+/// Answers how this host's apt fetches, as apt.conf(5) has it.
+fn host_acquire() -> String {
+    let told = stdout_of(command("apt-config").args(["dump", "Acquire"])).unwrap_or_default();
+    let lines = told.lines().filter(|line| line.starts_with("Acquire::"));
+    lines.fold(String::new(), |text, line| text + line + "\n")
+}
 
 impl Apt {
     /// Sets it up and brings its lists up to date.
@@ -123,8 +155,7 @@ impl Apt {
         for folder in ["lists/partial", "archives/partial", "preferences.d", "parts"] {
             make(&root.join(folder))?;
         }
-        let mirror = std::env::var("VESTIBULE_DEBIAN_MIRROR")
-            .unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned());
+        let mirror = mirror()?;
         let mut sources = String::new();
         for suite in SUITES {
             writeln!(sources, "deb [signed-by={KEYRING} arch=amd64] {mirror} {suite} main")
@@ -135,15 +166,16 @@ impl Apt {
         let own = Self { config: root.join("apt.conf") };
         let root = root.display();
         // A mirror may lag; what it has is signed all the same.
-        let text = format!(
-            "Dir::Etc::main \"{root}/none\";\nDir::Etc::parts \"{root}/parts\";\n\
+        let text = host_acquire()
+            + &format!(
+                "Dir::Etc::main \"{root}/none\";\nDir::Etc::parts \"{root}/parts\";\n\
              Dir::Etc::sourcelist \"{root}/sources.list\";\nDir::Etc::sourceparts \"{root}/parts\";\n\
              Dir::Etc::preferencesparts \"{root}/preferences.d\";\nDir::State \"{root}\";\n\
              Dir::State::lists \"{root}/lists\";\nDir::State::status \"{root}/status\";\n\
              Dir::Cache \"{root}\";\nDir::Cache::archives \"{root}/archives\";\n\
              Acquire::Languages \"none\";\nAcquire::Check-Valid-Until \"false\";\nAPT::Architecture \"amd64\";\nAPT::Architectures \"amd64\";\n\
              APT::Sandbox::User \"root\";\n"
-        );
+            );
         fs::write(&own.config, text).context("apt's configuration")?;
         run_logged("vm-update", own.command("apt-get").args(["update", "-q"]))?;
         Ok(own)
@@ -210,6 +242,15 @@ fn comparable(version: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debian_is_found_among_sources() {
+        let labelled = "http://a/other/ main Other\nhttp://m/pub/debian/ main Debian\n";
+        assert_eq!(debian_of(labelled), Some("http://m/pub/debian"));
+        let fresh = "http://m/debian-security/ main $(LABEL)\nhttp://m/debian/ main $(LABEL)\n";
+        assert_eq!(debian_of(fresh), Some("http://m/debian"));
+        assert_eq!(debian_of("http://m/debian/ contrib Debian\n"), None);
+    }
 
     #[test]
     fn packages_are_read_and_compared() {
