@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::postgres::PostgresSession;
+use proto::postgres::{PostgresSession, Transport};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 use types::accepted::Accepted;
@@ -75,7 +75,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         debug!(%error, "no TCP_NODELAY");
     }
     door.counters.sessions_total.up();
-    let session = PostgresSession::new(Arc::clone(&door.analyzer));
+    let session = PostgresSession::new(Arc::clone(&door.analyzer), Transport::default());
     let legs = (Leg::new(downstream), Leg::new(upstream));
     let mut relay = Relay::new(&worker, worker.slot(), session, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;

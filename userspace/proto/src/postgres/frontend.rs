@@ -161,6 +161,10 @@ impl PostgresSession {
 
     /// Answers a request for encryption with no; `TLS` if for that, else for GSSAPI.
     fn decline(&mut self, tls: bool, length: usize, available: usize) -> usize {
+        if self.transport.downstream.is_tls() {
+            self.violate(Side::Downstream, "encryption is requested inside TLS", None);
+            return 0;
+        }
         let asked = if tls { &mut self.refused_tls } else { &mut self.refused_gss };
         if std::mem::replace(asked, true) {
             self.violate(Side::Downstream, "encryption is requested twice", None);

@@ -6,7 +6,7 @@ use types::addr::Side;
 use types::clock::Timestamp;
 use types::event::Event;
 
-use super::PostgresSession;
+use super::{PostgresSession, Transport};
 use crate::session::{Refusal, Session, Verdict};
 use crate::sql::Analyzer;
 
@@ -18,7 +18,7 @@ static ANALYZER: LazyLock<Arc<Analyzer>> = LazyLock::new(|| Arc::new(Analyzer::n
 /// Flags: 1 from the server, 2 refuse what this chunk asks, 4 skip probes, 8 end of stream after
 /// it, 16 everything waiting is written before it.
 pub fn one_input(mut input: &[u8]) {
-    let mut session = PostgresSession::new(Arc::clone(&ANALYZER));
+    let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
     let now = Timestamp::default();
     while let [flags, length, rest @ ..] = input {
         let (chunk, behind) = rest.split_at_checked(usize::from(*length)).unwrap_or((rest, &[]));

@@ -23,6 +23,7 @@ mod result;
 mod rows;
 mod sample;
 mod startup;
+mod transport;
 mod value;
 
 #[doc(hidden)]
@@ -51,6 +52,7 @@ use self::probe::Probe;
 use self::result::CopyState;
 use self::rows::Rest;
 pub use self::startup::Startup;
+pub use self::transport::{Leg, Transport};
 use crate::session::{Session, Transmit, Verdict};
 use crate::sql::{Analyzer, Reading};
 
@@ -61,6 +63,7 @@ const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A session of an agent with a PostgreSQL server.
 pub struct PostgresSession {
     analyzer: Arc<Analyzer>,
+    transport: Transport,
     redactor: Box<dyn Redactor>,
     phase: Phase,
     startup: Option<Startup>,
@@ -163,10 +166,12 @@ struct ServerSide {
 }
 
 impl PostgresSession {
-    /// A session of which nothing was read yet.
-    pub fn new(analyzer: Arc<Analyzer>) -> Self {
+    /// A session of which nothing was read yet, over legs that are ready: where one is inside TLS,
+    /// its bytes here are what TLS carries.
+    pub fn new(analyzer: Arc<Analyzer>, transport: Transport) -> Self {
         Self {
             analyzer,
+            transport,
             redactor: Box::new(Blind),
             phase: Phase::First,
             startup: None,

@@ -44,7 +44,7 @@ fn what_is_in_flight_at_the_end_was_cut_off() {
 
 #[test]
 fn agents_that_send_ahead_are_held_back() {
-    let mut session = PostgresSession::new(Arc::clone(&ANALYZER));
+    let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
     let mut transcript = Transcript::default();
     for (side, bytes) in opened() {
         session.handle_input(side, &bytes, Timestamp::default());

@@ -118,7 +118,7 @@ fn texts_of_the_server_are_masked_too() {
 
 #[test]
 fn without_masks_no_value_passes() {
-    let mut session = PostgresSession::new(Arc::clone(&ANALYZER));
+    let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
     let mut transcript = Transcript::default();
     let mut steps = opened();
     steps.truncate(2);

@@ -18,8 +18,8 @@ use types::redact::{
     Column, DataClass, Format, MaskCount, Redaction, Redactor, Treatment, TreatmentKind,
 };
 
-use super::PostgresSession;
 use super::message::frame;
+use super::{PostgresSession, Transport};
 use crate::session::{Refusal, Session, Verdict};
 use crate::sql::Analyzer;
 
@@ -151,7 +151,7 @@ impl Transcript {
 
 /// Runs an exchange in these cuts. Statements with `denied` or of which nothing is known are refused.
 fn run(steps: &[Step], cut: &mut dyn FnMut(usize) -> usize) -> Transcript {
-    let mut session = PostgresSession::new(Arc::clone(&ANALYZER));
+    let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
     let mut transcript = Transcript::default();
     for (side, bytes) in steps {
         let mut rest = bytes.as_slice();

@@ -1,6 +1,7 @@
 use types::command::{Action, CommandKind, Risk};
 use types::event::{Event, Status};
 
+use super::super::Leg;
 use super::*;
 
 #[test]
@@ -77,6 +78,20 @@ fn encryption_is_declined_once() {
     let stuffed = check(&[agent(&[ssl, startup(&[("user", "mallory")])])]);
     assert!(stuffed.violation().unwrap().contains("before its answer"));
     assert_eq!((stuffed.up.len(), stuffed.commands().len()), (0, 0));
+}
+
+#[test]
+fn no_encryption_is_requested_inside_tls() {
+    for code in [80_877_103_u32, 80_877_104] {
+        let within = Leg::Tls { end_point: None };
+        let transport = Transport { downstream: within, upstream: Leg::Plain };
+        let mut session = PostgresSession::new(Arc::clone(&ANALYZER), transport);
+        let request = [8_u32.to_be_bytes(), code.to_be_bytes()].concat();
+        session.handle_input(Side::Downstream, &request, Timestamp::default());
+        let event = session.poll_event();
+        assert!(matches!(event, Some(Event::Violation(_))), "{event:?}");
+        assert!(session.is_ended() && session.transmit(Side::Downstream).is_empty());
+    }
 }
 
 #[test]
