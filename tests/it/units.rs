@@ -48,3 +48,15 @@ fn after_a_disarm_systemd_does_not_arm_again() {
     assert!(unit.lines().any(|line| line == "RestartPreventExitStatus=10"));
     assert!(unit.lines().any(|line| line == "SuccessExitStatus=10"));
 }
+
+/// What systemd's own groups of system calls do not have; `cargo xtask vm-test` sees the daemon run with them.
+#[test]
+fn the_unit_lets_the_daemon_make_its_rarer_system_calls() {
+    let unit = paths::root().join("packaging/systemd/vestibule.service");
+    let text = fs::read_to_string(unit).unwrap();
+    let filter = text.lines().find_map(|line| line.strip_prefix("SystemCallFilter=")).unwrap();
+    let allowed: Vec<&str> = filter.split(' ').collect();
+    for call in ["bpf", "perf_event_open", "setns", "pidfd_getfd", "open_by_handle_at"] {
+        assert!(allowed.contains(&call), "{call} is not in {filter}");
+    }
+}

@@ -102,7 +102,7 @@ impl Kernel {
     /// cgroup is gone.
     pub(crate) fn adopt_existing(&self) -> Result<(), Error> {
         for (links, id, ..) in self.markers()? {
-            match self.existing_path(id) {
+            match self.existing_path(id)? {
                 Some(path) if path.starts_with(&self.slice.agents) => {}
                 Some(path) => self.attach_existing(&path, &links)?,
                 None => remove(&links)?,
@@ -114,10 +114,10 @@ impl Kernel {
     /// Enrolled cgroups that others made and that are there.
     pub(crate) fn existing(&self) -> Result<Vec<Enrolled>, Error> {
         let there = |(_, cgroup, instance, agent)| {
-            let path = self.existing_path(cgroup)?;
-            Some(Enrolled { path, cgroup, agent, instance, parent: None })
+            let path = self.existing_path(cgroup).transpose()?;
+            Some(path.map(|path| Enrolled { path, cgroup, agent, instance, parent: None }))
         };
-        Ok(self.markers()?.into_iter().filter_map(there).collect())
+        self.markers()?.into_iter().filter_map(there).collect()
     }
 
     /// Ends the enrolment of a cgroup that another made; false if it is none.
@@ -131,8 +131,13 @@ impl Kernel {
 
     /// Cgroups that others made, enrolled, and gone.
     pub(crate) fn existing_gone(&self) -> Result<Vec<CgroupId>, Error> {
-        let gone = |id: &CgroupId| self.existing_path(*id).is_none();
-        Ok(self.markers()?.into_iter().map(|(_, id, ..)| id).filter(gone).collect())
+        let mut gone = Vec::new();
+        for (_, id, ..) in self.markers()? {
+            if self.existing_path(id)?.is_none() {
+                gone.push(id);
+            }
+        }
+        Ok(gone)
     }
 
     fn attach_existing(&self, path: &Path, links: &Path) -> Result<(), Error> {
@@ -163,9 +168,18 @@ impl Kernel {
         Ok(Taken { enrolled: enrolled.clone(), processes: done?, sockets_ended, left })
     }
 
-    fn existing_path(&self, id: CgroupId) -> Option<PathBuf> {
-        let path = sys::cgroup_path(self.slice.cgroup_root(), id.0).ok()?;
-        (cgroup::id(&path).ok()? == id).then_some(path)
+    /// Where a cgroup is; none if it is gone. Any other failure is an error: to take it for an end would take
+    /// the hooks off a cgroup that is there.
+    fn existing_path(&self, id: CgroupId) -> Result<Option<PathBuf>, Error> {
+        let is_gone = |error: &io::Error| {
+            matches!(error.raw_os_error(), Some(libc::ESTALE | libc::ENOENT | libc::ENODEV))
+        };
+        let root = self.slice.cgroup_root();
+        match sys::cgroup_path(root, id.0).and_then(|path| Ok((cgroup::id(&path)?, path))) {
+            Ok((found, path)) => Ok((found == id).then_some(path)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(Error::file("finding a cgroup by its id below", root)(error)),
+        }
     }
 
     /// Directories of links, and what their names say.
