@@ -1,5 +1,6 @@
 """Connects to a sink again and again, and counts in /run/seen/NAME how that goes: `steady.py NAME`."""
 
+import errno
 import json
 import os
 import socket
@@ -11,14 +12,13 @@ PATIENCE_S = 100
 
 
 def connect():
-    """reached: the sink answered; door: taken, and closed without an answer; refused; cut: taken, and reset."""
+    """reached: the sink said something; door: taken, and closed without a word; cut: taken, and reset; or an error."""
     try:
         made = socket.create_connection(("127.0.0.1", 7001), timeout=PATIENCE_S)
-    except OSError:
-        return "refused"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
     with made:
         try:
-            made.sendall(b"x")
             return "reached" if made.recv(1) else "door"
         except OSError:
             return "cut"
@@ -26,12 +26,15 @@ def connect():
 
 def main():
     path = f"/run/seen/{sys.argv[1]}"
-    counts = {}
+    counts, last, turns = {}, "", []
     while True:
         how = connect()
         counts[how] = counts.get(how, 0) + 1
+        if how != last:
+            turns = [*turns[-20:], f"{time.monotonic():.2f} {how}"]
+            last = how
         with open(path + ".new", "w") as file:
-            json.dump(counts, file)
+            json.dump({**counts, "turns": turns}, file)
         os.rename(path + ".new", path)
         time.sleep(0.02)
 

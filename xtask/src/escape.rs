@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
 use integration::escape::{self, Level, Row, report};
 use integration::paths;
@@ -104,6 +104,7 @@ fn elsewhere(series: Series, left: &[(Level, String)], mut rows: Vec<Row>) -> Re
     let found = vm::escape(&kernel, &vm::programs()?, left)?;
     say(report::head());
     found.lines.iter().for_each(say);
+    ensure!(found.failed.is_empty(), "{}", found.failed.join("\n"));
     rows.retain(|row| !row.is_unproven());
     // Names are matched by parts of them: what this kernel shows itself may be among what was found.
     let is_shown =

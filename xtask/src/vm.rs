@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
@@ -21,11 +20,13 @@ use crate::term::{heading, say};
 mod boot_order;
 mod initramfs;
 mod inside;
+mod jobs;
 mod kernels;
 mod machine;
 
 pub(crate) use kernels::Series;
 
+use jobs::{Job, Outcome};
 use kernels::Kernel;
 use machine::Machine;
 
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// One part alone: the attempts, or the order of systemd's units; both by default
     #[arg(long)]
     only: Option<Part>,
+    /// Machines that run at once; as many as there are processors by default
+    #[arg(long, value_name = "N")]
+    at_once: Option<usize>,
     /// Only attempts whose names contain this, or one of these, with commas between
     #[arg(default_value = "")]
     filter: String,
@@ -65,9 +69,17 @@ pub(crate) struct Shown {
     pub(crate) rows: Vec<Row>,
     /// One for each row.
     pub(crate) lines: Vec<String>,
+    /// Why there are not all of them.
+    pub(crate) failed: Vec<String>,
 }
 
-/// Boots the kernels one after the other and prints what became of each attempt.
+impl Shown {
+    fn none(error: &anyhow::Error) -> Self {
+        Self { failed: vec![format!("{error:#}")], ..Self::default() }
+    }
+}
+
+/// Boots the kernels and prints what became of each attempt, and in which order systemd started things.
 ///
 /// # Errors
 /// If a kernel does not come up or panics, an attempt had another outcome than expected, or none of the
@@ -78,58 +90,47 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let programs = programs()?;
     let all = [Series::Bookworm, Series::Trixie, Series::Newest];
     let series = args.kernel.map_or(all.to_vec(), |series| vec![series]);
-    let (mut shown, mut told, mut failed) = (Shown::default(), Vec::new(), Vec::new());
-    for series in series {
-        let kernel = kernels::ensure(series)?;
-        heading(format_args!("Linux {}", kernel.release));
-        let begun = now();
-        if args.only != Some(Part::BootOrder) {
-            match escape(&kernel, &programs, &asked(args)) {
-                Ok(found) => {
-                    shown.rows.extend(found.rows);
-                    shown.lines.extend(found.lines);
-                }
-                Err(error) => failed.push(format!("{}: {error:#}", kernel.release)),
-            }
-        }
-        let has_filter = !args.filter.is_empty();
-        if args.only != Some(Part::Escape) && !has_filter {
-            match boot_order::check(&kernel, &programs) {
-                Ok(seen) => told.push(format!("{}: {seen}", kernel.release)),
-                Err(error) => failed.push(format!("{}: boot order: {error:#}", kernel.release)),
-            }
-        }
-        say(format_args!("{} min", begun.elapsed().as_secs().div_ceil(60)));
+    let kernels = series.into_iter().map(kernels::ensure).collect::<Result<Vec<_>>>()?;
+    heading("Machines");
+    for kernel in &kernels {
+        say(format_args!("Linux {}", kernel.release));
     }
+    // Attempts that are picked by name are not about systemd.
+    let is_asked = |part: &Part| match args.only {
+        Some(only) => only == *part,
+        None => *part == Part::Escape || args.filter.is_empty(),
+    };
+    let parts: Vec<Part> = [Part::Escape, Part::BootOrder].into_iter().filter(is_asked).collect();
+    let of_kernel = |kernel| parts.iter().map(move |part| Job { kernel, part: *part });
+    let jobs: Vec<Job<'_>> = kernels.iter().flat_map(of_kernel).collect();
+    let at_once = args.at_once.unwrap_or_else(jobs::processors);
+    let outcome = jobs::run(&jobs, &programs, &asked(args), at_once);
     if let Some(path) = &args.json {
-        let text = format!("{:#}\n", report::to_json(&shown.rows));
+        let text = format!("{:#}\n", report::to_json(&outcome.shown.rows));
         fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    conclude(&shown, &told, failed)
-}
-
-#[expect(clippy::disallowed_methods, reason = "it says how long it took")]
-fn now() -> Instant {
-    Instant::now()
+    conclude(&outcome)
 }
 
 /// Prints the table, what systemd did, how many rows there are of each kernel and level, and what is wrong.
-fn conclude(shown: &Shown, told: &[String], mut failed: Vec<String>) -> Result<()> {
-    if !shown.rows.is_empty() {
+fn conclude(outcome: &Outcome) -> Result<()> {
+    let Outcome { shown: Shown { rows, lines, failed }, starts } = outcome;
+    if !rows.is_empty() {
         heading("Attempts");
         say(report::head());
-        shown.lines.iter().for_each(say);
+        lines.iter().for_each(say);
     }
-    if !told.is_empty() {
+    if !starts.is_empty() {
         heading("Order of start");
-        told.iter().for_each(say);
+        starts.iter().for_each(say);
     }
     heading("Summary");
-    report::summary(&shown.rows).iter().for_each(say);
-    failed.extend(report::wrong(&shown.rows));
-    failed.iter().for_each(say);
-    say(format_args!("\n{} rows, {} wrong", shown.rows.len(), failed.len()));
-    if !failed.is_empty() || (shown.rows.is_empty() && told.is_empty()) {
+    report::summary(rows).iter().for_each(say);
+    let mut wrong = report::wrong(rows);
+    wrong.extend(failed.iter().cloned());
+    wrong.iter().for_each(say);
+    say(format_args!("\n{} rows, {} wrong", rows.len(), wrong.len()));
+    if !wrong.is_empty() || (rows.is_empty() && starts.is_empty()) {
         bail!("not everything was held");
     }
     Ok(())
@@ -148,18 +149,23 @@ pub(crate) fn levels(level: Option<Level>) -> Vec<Level> {
 /// Makes the attempts on a kernel: at each level those whose names match.
 ///
 /// # Errors
-/// If the machine does not come to its end; with the end of its console.
+/// If the machine can't be made or started. One that does not come to its end has failed, with the end of its
+/// console, and shows the levels that it finished.
 pub(crate) fn escape(kernel: &Kernel, programs: &Path, asked: &[(Level, String)]) -> Result<Shown> {
     let mut shown = Shown::default();
     let machine = Machine::new(kernel, "escape")?;
-    machine.run(&inside::escape_script(kernel, programs, asked), inside::ESCAPE_S)?;
+    if let Err(error) =
+        machine.run(&inside::escape_script(kernel, programs, asked), inside::ESCAPE_S)
+    {
+        shown.failed.push(format!("{error:#}"));
+    }
     for (level, _) in asked {
         let notes = machine.results().join(format!("{level}.txt"));
         let told = fs::read_to_string(notes).unwrap_or_default();
-        let path = machine.results().join(format!("{level}.json"));
-        let text = fs::read_to_string(&path).with_context(|| {
-            format!("no rows at {level}; it said:\n{told}\n{}", machine.console_tail())
-        })?;
+        let Ok(text) = fs::read_to_string(machine.results().join(format!("{level}.json"))) else {
+            shown.failed.push(format!("no rows at {level}; it said:\n{told}"));
+            continue;
+        };
         let lines = told.lines().filter(|line| line.contains(&kernel.release));
         shown.lines.extend(lines.map(str::to_owned));
         shown.rows.extend(report::from_json(&text)?);

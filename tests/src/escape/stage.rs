@@ -202,7 +202,9 @@ impl Stage {
 
     /// Connections that came to the daemon, served or not.
     fn came_to_the_door(&self) -> Result<u64> {
-        Ok(self.daemon.count("sessions_total")? + self.daemon.count("connections_refused")?)
+        let status = self.daemon.status()?;
+        let count = |name: &str| status.get(name).and_then(Value::as_u64).context("no such count");
+        Ok(count("sessions_total")? + count("connections_refused")?)
     }
 
     /// Sets right what an attempt, or its setting, has harmed.

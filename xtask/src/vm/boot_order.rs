@@ -88,6 +88,9 @@ group = "65534"
 [[enroll]]
 agent = "ruled"
 unit = "ruled.service"
+[[enroll]]
+agent = "in-slice"
+unit = "in-slice.service"
 CONFIG
 mkdir -p /opt/agents /opt/test && cp $root/tests/boot/*.py /opt/test/
 printf '#!/bin/sh\nexec /usr/bin/python3 -I /opt/test/steady.py probe\n' > /opt/agents/probe
