@@ -29,3 +29,4 @@ mod restart;
 mod talk;
 mod tap;
 mod units;
+mod unix;

@@ -50,7 +50,11 @@ impl Talk {
     }
 
     pub(crate) fn asks(&mut self) -> String {
-        writeln!(self.input, "again").unwrap();
+        self.asks_for("again")
+    }
+
+    pub(crate) fn asks_for(&mut self, what: &str) -> String {
+        writeln!(self.input, "{what}").unwrap();
         self.says()
     }
 }

@@ -134,7 +134,7 @@ fn make(stage: &mut Stage, attempt: &'static Attempt, level: Level) -> Result<Ro
         Seen::Unproven
     };
     let kernel = kernel();
-    let (attempt, expected) = (attempt.name.to_owned(), attempt.expected(level));
+    let (attempt, expected) = (attempt.name.to_owned(), attempt.expected(level, &kernel));
     Ok(Row { attempt, level, kernel, expected, seen, note })
 }
 

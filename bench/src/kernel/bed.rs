@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use integration::port::Port;
 use redirect::cost::Cost;
 use redirect::tap::{SYSTEM_LIBRARIES, Tap};
-use redirect::{Enrolled, Guard, Kernel, Options};
+use redirect::{Enrolled, Guard, Kernel, Options, Unix};
 use serde::Serialize;
 
 use crate::client::{Answer, Load};
@@ -53,6 +53,7 @@ impl Bed {
             listener_port: listener.number(),
             dns_port: listener.number(),
             guard: Guard::default(),
+            unix: Unix::default(),
         })
         .context("the hooks can't be armed")?;
         let agent = kernel.enroll(&"bench".parse()?, "one", None).context("enrol")?;

@@ -8,6 +8,7 @@
 
 pub mod guard;
 pub mod tap;
+pub mod unix;
 
 /// `AF_INET`, as in `ConnectRecord::family`.
 pub const AF_INET: u32 = 2;
@@ -395,7 +396,8 @@ pub const MAX_DATAGRAMS: u32 = 16_384;
 /// Destinations of datagrams that are allowed at most, over all agents: (32 + 4 + 64 bytes) x
 /// 4,096 = 0.4 MiB.
 pub const MAX_ALLOWED: u32 = 4096;
-/// Bytes of the ring of events: 96 each with the ring's header, so 10,922 of them between two looks.
+/// Bytes of the ring of events: 96 each with the ring's header, so 10,922 of them between two looks;
+/// 232 for a refusal of AF_UNIX.
 pub const EVENT_BYTES: u32 = 1 << 20;
 /// Processes of agents at most: four times Linux's default `pid_max` of small machines, a tenth of
 /// that of large ones. (16 + 184 + 64 bytes) x 65,536 = 17 MiB. Full: a new process has no entry;
@@ -434,6 +436,7 @@ pub const ABI: u64 = fnv1a(&[
     size_of::<Listener>() as u64,
     size_of::<DatagramKey>() as u64,
     size_of::<KernelEvent>() as u64,
+    size_of::<unix::UnixRefusal>() as u64,
     size_of::<AllowedKey>() as u64,
     size_of::<Senders>() as u64,
     MAX_ALLOWED as u64,

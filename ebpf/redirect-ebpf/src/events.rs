@@ -11,7 +11,13 @@ use crate::maps::{DROPPED, EVENTS};
 pub fn tell(mut event: KernelEvent) {
     // SAFETY: a helper without arguments.
     event.at_ns = unsafe { bpf_ktime_get_boot_ns() };
-    if EVENTS.output::<KernelEvent>(&event, 0).is_err()
+    put(&event);
+}
+
+/// Puts what begins with an event that has its time into the ring.
+#[inline(always)]
+pub fn put<T>(event: &T) {
+    if EVENTS.output::<T>(event, 0).is_err()
         && let Some(dropped) = DROPPED.get_ptr_mut(0)
     {
         // SAFETY: this CPU's own value.

@@ -26,6 +26,7 @@ mod socket;
 mod sockops;
 mod sockopt;
 mod sysctl;
+mod unix;
 
 /// The kernel lends `bpf_probe_read_kernel` only to programs that declare a GPL-compatible licence;
 /// the string is one of those it knows, and speaks of the object alone. See `ebpf/README.md`.

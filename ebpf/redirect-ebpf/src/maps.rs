@@ -8,6 +8,7 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use redirect_common::unix::{MAX_PATHS, Name, UnixRules};
 use redirect_common::{
     AllowedKey, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, ExecEvent, FlowKey,
     LOST_KINDS, Lineage, Listener, MAX_ALLOWED, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS,
@@ -74,6 +75,14 @@ pub static EXEC_DRAFT: PerCpuArray<ExecEvent> = PerCpuArray::with_max_entries(1,
 /// Where the self-test leaves its answer.
 #[map]
 pub static SELF: Array<ProcessRecord> = Array::with_max_entries(1, 0);
+
+/// Sockets of AF_UNIX that agents may connect to.
+#[map]
+pub static UNIX_PATHS: HashMap<Name, u32> = HashMap::with_max_entries(MAX_PATHS, 0);
+
+/// How agents are held there.
+#[map]
+pub static UNIX_RULES: Array<UnixRules> = Array::with_max_entries(1, 0);
 
 /// The daemon's ports in a network namespace.
 #[inline(always)]

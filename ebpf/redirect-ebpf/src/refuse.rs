@@ -3,7 +3,9 @@
 use core::ptr::read_volatile;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
+use aya_ebpf::helpers::generated::{
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_set_retval,
+};
 use aya_ebpf::programs::SockAddrContext;
 use redirect_common::{KernelEvent, event};
 
@@ -52,6 +54,8 @@ pub enum Refused {
     Form = 13,
     /// Joining a multicast group.
     Multicast = 14,
+    /// A socket of AF_UNIX that is not listed.
+    Unix = 15,
 }
 
 /// Refuses a call of the current process with `errno`, and tells of it; answers the return value.
@@ -63,16 +67,29 @@ pub fn refuse<C: EbpfContext>(
     protocol: u16,
     errno: i32,
 ) -> i32 {
+    events::put(&event(ctx, reason, to, protocol));
+    answer(errno)
+}
+
+/// The event that tells of a refusal, of now.
+#[inline(always)]
+pub fn event<C: EbpfContext>(ctx: &C, reason: Refused, to: &End, protocol: u16) -> KernelEvent {
     let kind = match reason {
         Refused::NoListener => event::UNKNOWN_NETNS,
         _ => event::REFUSED,
     };
-    // SAFETY: helpers with the context alone.
-    let (netns_cookie, socket_cookie) =
-        unsafe { (bpf_get_netns_cookie(ctx.as_ptr()), bpf_get_socket_cookie(ctx.as_ptr())) };
-    events::tell(KernelEvent {
+    // SAFETY: helpers with the context alone, or without arguments.
+    let (netns_cookie, socket_cookie, at_ns) = unsafe {
+        (
+            bpf_get_netns_cookie(ctx.as_ptr()),
+            bpf_get_socket_cookie(ctx.as_ptr()),
+            bpf_ktime_get_boot_ns(),
+        )
+    };
+    KernelEvent {
         kind,
         reason: reason as u32,
+        at_ns,
         cgroup: process::enrolled_or_own(),
         netns_cookie,
         socket_cookie,
@@ -82,7 +99,12 @@ pub fn refuse<C: EbpfContext>(
         port: to.port,
         protocol,
         ..KernelEvent::default()
-    });
+    }
+}
+
+/// Has the caller see `errno`; answers the return value.
+#[inline(always)]
+pub fn answer(errno: i32) -> i32 {
     // SAFETY: the helper takes any errno; if it fails the caller sees EPERM instead.
     unsafe { bpf_set_retval(-errno) };
     DENY

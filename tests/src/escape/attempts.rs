@@ -15,7 +15,12 @@ pub struct Attempt {
     pub(super) setting: Setting,
     a1: Seen,
     a2: Seen,
+    /// What becomes of it at A1 before [`UNIX_HOOKS`].
+    a1_before: Option<Seen>,
 }
+
+/// The first kernel with hooks on AF_UNIX: major and minor number.
+const UNIX_HOOKS: (u32, u32) = (6, 7);
 
 /// What it starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +34,12 @@ pub(super) enum Setting {
 }
 
 impl Attempt {
-    /// Answers what must become of it at a level.
-    pub fn expected(&self, level: Level) -> Seen {
-        match level {
-            Level::A1 => self.a1,
-            Level::A2 => self.a2,
+    /// Answers what must become of it at a level, on a kernel of this release.
+    pub fn expected(&self, level: Level, release: &str) -> Seen {
+        match (level, self.a1_before) {
+            (Level::A1, Some(before)) if version(release) < UNIX_HOOKS => before,
+            (Level::A1, _) => self.a1,
+            (Level::A2, _) => self.a2,
         }
     }
 
@@ -59,7 +65,14 @@ impl Attempt {
 }
 
 const fn attempt(name: &'static str, closed_by: &'static str, a1: Seen, a2: Seen) -> Attempt {
-    Attempt { name, closed_by, watch: Watch::Nothing, setting: Setting::Usual, a1, a2 }
+    let (watch, setting) = (Watch::Nothing, Setting::Usual);
+    Attempt { name, closed_by, watch, setting, a1, a2, a1_before: None }
+}
+
+/// Answers a release's major and minor number; zeros where it has none.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// The same at both levels.
@@ -71,9 +84,9 @@ const fn refused(name: &'static str, closed_by: &'static str) -> Attempt {
     attempt(name, closed_by, Seen::Refused, Seen::Refused)
 }
 
-/// What the matrix says is closed for root alone: a user's sockets in the file system are ruled by their modes.
-const fn partly(name: &'static str, closed_by: &'static str) -> Attempt {
-    attempt(name, closed_by, Seen::Allowed, Seen::Refused)
+/// What kernels without hooks on AF_UNIX close for root alone: a user's sockets are ruled by their modes there.
+const fn unix(name: &'static str, closed_by: &'static str) -> Attempt {
+    Attempt { a1_before: Some(Seen::Allowed), ..refused(name, closed_by) }
 }
 
 const fn archive(name: &'static str) -> Attempt {
@@ -86,14 +99,15 @@ const CREATE: &str = "sock_create";
 const NO_CAPABILITY: &str = "no capability; socket_create, capable";
 const EGRESS: &str = "cgroup_skb/egress; capable";
 const HANDED: &str = "launcher closes descriptors; socket_connect, socket_sendmsg, file_permission";
-const RECEIVED: &str = "mount namespace, modes; file_receive";
+const RECEIVED: &str = "connect_unix, mount namespace, modes; file_receive";
 const CGROUPS: &str = "owner and mount namespace; inode_permission, inode_*";
 const NAMESPACES: &str = "seccomp, connect4/6; userns_create";
 const PINS: &str = "owner, mount namespace; inode_*, sb_umount, sb_mount";
 const BPF: &str = "seccomp, unprivileged_bpf_disabled; bpf";
 const OTHERS: &str = "uid, seccomp; task_kill, ptrace_access_check";
 const BIND: &str = "bind4/6; socket_bind";
-const SERVICES: &str = "mount namespace, modes; unix_stream_connect, unix_may_send";
+const SERVICES: &str =
+    "connect_unix, sendmsg_unix, mount namespace, modes; unix_stream_connect, unix_may_send";
 const SYSCTL: &str = "owner; cgroup/sysctl, file_open";
 const MODULES: &str = "no capability, seccomp; capable, kernel_read_file";
 const FILES: &str = "owner; inode_* on what is protected";
@@ -154,8 +168,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     refused("inherited_datagram", HANDED),
     refused("inherited_standard_output", HANDED).with_standard_output(),
     // SCM_RIGHTS, pidfd_getfd
-    partly("scm_rights", RECEIVED),
-    partly("scm_rights_abstract", RECEIVED),
+    unix("scm_rights", RECEIVED),
+    unix("scm_rights_abstract", RECEIVED),
     refused("pidfd_getfd", OTHERS),
     // leave cgroup: cgroup.procs, CLONE_INTO_CGROUP
     refused("leave_by_procs", CGROUPS),
@@ -229,10 +243,10 @@ pub const ATTEMPTS: &[Attempt] = &[
     refused("unix_systemd", SERVICES),
     refused("unix_resolver", SERVICES),
     refused("unix_nscd", SERVICES),
-    partly("unix_database", SERVICES),
-    partly("unix_database_late", SERVICES),
-    partly("unix_abstract", SERVICES),
-    partly("unix_datagram", SERVICES),
+    unix("unix_database", SERVICES),
+    unix("unix_database_late", SERVICES),
+    unix("unix_abstract", SERVICES),
+    unix("unix_datagram", SERVICES),
     refused("daemon_control", SERVICES),
     // sysctl, sysrq, /proc/sys writes by uid 0
     refused("sysctl_route_localnet", SYSCTL),
@@ -278,13 +292,23 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), ATTEMPTS.len());
         for attempt in ATTEMPTS {
-            for level in [Level::A1, Level::A2] {
-                let expected = attempt.expected(level);
+            for (level, release) in
+                [(Level::A1, "6.1.0-56-amd64"), (Level::A1, "6.12.1+deb13"), (Level::A2, "6.1")]
+            {
+                let expected = attempt.expected(level, release);
                 let is_open = level == Level::A1
+                    && release.starts_with("6.1.")
                     && (attempt.closed_by == SERVICES || attempt.closed_by == RECEIVED);
                 assert!(expected != Seen::Allowed || is_open, "{}", attempt.name);
                 assert_ne!(expected, Seen::Unproven, "{}", attempt.name);
             }
         }
+    }
+
+    #[test]
+    fn releases_have_numbers() {
+        assert_eq!(version("6.7-rc1"), UNIX_HOOKS);
+        assert!(version("6.1.0-56-amd64") < UNIX_HOOKS && version("6.18.44-x") > UNIX_HOOKS);
+        assert!(version("7.2.13") > UNIX_HOOKS);
     }
 }

@@ -236,6 +236,7 @@ fn arm(config: &Config) -> Result<Arc<Kernel>> {
         listener_port: config.listener.port,
         dns_port: config.dns.port(),
         guard: config.guard()?,
+        unix: config.unix(),
     })
     .context("the kernel side can't be armed; `vestibule doctor` says what this host lacks")?;
     Ok(Arc::new(kernel))

@@ -78,7 +78,9 @@ pub(crate) struct Kernel {
     pub(crate) guard: GuardMode,
     /// Files and directories that guarded agents may read and not change, besides the daemon's own.
     pub(crate) protect: Vec<PathBuf>,
-    /// AF_UNIX sockets that guarded agents may connect to, besides their own.
+    /// Whom agents may speak to by AF_UNIX where no guard holds them.
+    pub(crate) unix: UnixMode,
+    /// AF_UNIX sockets that agents may connect to; guarded ones to their own as well.
     pub(crate) allow_unix: Vec<PathBuf>,
 }
 
@@ -89,6 +91,7 @@ impl Default for Kernel {
             pin_dir: "/sys/fs/bpf/vestibule".into(),
             guard: GuardMode::Auto,
             protect: Vec::new(),
+            unix: UnixMode::Listed,
             allow_unix: Vec::new(),
         }
     }
@@ -104,6 +107,16 @@ pub(crate) enum GuardMode {
     Required,
     /// Never.
     Off,
+}
+
+/// Which AF_UNIX sockets agents reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnixMode {
+    /// Those of `allow_unix`, where the kernel has hooks for it.
+    Listed,
+    /// All that file modes let them.
+    Any,
 }
 
 /// Where redirected connections arrive.
@@ -285,7 +298,7 @@ impl Config {
     /// What guarded agents are kept from: the daemon's state and run directories altogether, its
     /// policies, configuration and program from being changed. Directories must be there.
     pub(crate) fn guard(&self) -> Result<redirect::Guard> {
-        let Kernel { guard, protect, allow_unix, .. } = &self.kernel;
+        let Kernel { guard, protect, .. } = &self.kernel;
         let mut protected = protect.clone();
         protected.extend([self.policy_dir.clone(), self.file.clone()]);
         protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
@@ -302,8 +315,17 @@ impl Config {
                 self.archive_dir(),
             ],
             protected,
-            allow_unix: allow_unix.clone(),
         })
+    }
+
+    /// What of AF_UNIX agents may use.
+    pub(crate) fn unix(&self) -> redirect::Unix {
+        let mode = match self.kernel.unix {
+            UnixMode::Listed => redirect::unix::Mode::Listed,
+            UnixMode::Any => redirect::unix::Mode::Any,
+        };
+        let control = Some(self.control_socket());
+        redirect::Unix { mode, allow: self.kernel.allow_unix.clone(), control }
     }
 
     /// This node's name.

@@ -24,6 +24,7 @@ pub(crate) fn record_state(recorder: &Recorder, kernel: &Kernel) -> Result<()> {
         "pin_dir": kernel.pin_dir(),
         "guard": unguarded.is_none(),
         "unguarded": unguarded,
+        "unix_unheld": kernel.unix_unheld(),
     });
     record(recorder, "ebpf.armed", &detail)
 }

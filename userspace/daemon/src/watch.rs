@@ -180,6 +180,7 @@ impl Listener {
             "pid": event.tgid,
             "protocol": event.protocol,
             "destination": event.destination.map(|to| to.to_string()),
+            "unix": event.unix,
             "boottime_ns": event.at_ns,
             "unrecorded_before": unrecorded,
         });
@@ -335,6 +336,7 @@ fn reason_word(reason: u32) -> String {
         12 => "altered",
         13 => "form",
         14 => "multicast",
+        15 => "unix",
         other => return format!("reason_{other}"),
     };
     word.to_owned()

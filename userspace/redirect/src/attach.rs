@@ -12,7 +12,7 @@ use crate::Error;
 use crate::cgroup::{self, Slice};
 use crate::lineage;
 use crate::pin::{self, Pins};
-use crate::sys;
+use crate::{sys, unix};
 
 /// Programs of an agents' cgroup, in the order in which they are attached: connections are
 /// redirected last, when all that must carry their records is there.
@@ -37,13 +37,19 @@ pub(crate) const AGENTS: &[&str] = &[
 /// Programs of the daemon's cgroup.
 pub(crate) const PROXY: &[&str] = &["sockops_proxy"];
 
-/// Loads all programs and attaches them to the slice.
-pub(crate) fn attach(object: &mut Ebpf, slice: &Slice, pins: &Pins) -> Result<(), Error> {
+/// Loads all programs and attaches them to the slice, those for AF_UNIX as well.
+pub(crate) fn attach(
+    object: &mut Ebpf,
+    unix: &unix::State,
+    slice: &Slice,
+    pins: &Pins,
+) -> Result<(), Error> {
     load(object)?;
     pins.take_over()?;
     // Before the connections that tell of what they follow.
     lineage::attach(object, pins)?;
     attach_to(object, PROXY, &slice.proxy, pins.directory())?;
+    unix.attach_to(&slice.agents, pins.directory())?;
     attach_to(object, AGENTS, &slice.agents, pins.directory())
 }
 

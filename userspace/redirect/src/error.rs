@@ -66,6 +66,28 @@ pub enum Error {
     /// The object file lacks something: a fault of the build.
     #[error("the object has no {0}")]
     Missing(&'static str),
+    /// The object file's code and maps don't fit: a fault of the build.
+    #[error("the object's programs can't be put together: {0}")]
+    Relocation(String),
+    /// A program that aya can't load.
+    #[error("program {name}: {log}")]
+    Refused {
+        /// Which.
+        name: &'static str,
+        /// The verifier's words.
+        log: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket of AF_UNIX can't be allowed by its path.
+    #[error("agents can't be allowed the socket {}: {why}", path.display())]
+    UnixPath {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
     /// One program.
     #[error("program {name}")]
     Program {

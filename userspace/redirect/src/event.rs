@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, PerCpuArray};
+use redirect_common::unix::UnixRefusal;
 use redirect_common::{KernelEvent, event, map};
 use types::id::CgroupId;
 
@@ -34,6 +35,9 @@ pub struct Event {
     pub destination: Option<SocketAddr>,
     /// IP protocol.
     pub protocol: u16,
+    /// The name of the socket of AF_UNIX that it was for: a path as the agent said it, or `@` and
+    /// an abstract name.
+    pub unix: Option<String>,
 }
 
 /// What happened.
@@ -107,7 +111,7 @@ impl Events {
     /// killed, until [`Events::release`]. One that makes no sense is passed over.
     pub fn hear(&mut self) -> Heard {
         while let Some(record) = self.ring.read() {
-            if let Some(event) = sys::kernel_event(record).and_then(understood) {
+            if let Some(event) = read(record) {
                 let now_ns = sys::boottime_ns().unwrap_or(u64::MAX);
                 let age = Duration::from_nanos(now_ns.saturating_sub(event.at_ns));
                 if age < SETTLED {
@@ -132,6 +136,27 @@ impl Events {
         let failed = |source| Error::Map { name: map::DROPPED, source };
         counts.map(|counts| counts.iter().sum()).map_err(failed)
     }
+}
+
+fn read(item: &[u8]) -> Option<Event> {
+    if let Some(UnixRefusal { event, length, name, pad: _ }) = sys::unix_refusal(item) {
+        let name = name.get(..usize::try_from(length).ok()?)?;
+        return understood(event).map(|event| Event { unix: Some(unix_name(name)), ..event });
+    }
+    sys::kernel_event(item).and_then(understood)
+}
+
+/// As ss(8) shows it; bytes that are no text are shown as such.
+fn unix_name(name: &[u8]) -> String {
+    let text = match name.strip_prefix(b"\0") {
+        Some(name) => [b"@", name].concat(),
+        None => name.to_vec(),
+    };
+    text.utf8_chunks().fold(String::new(), |mut shown, chunk| {
+        shown.extend(chunk.valid().chars().map(|char| if char.is_control() { '?' } else { char }));
+        shown.extend(chunk.invalid().iter().map(|_| '?'));
+        shown
+    })
 }
 
 fn understood(event: KernelEvent) -> Option<Event> {
@@ -166,5 +191,18 @@ fn understood(event: KernelEvent) -> Option<Event> {
         tgid,
         destination: ip(family, address).map(|ip| SocketAddr::new(ip, port)),
         protocol,
+        unix: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_unix_sockets_are_text() {
+        assert_eq!(unix_name(b"/run/x"), "/run/x");
+        assert_eq!(unix_name(b"\0x\0y\n\xff"), "@x?y??");
+        assert_eq!(unix_name(b""), "");
+    }
 }

@@ -143,6 +143,7 @@ impl Kernel {
     fn attach_existing(&self, path: &Path, links: &Path) -> Result<(), Error> {
         self.hold_at(path)?;
         let mut object = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.unix.attach_to(path, links)?;
         attach::attach_to(&mut object, attach::AGENTS, path, links)
     }
 

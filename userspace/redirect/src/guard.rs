@@ -68,9 +68,6 @@ pub struct Guard {
     pub hidden: Vec<PathBuf>,
     /// Those that agents may read and not change.
     pub protected: Vec<PathBuf>,
-    /// AF_UNIX sockets that agents may connect to, besides their own. A service that makes its
-    /// socket anew is allowed again when the daemon starts again.
-    pub allow_unix: Vec<PathBuf>,
 }
 
 /// How often one agent was refused at one hook.
@@ -108,8 +105,13 @@ struct Counts {
 
 /// Arms the guard, or takes over one that an earlier daemon left pinned, without a gap. The
 /// redirection's maps must be pinned already.
-pub(crate) fn arm(options: &Guard, slice: &Slice, pins: &Pins) -> Result<State, Error> {
-    let Guard { mode, hidden, protected, allow_unix } = options;
+pub(crate) fn arm(
+    options: &Guard,
+    allow_unix: &[PathBuf],
+    slice: &Slice,
+    pins: &Pins,
+) -> Result<State, Error> {
+    let Guard { mode, hidden, protected } = options;
     if *mode == Mode::Off {
         return Ok(State::Unarmed("turned off by configuration".to_owned()));
     }

@@ -33,6 +33,7 @@ mod probe;
 mod ring;
 mod sys;
 pub mod tap;
+pub mod unix;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ pub use late::Taken;
 pub use lineage::Lost;
 pub use listeners::AgentProcess;
 pub use probe::probe;
+pub use unix::Unix;
 
 /// Where to arm, and for which listener.
 #[derive(Clone, Debug)]
@@ -66,6 +68,8 @@ pub struct Options {
     pub dns_port: u16,
     /// What holds agents that run as root.
     pub guard: Guard,
+    /// Which sockets of AF_UNIX agents may connect to.
+    pub unix: Unix,
 }
 
 /// The armed hooks. One process at a time holds a pin directory.
@@ -80,6 +84,7 @@ pub struct Kernel {
     /// The programs, to be attached to cgroups that others make.
     programs: Mutex<aya::Ebpf>,
     guard: guard::State,
+    unix: unix::State,
     /// The cgroups that have the hooks: the agents', the proxy's.
     attached_to: [CgroupId; 2],
     /// The thread that passes on what the programs log.
@@ -99,7 +104,8 @@ impl Kernel {
     ///
     /// Fails when any part fails: nothing is armed by half without an error.
     pub fn arm(options: Options) -> Result<Self, Error> {
-        let Options { cgroup_root, slice, pin_dir, listener_port, dns_port, guard } = options;
+        let Options { cgroup_root, slice, pin_dir, listener_port, dns_port, guard, unix: rule } =
+            options;
         let root = cgroup_root.map_or_else(cgroup::find_root, Ok)?;
         let slice = cgroup::Slice::make(&root, &slice)?;
         cgroup::join(&slice.proxy)?;
@@ -108,6 +114,7 @@ impl Kernel {
         let followed_before = pins.path(redirect_common::map::PROCESSES).exists();
         let mut object = load::load(Some(&pins))?;
         load::self_test(&mut object)?;
+        let unix = unix::load(&mut object)?;
         let maps = maps::Maps::take(&mut object)?;
         let events = event::Events::take(&mut object)?;
         let followed = lineage::Followed::take(&mut object)?;
@@ -117,10 +124,11 @@ impl Kernel {
         maps.listen(own_netns, Listener { tcp: listener_port, dns: dns_port })?;
         // Before what an earlier version pinned goes: agents are held throughout.
         let wanted = guard.mode;
-        let guard = guard::arm(&guard, &slice, &pins)?;
+        let guard = guard::arm(&guard, &rule.allow, &slice, &pins)?;
+        unix.rule(&rule, matches!(guard, guard::State::Armed(_)))?;
         let id = |path: &Path| cgroup::id(path).map_err(Error::file("examining", path));
         let attached_to = [id(&slice.agents)?, id(&slice.proxy)?];
-        attach::attach(&mut object, &slice, &pins)?;
+        attach::attach(&mut object, &unix, &slice, &pins)?;
         if wanted == guard::Mode::Off {
             guard::remove(&pins)?;
         }
@@ -135,6 +143,7 @@ impl Kernel {
             own_netns,
             programs: Mutex::new(object),
             guard,
+            unix,
             attached_to,
             #[cfg(kernel_log)]
             _log: log,
@@ -164,6 +173,12 @@ impl Kernel {
             guard::State::Armed(_) => None,
             guard::State::Unarmed(reason) => Some(reason),
         }
+    }
+
+    /// Why agents that no guard holds may use any socket of AF_UNIX that file modes let them; none
+    /// if they may not.
+    pub fn unix_unheld(&self) -> Option<&str> {
+        self.unix.unheld()
     }
 
     /// Has the guard hold a cgroup outside of the slice's agents, once it is enrolled.

@@ -11,10 +11,10 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use redirect_common::{PROCESS_LOGIN, PROCESS_NO_NEW_PRIVS, ProcessRecord, map};
 
 use crate::pin::Pins;
-use crate::{Error, btf, sys};
+use crate::{Error, btf, sys, unix};
 
 /// The programs, as `build.rs` built them.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect.o"));
+pub(crate) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect.o"));
 const DESCRIBE_SELF: &str = "describe_self";
 
 /// Loads maps (pinned ones if pins are given) and prepares the programs.
@@ -24,6 +24,8 @@ pub(crate) fn load(pins: Option<&Pins>) -> Result<Ebpf, Error> {
     let sock_flags = btf::sock_flags()?;
     loader.override_global("OFFSETS", &offsets, true);
     loader.override_global("SOCK_FLAGS", &sock_flags, true);
+    let unix_offsets = unix::offsets()?;
+    loader.override_global("UNIX_OFFSETS", &unix_offsets, true);
     for (name, path) in pins.into_iter().flat_map(Pins::maps) {
         loader.map_pin_path(name, path);
     }

@@ -6,11 +6,11 @@ use std::path::Path;
 use types::control::{Check, Verdict};
 
 use crate::error::chain;
-use crate::{Error, attach, btf, cgroup, guard, load, sys};
+use crate::{Error, attach, btf, cgroup, guard, load, sys, unix};
 
 const UNPRIVILEGED_BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
 
-/// One check each of cgroup v2, bpffs, type information, programs, member offsets, BPF LSM,
+/// One check each of cgroup v2, bpffs, type information, programs, member offsets, AF_UNIX, BPF LSM,
 /// seccomp and unprivileged BPF; then for each assurance level whether this host reaches it, and
 /// what it lacks.
 pub fn probe() -> Vec<Check> {
@@ -19,6 +19,7 @@ pub fn probe() -> Vec<Check> {
         bpffs(),
         fatal("kernel BTF", btf::offsets().map(|_| format!("{} has every member", btf::VMLINUX))),
     ];
+    let mut unix = None;
     match load::load(None) {
         Ok(mut object) => {
             let said = |words: &'static str| move |()| words.to_owned();
@@ -27,12 +28,16 @@ pub fn probe() -> Vec<Check> {
             checks.push(fatal("process identity", test));
             let programs = attach::load(&mut object).map(said("all programs pass the verifier"));
             checks.push(fatal("redirect programs", programs));
+            unix = Some(unix::load(&mut object));
         }
         Err(error) => checks.push(fatal("socket storage and maps", Err(error))),
     }
-    let (lsm, seccomp, bpf) = (lsm(), seccomp(), unprivileged_bpf());
     let hooks = lacking(&checks);
-    let a1 = [hooks.as_slice(), &lacking([&seccomp, &bpf])].concat();
+    checks.extend(unix.map(af_unix));
+    let (lsm, seccomp, bpf) = (lsm(), seccomp(), unprivileged_bpf());
+    // What the guard does for A2.
+    let sockets = checks.iter().filter(|check| check.name == AF_UNIX);
+    let a1 = [hooks.as_slice(), &lacking(sockets.chain([&seccomp, &bpf]))].concat();
     let a2 = [hooks.as_slice(), &lacking([&lsm])].concat();
     checks.extend([lsm, seccomp, bpf]);
     checks.push(level("assurance A1", "agents without root and privileges are held", &a1));
@@ -73,6 +78,19 @@ fn lsm() -> Check {
         Err(error) => (Verdict::Warn, chain(&error)),
     };
     Check { name: "BPF LSM".to_owned(), verdict, detail }
+}
+
+const AF_UNIX: &str = "AF_UNIX";
+
+fn af_unix(loaded: Result<unix::State, Error>) -> Check {
+    let (verdict, detail) = match loaded {
+        Ok(state) => match state.unheld() {
+            None => (Verdict::Ok, "agents' connections can be held to what is listed".to_owned()),
+            Some(reason) => (Verdict::Warn, format!("{reason}; file modes decide")),
+        },
+        Err(error) => (Verdict::Fail, chain(&error)),
+    };
+    Check { name: AF_UNIX.to_owned(), verdict, detail }
 }
 
 fn seccomp() -> Check {

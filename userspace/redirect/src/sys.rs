@@ -9,8 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aya_obj::generated::bpf_insn;
 use redirect_common::KernelEvent;
+use redirect_common::unix::UnixRefusal;
 
+const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -23,6 +26,11 @@ const BPF_LINK_CREATE: libc::c_long = 28;
 pub(crate) const BPF_CGROUP_SYSCTL: u32 = 18;
 /// `enum bpf_attach_type`
 pub(crate) const BPF_CGROUP_SETSOCKOPT: u32 = 22;
+
+/// `enum bpf_attach_type`
+pub(crate) const BPF_CGROUP_UNIX_CONNECT: u32 = 49;
+/// `enum bpf_attach_type`
+pub(crate) const BPF_CGROUP_UNIX_SENDMSG: u32 = 50;
 
 /// What the kernel says of a cgroup link (`struct bpf_link_info`).
 #[repr(C)]
@@ -117,6 +125,54 @@ pub(crate) fn mount_bpffs(path: &Path) -> io::Result<()> {
         )
     };
     check(answer.into()).map(drop)
+}
+
+/// Loads a program of cgroup socket addresses for an attach type that aya has no name for. What the
+/// verifier says goes into `log`.
+pub(crate) fn load_sock_addr(
+    name: &str,
+    instructions: &[bpf_insn],
+    attach_type: u32,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+    #[repr(C)]
+    struct Attr {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+        name: [u8; 16],
+        interface: u32,
+        attach_type: u32,
+    }
+    let mut named = [0; 16];
+    for (to, from) in named.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    let mut attr = Attr {
+        kind: BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+        count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        instructions: instructions.as_ptr() as u64,
+        // As the object declares, see `ebpf/README.md`.
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: u32::from(!log.is_empty()),
+        log_size: u32::try_from(log.len()).map_err(io::Error::other)?,
+        log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
+        kernel_version: 0,
+        flags: 0,
+        name: named,
+        interface: 0,
+        attach_type,
+    };
+    let fd = i32::try_from(bpf(BPF_PROG_LOAD, &mut attr)?).map_err(io::Error::other)?;
+    // SAFETY: the call has just made it, for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Attaches a program to a cgroup, by a link that is pinned at `path`.
@@ -235,6 +291,15 @@ pub(crate) fn kernel_event(bytes: &[u8]) -> Option<KernelEvent> {
     }
     // SAFETY: as many bytes as the type has, which takes any.
     Some(unsafe { bytes.as_ptr().cast::<KernelEvent>().read_unaligned() })
+}
+
+/// The same for a refusal of AF_UNIX.
+pub(crate) fn unix_refusal(bytes: &[u8]) -> Option<UnixRefusal> {
+    if bytes.len() != size_of::<UnixRefusal>() {
+        return None;
+    }
+    // SAFETY: as many bytes as the type has, which takes any.
+    Some(unsafe { bytes.as_ptr().cast::<UnixRefusal>().read_unaligned() })
 }
 
 /// The directory of the cgroup with this id, below the mount `root` or not; an error where there

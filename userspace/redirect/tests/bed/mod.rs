@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
-use redirect::{Guard, Kernel, Options};
+use redirect::{Guard, Kernel, Options, Unix};
 use redirect_common::{
     ABI, AllowedKey, ConnectRecord, DatagramKey, FlowKey, Lineage, Listener, MAX_DATAGRAMS,
     MAX_FLOWS, MAX_PROCESSES, ProcessId,
@@ -65,6 +65,7 @@ impl Bed {
             listener_port: self.port,
             dns_port: self.dns_port,
             guard: Guard::default(),
+            unix: Unix::default(),
         }
     }
 

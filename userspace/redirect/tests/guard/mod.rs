@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use redirect::guard::Mode;
-use redirect::{Error, Guard, Kernel};
+use redirect::{Error, Guard, Kernel, Unix, unix};
 
 use crate::bed::Bed;
 
@@ -40,6 +40,7 @@ fn agents_that_run_as_root_are_held_or_the_reason_is_told() {
     let arm = |mode| {
         let mut options = bed.options();
         options.guard = scene.guard(mode);
+        options.unix = scene.unix();
         Kernel::arm(options)
     };
     let kernel = arm(Mode::Auto).unwrap_or_else(|error| panic!("{error:#?}"));
@@ -159,12 +160,13 @@ impl Scene {
     }
 
     fn guard(&self, mode: Mode) -> Guard {
-        Guard {
-            mode,
-            hidden: vec![self.hidden.clone()],
-            protected: vec![self.fixed.clone()],
-            allow_unix: vec![self.root.join("allowed.sock")],
-        }
+        Guard { mode, hidden: vec![self.hidden.clone()], protected: vec![self.fixed.clone()] }
+    }
+
+    /// The guard alone is asked about.
+    fn unix(&self) -> Unix {
+        let allow = vec![self.root.join("allowed.sock")];
+        Unix { mode: unix::Mode::Any, allow, control: None }
     }
 
     /// Runs every attempt in a cgroup; `outside` is another.

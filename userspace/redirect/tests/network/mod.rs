@@ -16,7 +16,7 @@ use redirect::event::{Event, Events, Heard};
 use crate::bed::Child;
 
 /// What a Python expression of sockets comes to in a cgroup: its value, or the error's number.
-fn try_in(cgroup: &Path, expression: &str) -> String {
+pub(crate) fn try_in(cgroup: &Path, expression: &str) -> String {
     let script = format!(
         "import socket
 from socket import *
@@ -37,7 +37,7 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 }
 
 /// Waits for an event that answers; panics after five seconds.
-fn event<T>(events: &mut Events, mut find: impl FnMut(&Event) -> Option<T>) -> T {
+pub(crate) fn event<T>(events: &mut Events, mut find: impl FnMut(&Event) -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut seen = Vec::new();
     loop {
