@@ -103,7 +103,7 @@ impl Daemon {
     /// Starts it (again) and waits until it is ready.
     ///
     /// # Errors
-    /// If it does not get ready in 30 s; with the end of its log.
+    /// If it does not get ready in 90 s; with the end of its log. A machine that emulates its processor takes 40.
     pub fn restart(&mut self) -> Result<()> {
         let log =
             File::options().create(true).append(true).open(self.log_path()).context("its log")?;
@@ -117,7 +117,7 @@ impl Daemon {
             if self.supervisor == Supervisor::None { Stdio::null() } else { Stdio::piped() };
         command.stdin(stdin).stdout(log.try_clone().context("its log")?).stderr(log);
         self.process = Some(Running::new("vestibuled", &mut command)?);
-        let ready = wait_until("the daemon is ready", 30, || {
+        let ready = wait_until("the daemon is ready", 90, || {
             let process = self.process.as_mut().context("it was started")?;
             if !process.is_running()? {
                 bail!("the daemon ended");
@@ -365,7 +365,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
         // What is pinned outlives the daemon by design; an operator takes it away with a reason.
-        let disarmed = run(self.command().args(["--disarm", "the test instance ends"]), 20);
+        let disarmed = run(self.command().args(["--disarm", "the test instance ends"]), 90);
         if let Err(error) = disarmed.and_then(crate::Output::ok) {
             eprintln!("{} stays armed: {error:#}", self.slice());
         }
