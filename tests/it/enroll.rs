@@ -221,6 +221,35 @@ fn a_units_cgroup_is_enrolled_by_rule_and_stays_so_over_a_restart() {
     assert_eq!(talk.line(), "4", "{}", world.daemon.log());
 }
 
+/// A pattern that also fits what is below a cgroup makes one agent of it all; what another rule
+/// would make another agent of is refused.
+#[test]
+fn what_is_below_an_enrolled_cgroup_comes_with_it() {
+    let name = format!("vestibule-it-{}-below.slice", std::process::id());
+    let rules = format!(
+        "\n[[enroll]]\nagent = 'other'\ncgroup = '/{name}/theirs.service'\n\
+         [[enroll]]\nagent = '{READER}'\ncgroup = '/{name}**'\n"
+    );
+    let unit = Unit::new(&name);
+    let inner = Unit::new(&format!("{name}/inner.service"));
+    let theirs = Unit::new(&format!("{name}/theirs.service"));
+    let world = World::start_with(&rules).unwrap();
+    until_enrolled(&world, 1);
+    let mut talk = Talk::start(&mut inner.enter(&python(&world, "/usr/bin/python3", LATE)));
+    talk.again();
+    talk.line();
+    assert_eq!(talk.line(), "4", "{}", world.daemon.log());
+    // Its own connection, which waits for the server, and psql's.
+    assert_eq!(world.daemon.count("sessions_total").unwrap(), 2);
+    assert_eq!(world.daemon.status().unwrap()["agents"].as_array().unwrap().len(), 1);
+    let evidence = world.evidence().unwrap();
+    let refused = "SELECT detail FROM control WHERE kind = 'enrollment.refused'";
+    let refused = evidence.duckdb(refused).unwrap();
+    let [row] = &*refused else { panic!("{refused:?}") };
+    assert!(row["detail"].as_str().unwrap().contains("theirs.service"), "{row}");
+    drop((talk, inner, theirs, unit));
+}
+
 #[test]
 fn a_users_and_an_executables_processes_are_enrolled_by_rule() {
     // No account has it, and no other test.

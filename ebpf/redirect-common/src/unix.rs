@@ -34,8 +34,8 @@ pub struct UnixRules {
     pub user_ns: u64,
     /// [`LISTED`] or [`ANY`].
     pub mode: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The user namespace's number, as procfs shows it: for the offsets' self-test.
+    pub user_ns_number: u32,
 }
 
 /// In [`UnixRules`]: agents connect and send to what is listed. The default, 0, is the same with
@@ -62,8 +62,8 @@ pub struct UnixOffsets {
     pub nsproxy_mnt_ns: u32,
     /// `mnt_namespace.user_ns`
     pub mnt_ns_user_ns: u32,
-    /// Zero.
-    pub pad: u32,
+    /// `user_namespace.ns.inum`
+    pub user_ns_number: u32,
 }
 
 /// Names of maps, as in the object file.

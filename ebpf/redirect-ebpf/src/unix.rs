@@ -32,7 +32,7 @@ static UNIX_OFFSETS: UnixOffsets = UnixOffsets {
     task_nsproxy: 0,
     nsproxy_mnt_ns: 0,
     mnt_ns_user_ns: 0,
-    pad: 0,
+    user_ns_number: 0,
 };
 
 /// `BPF_CGROUP_UNIX_CONNECT`
@@ -52,10 +52,12 @@ pub fn sendmsg_unix(ctx: SockAddrContext) -> i32 {
 #[raw_tracepoint]
 pub fn learn_view(_: RawTracePointContext) -> i32 {
     let (Some(rules), Ok((root, user_ns))) = (UNIX_RULES.get_ptr_mut(0), view()) else { return -1 };
+    let Ok(number) = read(user_ns, offsets().user_ns_number) else { return -1 };
     // SAFETY: an array's value, which nobody else writes before the programs are attached.
     unsafe {
         (*rules).root = root;
         (*rules).user_ns = user_ns;
+        (*rules).user_ns_number = number;
     }
     0
 }

@@ -67,19 +67,27 @@ impl Enroller {
             Err(error) => return warn!(%error, "cgroups can't be listed"),
         };
         let mut there = HashSet::new();
+        let mut enrolled: Vec<(PathBuf, AgentName)> = Vec::new();
         for (path, id) in all {
             there.insert(id.0);
-            if agents.enrollments.get(id).is_some() {
+            if let Some(known) = agents.enrollments.get(id) {
+                enrolled.push((path, known.agent));
                 continue;
             }
             let Some(rule) = self.rule_of_cgroup(&agents.kernel, &path, id.0, seen) else {
                 continue;
             };
             let Some(agent) = rule.agent() else { continue };
-            if let Err(error) = agents.enroll_cgroup(&agent, &path)
-                && seen.refused.insert((id.0, 0))
-            {
-                refuse(agents, &agent, &serde_json::json!({ "cgroup": path }), &error);
+            // What is below one that is the same agent's came with it.
+            if enrolled.iter().any(|(above, its)| path.starts_with(above) && *its == agent) {
+                continue;
+            }
+            match agents.enroll_cgroup(&agent, &path) {
+                Ok(_) => enrolled.push((path, agent)),
+                Err(error) if seen.refused.insert((id.0, 0)) => {
+                    refuse(agents, &agent, &serde_json::json!({ "cgroup": path }), &error);
+                }
+                Err(_) => {}
             }
         }
         seen.asked.retain(|id, _| there.contains(id));

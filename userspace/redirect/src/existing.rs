@@ -67,8 +67,8 @@ impl Kernel {
         }
     }
 
-    /// All cgroups but the mount's own, the door's and the one of all agents; [`CGROUPS_MAX`] at
-    /// most.
+    /// All cgroups, parents before children, but the mount's own, the door's and the one of all
+    /// agents; [`CGROUPS_MAX`] at most.
     pub fn cgroups(&self) -> Result<Vec<(PathBuf, CgroupId)>, Error> {
         let mut found = Vec::new();
         let mut waiting = vec![self.slice.cgroup_root().to_owned()];

@@ -8,8 +8,9 @@ mod paths;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -93,9 +94,11 @@ pub(crate) fn load(object: &mut Ebpf) -> Result<State, Error> {
     let mut take = |name| object.take_map(name).ok_or(Error::Missing(name));
     let (rules, paths) = (take(map::RULES)?, take(map::PATHS)?);
     let failed = |name| move |source| Error::Map { name, source };
+    let rules: Array<MapData, UnixRules> = rules.try_into().map_err(failed(map::RULES))?;
+    self_test(&rules.get(&0, 0).map_err(failed(map::RULES))?)?;
     Ok(State::Loaded(Box::new(Hooks {
         programs,
-        rules: Mutex::new(rules.try_into().map_err(failed(map::RULES))?),
+        rules: Mutex::new(rules),
         paths: Mutex::new(paths.try_into().map_err(failed(map::PATHS))?),
         mode: OnceLock::new(),
     })))
@@ -115,7 +118,8 @@ pub(crate) fn offsets() -> Result<UnixOffsets, Error> {
             task_nsproxy: btf.offset("task_struct", "nsproxy")?,
             nsproxy_mnt_ns: btf.offset("nsproxy", "mnt_ns")?,
             mnt_ns_user_ns: btf.offset("mnt_namespace", "user_ns")?,
-            pad: 0,
+            user_ns_number: btf.offset("user_namespace", "ns")?
+                + btf.offset("ns_common", "inum")?,
         })
     };
     match find() {
@@ -198,6 +202,16 @@ fn learn(object: &mut Ebpf) -> Result<(), Error> {
         0 => Ok(()),
         _ => Err(Error::SelfTest("fs_struct")),
     }
+}
+
+/// Compares what the kernel noted with procfs.
+fn self_test(learned: &UnixRules) -> Result<(), Error> {
+    const USER_NS: &str = "/proc/self/ns/user";
+    let number = fs::metadata(USER_NS).map_err(Error::file("examining", USER_NS))?.ino();
+    if u64::from(learned.user_ns_number) == number && learned.root != 0 {
+        return Ok(());
+    }
+    Err(Error::SelfTest("mnt_namespace"))
 }
 
 /// The programs' instructions, in order, with the descriptors of the object's maps.

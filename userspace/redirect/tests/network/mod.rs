@@ -65,7 +65,7 @@ fn next(events: &mut Events) -> Option<Event> {
 }
 
 /// Waits until something is so many.
-fn becomes(count: impl Fn() -> usize, expected: usize) {
+pub(crate) fn becomes(count: impl Fn() -> usize, expected: usize) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while count() != expected {
         assert!(Instant::now() < deadline, "{}, not {expected}", count());
