@@ -8,7 +8,7 @@ import sys
 import time
 
 # Longer than a daemon takes to start again: its sockets are there meanwhile, and answer late.
-PATIENCE_S = 100
+PATIENCE_S = 300
 
 
 def connect():

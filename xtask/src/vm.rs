@@ -204,9 +204,11 @@ pub(crate) fn programs() -> Result<PathBuf> {
 
 /// Where kernels and results are kept.
 fn cache() -> PathBuf {
-    std::env::var_os("VESTIBULE_CACHE")
+    let folder = std::env::var_os("VESTIBULE_CACHE")
         .map_or_else(|| paths::root().join("target"), PathBuf::from)
-        .join("vm")
+        .join("vm");
+    // Seen from inside as well, where nobody knows this task's working directory.
+    std::path::absolute(&folder).unwrap_or(folder)
 }
 
 fn make(folder: &Path) -> Result<()> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use integration::escape::Level;
 
+use super::cache;
 use super::kernels::Kernel;
 
 /// Both levels, without KVM on a busy machine.
@@ -12,8 +13,10 @@ pub(super) const ESCAPE_S: u64 = 2400;
 
 /// Answers the script that makes the attempts, at each level those whose names match, and turns the machine off.
 pub(super) fn escape_script(kernel: &Kernel, programs: &Path, asked: &[(Level, String)]) -> String {
-    let programs = programs.display();
-    let mut script = String::from(MOUNTS);
+    let root = integration::paths::root().display();
+    let (programs, cache) = (programs.display(), cache());
+    let cache = cache.display();
+    let mut script = format!("kept='{root} {cache}'\n{MOUNTS}");
     writeln!(script, "export VESTIBULE_BIN_DIR={programs}").ok();
     writeln!(script, "export VESTIBULE_ESCAPE_IMAGE={}", kernel.image.display()).ok();
     for (level, filter) in asked {
@@ -28,10 +31,17 @@ pub(super) fn escape_script(kernel: &Kernel, programs: &Path, asked: &[(Level, S
     script
 }
 
-/// What an init brings up. The modules are those an agent could have loaded by asking for their protocol.
+/// What an init brings up. Where the repository or the cache lies in a directory that gets memory of its own, it is
+/// seen there still. The modules are those an agent could have loaded by asking for their protocol.
 const MOUNTS: &str = "
+mkdir /under
+mount --bind / /under
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
+for path in $kept; do
+  case $path in /tmp/*|/run/*) mkdir -p $path && mount --bind /under$path $path;; esac
+done
+umount -l /under
 mkdir -p /dev/pts /dev/shm /sys/fs/cgroup /sys/fs/bpf
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
