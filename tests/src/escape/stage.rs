@@ -109,6 +109,9 @@ impl Stage {
                 Role::Root => with_driver(start, self.folder.path()),
             };
             alone(command, attempt, &context)?
+        } else if attempt.setting == Setting::Late {
+            Actor::start("late", &mut self.late(role, attempt, &context))?
+                .attempt(attempt.name, &context)?
         } else {
             let actor = if role == Role::User { &mut self.user } else { &mut self.root };
             actor.attempt(attempt.name, &context)?
@@ -130,6 +133,13 @@ impl Stage {
         let said = if attempt.setting == Setting::StandardOutput {
             let start = handed_output(self.folder.path());
             alone(agent(&self.daemon, self.level, start, self.folder.path()), attempt, &context)?
+        } else if attempt.setting == Setting::Late {
+            let role = if self.level == Level::A1 { Role::User } else { Role::Root };
+            let mut late = Actor::start("late", &mut self.late(role, attempt, &context))?;
+            let mut enroll = self.daemon.cli();
+            enroll.args(["enroll", "--agent", AGENT, "--pid", &late.pid().to_string()]);
+            run(&mut enroll, 60)?.ok().context("late enrollment")?;
+            late.attempt(attempt.name, &context)?
         } else {
             self.agent.attempt(attempt.name, &context)?
         };
@@ -146,6 +156,17 @@ impl Stage {
             (false, false) => Seen::Refused,
         };
         Ok((seen, said))
+    }
+
+    /// A driver of one attempt, which waits in its middle.
+    fn late(&self, role: Role, attempt: &Attempt, context: &Value) -> Command {
+        let folder = self.folder.path();
+        let mut command = match role {
+            Role::User => as_user(Command::new("env"), folder),
+            Role::Root => with_driver(Command::new("env"), folder),
+        };
+        command.args(["--late", attempt.name]).arg(context.to_string());
+        command
     }
 
     /// The daemon's own things.

@@ -10,7 +10,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::net::sockopt::{socket_cookie, socket_domain, socket_protocol, socket_type};
+use rustix::net::sockopt::{
+    socket_acceptconn, socket_cookie, socket_domain, socket_protocol, socket_type,
+};
 use rustix::net::{AddressFamily, SocketAddrAny, SocketType, ipproto};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -58,6 +60,9 @@ pub(crate) struct Held {
 pub(crate) struct Found {
     /// To be ended.
     pub(crate) held: Vec<Held>,
+    /// Unix sockets that may yet be connected or send anywhere: of datagrams, and those that are
+    /// not connected.
+    pub(crate) unix: Vec<OwnedFd>,
     /// What can't be ended and leads elsewhere, each as [`Error::Foreign`].
     pub(crate) foreign: Vec<Error>,
 }
@@ -103,8 +108,10 @@ pub(crate) fn look(processes: &[u32]) -> Result<Found, Error> {
                 Ok(Kind::Internet { cookie, netns_cookie }) => {
                     found.held.push(Held { socket, cookie, netns_cookie });
                 }
-                Ok(Kind::Unix(Some(peer))) => connected.push(Connected { tgid, fd, peer }),
-                Ok(Kind::Unix(None)) => {}
+                Ok(Kind::Unix { peer, is_bound_to_it }) => {
+                    connected.extend(peer.map(|peer| Connected { tgid, fd, peer }));
+                    found.unix.extend((!is_bound_to_it).then_some(socket));
+                }
                 Err(what) => found.foreign.push(foreign(&what)),
             }
         }
@@ -114,8 +121,15 @@ pub(crate) fn look(processes: &[u32]) -> Result<Found, Error> {
 }
 
 enum Kind {
-    Internet { cookie: u64, netns_cookie: u64 },
-    Unix(Option<u32>),
+    Internet {
+        cookie: u64,
+        netns_cookie: u64,
+    },
+    /// Whom it is connected to, and whether it can't go elsewhere: what listens can't either.
+    Unix {
+        peer: Option<u32>,
+        is_bound_to_it: bool,
+    },
 }
 
 /// What a socket is; what it must not be, as an error.
@@ -136,11 +150,17 @@ fn look_at(socket: &OwnedFd, inode: u32) -> Result<Kind, String> {
             let netns_cookie = netns_cookie.map_err(|error| error.to_string())?;
             Ok(Kind::Internet { cookie, netns_cookie })
         }
-        AddressFamily::UNIX if takes_logs(socket) => Ok(Kind::Unix(None)),
         AddressFamily::UNIX => {
+            let is_stream = socket_type(socket).map_err(unreadable)? != SocketType::DGRAM;
+            if takes_logs(socket) {
+                return Ok(Kind::Unix { peer: None, is_bound_to_it: is_stream });
+            }
             let netns = Namespace::of_socket(socket.as_fd()).map_err(|error| error.to_string())?;
             let peer = within(&netns, || Diag::open()?.unix_peer(inode));
-            Ok(Kind::Unix(peer.map_err(|error| error.to_string())?))
+            let peer = peer.map_err(|error| error.to_string())?;
+            let listens = socket_acceptconn(socket).map_err(unreadable)?;
+            let is_bound_to_it = is_stream && (peer.is_some() || listens);
+            Ok(Kind::Unix { peer, is_bound_to_it })
         }
         AddressFamily::NETLINK => Err("a netlink socket".to_owned()),
         AddressFamily::PACKET => Err("a packet socket".to_owned()),
@@ -169,7 +189,8 @@ fn foreign_peers(
 fn sockets_of_others(processes: &[u32]) -> Result<BTreeSet<u32>, Error> {
     let mut found = BTreeSet::new();
     for tgid in all_processes()? {
-        if processes.contains(&tgid) {
+        // What this process holds is the duplicates.
+        if processes.contains(&tgid) || tgid == std::process::id() {
             continue;
         }
         let Ok(entries) = fs::read_dir(format!("/proc/{tgid}/fd")) else { continue };

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::net::{Shutdown, shutdown};
 use types::id::{AgentName, CgroupId};
 
 use crate::descriptors::{self, Found, Held, all_processes, within};
@@ -42,7 +43,8 @@ pub struct Taken {
 
 impl Kernel {
     /// Enrols a running process and its children as a new instance of an agent. Their TCP and UDP
-    /// sockets are ended: who waits on one sees ECONNABORTED.
+    /// sockets are ended: who waits on one sees ECONNABORTED. So are Unix sockets of datagrams, and
+    /// those not connected yet, where hooks hold AF_UNIX (EPIPE).
     ///
     /// [`Error::Foreign`] if one holds anything else that leads elsewhere: a Unix socket connected
     /// to another process (journals' excepted), netlink, packet and other sockets, io_uring, BPF.
@@ -124,11 +126,22 @@ impl Kernel {
         }
         until_frozen(directory, tgid)?;
         let processes = cgroup::processes(directory).map_err(Error::file("reading", directory))?;
-        let Found { held, foreign } = descriptors::look(&processes)?;
-        match foreign.into_iter().next() {
-            Some(foreign) => Err(foreign),
-            None => end_held(held, &BTreeSet::new()),
+        let Found { held, unix, foreign } = descriptors::look(&processes)?;
+        if let Some(foreign) = foreign.into_iter().next() {
+            return Err(foreign);
         }
+        let mut ended = end_held(held, &BTreeSet::new())?;
+        // The hooks on AF_UNIX are those of the cgroup that a socket was made in.
+        if self.unix.decides() {
+            for socket in &unix {
+                shutdown(socket, Shutdown::Both).map_err(|error| Error::Call {
+                    call: "shutting a Unix socket down",
+                    source: error.into(),
+                })?;
+            }
+            ended += unix.len();
+        }
+        Ok(ended)
     }
 
     fn move_one(

@@ -69,6 +69,8 @@ pub(crate) struct Hooks {
     rules: Mutex<Array<MapData, UnixRules>>,
     paths: Mutex<HashMap<MapData, Name, u32>>,
     mode: OnceLock<Mode>,
+    /// Whether they refuse anything.
+    decides: OnceLock<bool>,
 }
 
 impl fmt::Debug for Hooks {
@@ -101,6 +103,7 @@ pub(crate) fn load(object: &mut Ebpf) -> Result<State, Error> {
         rules: Mutex::new(rules),
         paths: Mutex::new(paths.try_into().map_err(failed(map::PATHS))?),
         mode: OnceLock::new(),
+        decides: OnceLock::new(),
     })))
 }
 
@@ -140,6 +143,11 @@ impl State {
         }
     }
 
+    /// Whether these hooks, and not the guard or file modes, say what agents reach.
+    pub(crate) fn decides(&self) -> bool {
+        matches!(self, Self::Loaded(hooks) if hooks.decides.get() == Some(&true))
+    }
+
     /// Says what agents may do, before the programs are attached; `is_guarded` where the guard
     /// decides. An error for a path that can't be told apart from others.
     pub(crate) fn rule(&self, unix: &Unix, is_guarded: bool) -> Result<(), Error> {
@@ -156,6 +164,7 @@ impl State {
                 paths.insert(key, 1, 0).map_err(failed(map::PATHS))?;
             }
         }
+        hooks.decides.get_or_init(|| !any);
         let mut rules = hooks.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let learned = rules.get(&0, 0).map_err(failed(map::RULES))?;
         let mode = if any { ANY } else { LISTED };

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use redirect::event::Kind;
@@ -243,6 +243,44 @@ for line in iter(input,''):
         child.borrow_mut().line() == "connected"
     };
     becomes(|| usize::from(is_free()), 1);
+}
+
+/// Hooks are those of the cgroup that a socket was made in.
+#[test]
+fn unix_sockets_made_before_enrollment_lead_nowhere() {
+    let bed = Bed::new(15_486);
+    let services = Services::new();
+    let kernel = arm(&bed, services.allowing(&["listed"])).unwrap();
+    let [other, mailbox] =
+        ["other", "other_mailbox"].map(|name| services.at(name).display().to_string());
+    let script = "from socket import *
+stream, gram = socket(AF_UNIX), socket(AF_UNIX,SOCK_DGRAM)
+pair, inside = socketpair(AF_UNIX,SOCK_DGRAM), socketpair()
+server = socket(AF_UNIX); server.bind('\\0late'+str(__import__('os').getpid())); server.listen()
+print('ready',flush=True)
+for each in iter(input,''):
+    try:
+        print(eval(each),flush=True)
+    except OSError as e:
+        print('error',e.errno,flush=True)";
+    let mut child = Child::python(&bed.outside(), script).says("ready");
+    let taken = kernel.enroll_running(&agent(), "late", child.pid()).unwrap();
+    assert_eq!(taken.sockets_ended, if has_hooks() { 4 } else { 0 });
+    if !has_hooks() {
+        return;
+    }
+    let mut asked = |expression: &str| {
+        child.hears(expression);
+        child.line()
+    };
+    assert_eq!(asked(&format!("(stream.connect('{other}'),stream.send(b'x'))[1]")), "error 32");
+    assert_eq!(asked(&format!("gram.sendto(b'x','{mailbox}')")), "error 32");
+    assert_eq!(asked(&format!("pair[0].sendto(b'x','{mailbox}')")), "error 32");
+    assert_eq!(asked(&format!("socket(AF_UNIX).connect('{other}')")), REFUSED);
+    assert_eq!(asked("inside[0].send(b'x')"), "1");
+    let server = SocketAddr::from_abstract_name(format!("late{}", taken.processes[0])).unwrap();
+    let _client = UnixStream::connect_addr(&server).unwrap();
+    assert_eq!(asked("bool(server.accept())"), "True");
 }
 
 #[test]
