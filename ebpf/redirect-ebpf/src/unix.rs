@@ -70,10 +70,14 @@ fn decide(ctx: &SockAddrContext) -> i32 {
     }
     let mut name: Name = [0; NAME_BYTES];
     let length = name_of(ctx, &mut name);
-    let reason = if process::enrolled().is_none() { Refused::NotEnrolled } else { Refused::Unix };
-    if matches!(reason, Refused::Unix) && mode == LISTED && is_listed(&name) && sees_as_daemon() {
+    let is_enrolled = process::enrolled().is_some();
+    // What is listed may be reached by who is no agent yet, such as what systemd prepares for a unit
+    // in the slice; not by one that is revoked.
+    let may_reach = is_enrolled || process::belongs_to() == 0;
+    if may_reach && mode == LISTED && is_listed(&name) && sees_as_daemon() {
         return ALLOW;
     }
+    let reason = if is_enrolled { Refused::Unix } else { Refused::NotEnrolled };
     let nowhere = End { family: AF_UNIX, address: [0; 4], port: 0 };
     events::put(&UnixRefusal { event: event(ctx, reason, &nowhere, 0), length, pad: 0, name });
     answer(ECONNREFUSED)

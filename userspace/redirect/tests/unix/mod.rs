@@ -182,7 +182,6 @@ fn refused_unix_sockets_are_told_by_name() {
         assert!(told.tgid > 0 && told.socket_cookie > 0 && told.netns_cookie > 0, "{told:?}");
         assert_eq!(told.destination, None);
     }
-    // One that is nobody's agent, or revoked, has no socket at all.
     assert_eq!(services.connect(&bed.agents(), "other"), REFUSED);
     let told = event(&mut events, |event| event.unix.is_some().then_some(event.kind));
     assert_eq!(told, Kind::Refused(2));
@@ -205,6 +204,12 @@ fn unix_hooks_outlive_the_daemon_and_take_the_next_ones_list() {
         })
     };
     let before = links(["connect_unix", "sendmsg_unix"]);
+    // Who is no agent yet reaches what is listed; who is none any more does not.
+    assert_eq!(services.connect(&bed.agents(), "listed"), "None");
+    assert_eq!(services.connect(&bed.agents(), "other"), REFUSED);
+    let revoked = kernel.enroll(&agent(), "two", None).unwrap();
+    kernel.revoke(revoked.cgroup).unwrap();
+    assert_eq!(services.connect(&revoked.path, "listed"), REFUSED);
     drop(kernel);
     assert_eq!(services.connect(&cgroup, "listed"), "None");
     assert_eq!(services.connect(&cgroup, "other"), REFUSED);
