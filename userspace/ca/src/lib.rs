@@ -1,0 +1,73 @@
+//! The host's own certificate authority: what lets vestibule stand between an agent and a server
+//! that speak TLS.
+//!
+//! Its key never leaves the host, and its certificate says for which names it may be used (RFC 5280
+//! §4.2.1.10): who steals the key can stand in for the bank's targets, not for the rest of the world.
+
+mod authority;
+mod end_point;
+mod leaf;
+mod name;
+mod permit;
+
+pub use self::authority::{Authority, CERTIFICATE_FILE, KEY_FILE, Request};
+pub use self::end_point::end_point;
+pub use self::leaf::Leaf;
+pub use self::name::Name;
+pub use self::permit::{Permit, Permits};
+
+use std::path::PathBuf;
+
+/// Why there is no authority, or no certificate of it.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// There is one already, and it is not replaced.
+    #[error("there is a certificate authority already: {}", .0.display())]
+    Exists(PathBuf),
+    /// There is none.
+    #[error("there is no certificate authority in {}; make one with `vestibule ca init`", .0.display())]
+    Absent(PathBuf),
+    /// The system refused.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Others may read the key.
+    #[error("{} is open to others (mode {mode:o}, owner {owner}); it must be root's with mode 600", path.display())]
+    Open {
+        /// The key.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Its owner's uid.
+        owner: u32,
+    },
+    /// A file does not hold what it should.
+    #[error("{} holds {what}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The authority may not vouch for this name.
+    #[error(
+        "the certificate authority is not for {0}; `vestibule ca init --permit` says for what it is"
+    )]
+    NotPermitted(Name),
+    /// The authority's certificate is not valid now.
+    #[error("the certificate authority expired or is not valid yet; `vestibule ca show` says when")]
+    Expired,
+    /// No random bytes.
+    #[error("no random bytes: {0}")]
+    Random(getrandom::Error),
+    /// The library refused.
+    #[error("a certificate could not be made")]
+    Sign(#[source] rcgen::Error),
+}
