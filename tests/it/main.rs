@@ -28,5 +28,6 @@ mod refusals;
 mod restart;
 mod talk;
 mod tap;
+mod tls;
 mod units;
 mod unix;

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod bank;
+pub mod certificates;
 pub mod daemon;
 pub mod escape;
 pub mod evidence;

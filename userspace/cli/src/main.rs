@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "the terminal is what this program is for")]
 
 mod archive;
+mod ca;
 mod completions;
 mod control;
 mod disarm;
@@ -51,6 +52,8 @@ enum Command {
     Archive(archive::Args),
     #[command(subcommand)]
     Policy(policy::Args),
+    #[command(subcommand)]
+    Ca(ca::Args),
     Completions(completions::Args),
 }
 
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Archive(args) => archive::run(&control, &args),
         Command::Policy(args) => policy::run(&args),
+        Command::Ca(args) => ca::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|error| {

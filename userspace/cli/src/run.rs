@@ -54,7 +54,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let Some((program, arguments)) = command.split_first() else { bail!("no command is given") };
     let request = Request::Enroll { agent: agent.clone() };
     let answer = ask(control, &request, Duration::from_secs(10))?;
-    let Response::Enrolled { cgroup_path, profile, guarded, .. } = answer else {
+    let Response::Enrolled { cgroup_path, profile, guarded, trust, .. } = answer else {
         bail!("the daemon's answer is not about enrollment");
     };
     stdio::check(&profile.allow)?;
@@ -71,6 +71,9 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let mut replacement = Command::new(program);
     replacement.args(arguments);
     environment::clean(&mut replacement, &profile.keep_environment, &user);
+    if let Some(bundle) = trust {
+        environment::trust(&mut replacement, &profile.keep_environment, &bundle);
+    }
     // Last: guarded agents may do nothing of the above.
     join(cgroup)?;
     let failure = replacement.exec();

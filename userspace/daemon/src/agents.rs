@@ -22,6 +22,8 @@ pub(crate) struct Agents {
     pub(crate) enrollments: Arc<Enrollments>,
     pub(crate) recorder: Recorder,
     pub(crate) profiles: Vec<ProfileRule>,
+    /// The authorities that agents are to trust, where one is our own.
+    pub(crate) trust: Option<PathBuf>,
 }
 
 impl Agents {

@@ -44,7 +44,7 @@ use crate::names::Service;
 use crate::namespaces::Namespaces;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{control, guard, sources};
+use crate::{control, guard, sources, tls};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -172,6 +172,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<
         enrollments: Arc::clone(&enrollments),
         processes: Arc::new(Processes::new(Records(Arc::clone(&kernel)))),
         targets: config.targets()?,
+        tls: tls::offer(config)?,
         policy: Arc::new(policy),
         masking_key,
         analyzer: Arc::new(Analyzer::new()),
@@ -193,6 +194,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<
         enrollments,
         recorder: recorder.clone(),
         profiles: config.profile.clone(),
+        trust: door.tls.is_offered().then(|| config.tls.bundle.clone()),
     };
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());

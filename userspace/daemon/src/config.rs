@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::profile::{self, ProfileRule};
 use crate::rules::{self, Engines, EnrollRule};
+use crate::tls::{TargetRules, Tls};
 
 /// The whole file. Everything has a default that works on a plain host, but targets and policies.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -60,6 +61,9 @@ pub(crate) struct Config {
     /// The archive.
     #[serde(default)]
     pub(crate) archive: Archive,
+    /// TLS towards agents.
+    #[serde(default)]
+    pub(crate) tls: Tls,
     /// TLS taps: observation, no control.
     #[serde(default)]
     pub(crate) tap: Tap,
@@ -197,6 +201,9 @@ pub(crate) struct Target {
     pub(crate) address: String,
     /// What it speaks.
     pub(crate) protocol: ProtocolName,
+    /// When with TLS, and how it is verified.
+    #[serde(default)]
+    pub(crate) tls: TargetRules,
 }
 
 /// The protocols there are.
@@ -283,14 +290,21 @@ impl Config {
         Ok(config)
     }
 
+    /// Where the host's certificate authority is.
+    pub(crate) fn ca_dir(&self) -> PathBuf {
+        self.tls.ca_dir.clone().unwrap_or_else(|| self.state_dir.join("ca"))
+    }
+
     /// The targets, in order.
     pub(crate) fn targets(&self) -> Result<Targets> {
         let rule = |target: &Target| -> Result<TargetRule> {
-            let Target { name, address, protocol } = target;
+            let Target { name, address, protocol, tls } = target;
             let address: AddressPattern =
                 address.parse().with_context(|| format!("target `{name}`: address"))?;
             let ProtocolName::Postgresql = protocol;
-            Ok(TargetRule { name: name.as_str().into(), address, protocol: Protocol::Postgresql })
+            let tls = tls.compile().with_context(|| format!("target `{name}`"))?;
+            let name = name.as_str().into();
+            Ok(TargetRule { name, address, protocol: Protocol::Postgresql, tls })
         };
         Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))
     }

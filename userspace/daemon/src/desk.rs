@@ -49,6 +49,7 @@ impl Answer for Desk {
                     instance: enrollment.instance.as_ref().to_owned(),
                     profile: self.agents.profile(agent),
                     guarded: self.agents.kernel.guard_armed(),
+                    trust: self.agents.trust.clone(),
                 })
             }
             Request::EnrollRunning { agent, pid } => self.enroll_running(agent, *pid, tgid),
@@ -207,6 +208,12 @@ impl Desk {
             Ok(()) => check("journal", Verdict::Ok, "a record became durable"),
             Err(error) => check("journal", Verdict::Fail, &format!("{error:#}")),
         });
+        let offered = if self.door.tls.is_offered() {
+            "offered to agents that ask for it"
+        } else {
+            "not offered to agents; `vestibule ca init` makes an authority for that"
+        };
+        checks.push(check("tls", Verdict::Ok, offered));
         checks.push(check("daemon", Verdict::Ok, &format!("pid {} answers", std::process::id())));
         checks
     }

@@ -20,6 +20,7 @@ mod sources;
 mod store;
 mod tap;
 mod telemetry;
+mod tls;
 mod watch;
 
 use std::path::PathBuf;

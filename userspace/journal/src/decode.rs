@@ -7,6 +7,7 @@ use types::principal::{
     Confinement, ImageKey, Inode, Login, Principal, Process, ProcessKey, Provenance, Subject,
 };
 use types::redact::{DataClass, MaskCount};
+use types::target::Tls;
 
 use crate::codec::{Cursor, Malformed};
 use crate::encode::PROVENANCE;
@@ -71,6 +72,7 @@ fn session_open(cursor: &mut Cursor<'_>) -> Result<OpenedSession, Malformed> {
         database: cursor.opt(|c| Ok(c.str()?.into()))?,
         account: cursor.opt(|c| Ok(c.str()?.into()))?,
         host: cursor.opt(|c| Ok(c.str()?.into()))?,
+        tls: cursor.opt(|c| Ok(Tls { version: c.str()?.into(), peer: c.str()?.into() }))?,
         totals: totals(cursor)?,
     })
 }

@@ -72,6 +72,10 @@ fn put_session_open(out: &mut Vec<u8>, open: &SessionOpen<'_>, boot_id: BootId) 
     put_opt(out, target.database.as_deref(), put_name);
     put_opt(out, target.account.as_deref(), put_name);
     put_opt(out, target.host.as_deref(), put_name);
+    put_opt(out, target.tls.as_ref(), |out, tls| {
+        put_name(out, &tls.version);
+        put_name(out, &tls.peer);
+    });
     put_totals(out, &Totals::default());
 }
 

@@ -15,7 +15,7 @@ pub const HEADER_BYTES: usize = 28;
 pub const CHAIN_BYTES: usize = 32;
 
 /// The version of frames and bodies written now.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// A chain value.
 pub type Chain = [u8; CHAIN_BYTES];
@@ -251,7 +251,7 @@ mod tests {
     }
 
     const GENESIS: &str = "c024cae72308415040f983b04ab8bfba017983b97e453d9d00dda1d02e811006";
-    const FRAME: &str = "0000000429518f0a0000000000000001000000000000000040060001626f647981b264\
-        0823c5e164fe7a9943fab088385f009ae633274a4e967aeeb63028beca\
+    const FRAME: &str = "0000000461623ffe0000000000000001000000000000000040060002626f6479\
+        41cc5c1d53c2269ee3c1aafacfad8d43cb3aef3b86c38ebb142caac61132fed4\
         ";
 }

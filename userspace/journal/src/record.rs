@@ -10,7 +10,7 @@ use types::decision::{Decision, Effect};
 use types::event::Outcome;
 use types::id::{CommandId, PolicyId, SessionId};
 use types::principal::Principal;
-use types::target::Target;
+use types::target::{Target, Tls};
 
 /// One thing to record.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +147,8 @@ pub struct OpenedSession {
     pub account: Option<Arc<str>>,
     /// The name by which the agent knew the address.
     pub host: Option<Arc<str>>,
+    /// TLS towards the target, if there was.
+    pub tls: Option<Tls>,
     /// What its ended commands came to before this frame; not zero only in a carried frame.
     pub totals: Totals,
 }

@@ -240,6 +240,7 @@ fn target(entry: &CaseEntry) -> Target {
         protocol: "postgresql",
         database: Some(entry.database.as_str().into()),
         account: entry.account.as_deref().map(Arc::from),
+        tls: None,
     }
 }
 

@@ -141,7 +141,7 @@ struct SessionKey {
 impl SessionKey {
     fn new(principal: &Principal, target: &Target) -> Self {
         let Principal { agent, instance: _, chain, subject, process, assurance } = principal;
-        let Target { name, addr, host: _, protocol: _, database, account } = target;
+        let Target { name, addr, host: _, protocol: _, database, account, tls: _ } = target;
         let assurance: Assurance = *assurance;
         let subject = subject
             .as_ref()

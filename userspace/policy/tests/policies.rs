@@ -395,5 +395,6 @@ fn target() -> Target {
         protocol: "postgresql",
         database: Some("bank".into()),
         account: Some("analyst".into()),
+        tls: None,
     }
 }

@@ -15,7 +15,7 @@ use types::principal::Principal;
 use types::target::Target;
 
 use crate::door::Door;
-use crate::targets;
+use crate::targets::TargetRule;
 
 /// How long a target may take to accept: three SYN retransmissions (RFC 6298: 1 + 2 + 4 s) and some.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,7 +33,9 @@ pub(crate) enum Admitted {
         accepted: Accepted,
         principal: Principal,
         target: Target,
-        protocol: targets::Protocol,
+        rule: Arc<TargetRule>,
+        /// What the agent calls the destination.
+        names: Vec<Arc<str>>,
     },
     /// Questions to a DNS server.
     Names(Accepted, Principal),
@@ -77,11 +79,11 @@ async fn examine(
     }
     let now_ns = door.clock.now().mono_ns;
     let names = door.names.of(accepted.enrolled, destination.0.ip(), now_ns);
-    let Some((target, protocol)) = door.targets.find(destination, &names) else {
+    let Some((target, rule)) = door.targets.find(destination, &names) else {
         let principal = Box::new(principal);
         return Err(Refused::UnknownTarget { addr: destination, principal });
     };
-    Ok(Admitted::Session { accepted, principal, target, protocol })
+    Ok(Admitted::Session { accepted, principal, target, rule, names })
 }
 
 /// Digesting an executable the first time takes up to a second: not on a worker's thread.

@@ -24,6 +24,7 @@ use crate::durability::Durability;
 use crate::flows::{Difference, Flows};
 use crate::strangers::Strangers;
 use crate::targets::Targets;
+use crate::tls::AgentTls;
 
 /// Where an accepted connection wanted to go, and who made it: the kernel's record.
 pub trait OriginalDestination: Send + Sync {
@@ -70,6 +71,8 @@ pub struct Door {
     pub processes: Arc<Processes>,
     /// What agents may reach.
     pub targets: Targets,
+    /// What they are shown where they ask for TLS.
+    pub tls: AgentTls,
     /// What they may do there.
     pub policy: Arc<PolicySet>,
     /// The key of hashed values.

@@ -17,7 +17,7 @@ use types::decision::Decision;
 use types::event::{Outcome, Violation};
 use types::id::{AgentName, SessionId};
 use types::principal::Principal;
-use types::target::Target;
+use types::target::{Target, Tls};
 
 use crate::admit::Refused;
 use crate::door::Door;
@@ -81,6 +81,14 @@ impl<'d> Ledger<'d> {
         self.target.account = Some(user.into());
     }
 
+    /// Notes how the target is reached; before [`Ledger::open`].
+    pub(crate) fn reach(&mut self, tls: Option<Tls>, host: Option<Arc<str>>) {
+        self.target.tls = tls;
+        if host.is_some() {
+            self.target.host = host;
+        }
+    }
+
     /// Writes the session's opening, once.
     pub(crate) fn open(&mut self) {
         if self.opened {
@@ -142,6 +150,17 @@ impl<'d> Ledger<'d> {
             kind: "protocol.violation",
             detail: &detail,
         }));
+    }
+
+    /// Writes why no session begins between two sockets that are connected.
+    pub(crate) fn not_begun(&mut self, reason: &str, what: &str, now: Timestamp) {
+        self.open();
+        info!(session = %self.session, target = %self.target.name, reason, what, "not begun");
+        let detail = format!(
+            r#"{{"session_id":"{}","agent":"{}","target":"{}","reason":"{reason}"}}"#,
+            self.session, self.principal.agent, self.target.name
+        );
+        self.write(Frame::Control(Control { at: now, kind: "session.not_begun", detail: &detail }));
     }
 
     /// Writes the session's end, once; `carried` is what went between it and the agent.

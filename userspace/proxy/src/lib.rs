@@ -12,9 +12,11 @@ pub mod flows;
 pub mod listener;
 pub mod strangers;
 pub mod targets;
+pub mod tls;
 
 mod admit;
 mod ledger;
 mod leg;
+mod preface;
 mod relay;
 mod serve;

@@ -120,14 +120,18 @@ impl<'w> Relay<'w> {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.settle();
         for side in [Side::Upstream, Side::Downstream] {
-            while !self.session.transmit(side).is_empty() {
+            let flushed = loop {
                 match ready!(self.poll_write(side, cx)) {
-                    Ok(_) => {}
-                    Err(end) => {
-                        debug!(?end, "not flushed");
-                        break;
+                    Ok(_) if self.session.transmit(side).is_empty() => {
+                        break ready!(self.leg(side).poll_shutdown(cx))
+                            .map_err(|error| End::Socket(side, error));
                     }
+                    Ok(_) => {}
+                    Err(end) => break Err(end),
                 }
+            };
+            if let Err(end) = flushed {
+                debug!(?end, "not flushed");
             }
         }
         Poll::Ready(())
@@ -157,7 +161,8 @@ impl<'w> Relay<'w> {
 
     fn poll_write(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
         if self.session.transmit(side).is_empty() {
-            return Poll::Ready(Ok(false));
+            let flushed = ready!(self.leg(side).poll_flush(cx));
+            return Poll::Ready(flushed.map(|()| false).map_err(|error| End::Socket(side, error)));
         }
         let (leg, gate) = match side {
             Side::Downstream => (&mut self.downstream, self.gates.downstream),
@@ -167,6 +172,13 @@ impl<'w> Relay<'w> {
             return Poll::Ready(Err(End::Journal));
         }
         leg.poll_write(cx, self.session.transmit(side)).map_err(|error| End::Socket(side, error))
+    }
+
+    fn leg(&mut self, side: Side) -> &mut Leg {
+        match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
+        }
     }
 
     fn poll_read(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), End>> {

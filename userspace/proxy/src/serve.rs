@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::postgres::{PostgresSession, Transport};
+use proto::postgres::PostgresSession;
+use proto::session::Session;
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 use types::accepted::Accepted;
+use types::addr::Side;
 use types::limits::READ_BYTES;
 use types::principal::Principal;
 
@@ -20,6 +22,7 @@ use crate::durability::Waiters;
 use crate::flows::Bytes;
 use crate::ledger::{Ledger, record_refusal};
 use crate::leg::Leg;
+use crate::preface::{self, Opened};
 use crate::relay::{End, Relay};
 use crate::targets::Protocol;
 
@@ -53,9 +56,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         Ok(admitted) => admitted,
         Err((refused, cookie)) => return refuse(door, &refused, cookie),
     };
-    let (accepted, principal, target) = match admitted {
-        Admitted::Session { accepted, principal, target, protocol: Protocol::Postgresql } => {
-            (accepted, principal, target)
+    let (accepted, principal, target, rule, names) = match admitted {
+        Admitted::Session { accepted, principal, target, rule, names } => {
+            (accepted, principal, target, rule, names)
         }
         Admitted::Names(accepted, principal) => {
             return hand_over(door, downstream, accepted, principal);
@@ -66,7 +69,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         return refuse(door, &Refused::too_many(door, &accepted), Some(accepted.socket_cookie));
     };
     let dialled = dial(door, &accepted).await;
-    let ledger = Ledger::new(door, accepted, principal, target);
+    let mut ledger = Ledger::new(door, accepted, principal, target);
     let upstream = match dialled {
         Ok(upstream) => upstream,
         Err(error) => return ledger.unreachable(downstream, &error).await,
@@ -75,8 +78,19 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         debug!(%error, "no TCP_NODELAY");
     }
     door.counters.sessions_total.up();
-    let session = PostgresSession::new(Arc::clone(&door.analyzer), Transport::default());
-    let legs = (Leg::new(downstream), Leg::new(upstream));
+    let Protocol::Postgresql = rule.protocol;
+    let reached = (ledger.target(), &*rule);
+    let opened = match preface::open(door, reached, &names, downstream, upstream).await {
+        Ok(opened) => opened,
+        Err(not_opened) => return preface::refuse(door, ledger, not_opened).await,
+    };
+    let Opened { agent, server, transport, first, tls, host } = opened;
+    ledger.reach(tls, host);
+    let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
+    if !first.is_empty() {
+        session.handle_input(Side::Downstream, &first, door.clock.now());
+    }
+    let legs = (Leg::new(agent), Leg::new(server));
     let mut relay = Relay::new(&worker, worker.slot(), session, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     if matches!(end, End::Session) {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use types::addr::OrigDst;
 use types::target::Target;
 
+use crate::tls::TargetTls;
+
 /// The configured targets, first match wins.
 #[derive(Clone, Debug, Default)]
-pub struct Targets(Vec<TargetRule>);
+pub struct Targets(Vec<Arc<TargetRule>>);
 
 /// One configured target.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TargetRule {
     /// Its name in policies and records.
     pub name: Arc<str>,
@@ -20,6 +22,8 @@ pub struct TargetRule {
     pub address: AddressPattern,
     /// What it speaks.
     pub protocol: Protocol,
+    /// When with TLS, and how the server is verified.
+    pub tls: TargetTls,
 }
 
 /// The protocols that sessions exist for.
@@ -41,11 +45,12 @@ impl Protocol {
 impl Targets {
     /// Targets in the order in which they are tried.
     pub fn new(rules: Vec<TargetRule>) -> Self {
-        Self(rules)
+        Self(rules.into_iter().map(Arc::new).collect())
     }
 
-    /// The target that covers a destination, which the agent knows by `names`, best first.
-    pub fn find(&self, addr: OrigDst, names: &[Arc<str>]) -> Option<(Target, Protocol)> {
+    /// The target that covers a destination, which the agent knows by `names`, best first; and its
+    /// rule.
+    pub fn find(&self, addr: OrigDst, names: &[Arc<str>]) -> Option<(Target, Arc<TargetRule>)> {
         let found =
             self.0.iter().find_map(|rule| Some((rule, rule.address.covers(addr.0, names)?)));
         let (rule, host) = found?;
@@ -56,8 +61,9 @@ impl Targets {
             protocol: rule.protocol.as_str(),
             database: None,
             account: None,
+            tls: None,
         };
-        Some((target, rule.protocol))
+        Some((target, Arc::clone(rule)))
     }
 
     /// How the targets' addresses name a domain name (lower case, no final dot).
@@ -245,10 +251,12 @@ mod tests {
                 name: "t".into(),
                 address: pattern.parse().unwrap(),
                 protocol: Protocol::Postgresql,
+                tls: TargetTls::never(),
             };
             let names: Vec<Arc<str>> = names.iter().map(|n| Arc::from(*n)).collect();
             let addr = OrigDst("10.0.0.1:5432".parse().unwrap());
-            let found = Targets::new(vec![rule]).find(addr, &names);
+            let targets = Targets::new(vec![rule]);
+            let found = targets.find(addr, &names);
             let host = found.map(|(target, _)| target.host.expect("the name that matched"));
             assert_eq!(host.as_deref(), by, "{pattern} {names:?}");
         }
@@ -260,6 +268,7 @@ mod tests {
             name: "t".into(),
             address: address.parse().unwrap(),
             protocol: Protocol::Postgresql,
+            tls: TargetTls::never(),
         };
         let targets = Targets::new(vec![
             rule("*.bank.example:5432"),

@@ -81,6 +81,7 @@ impl Client {
             protocol: "dns",
             database: None,
             account: None,
+            tls: None,
         };
         let session = ledger.open(accepted, &principal, &target)?;
         // One set of policies for whatever server was asked: that is in each request.

@@ -1,5 +1,7 @@
 //! What goes over the daemon's control socket: one JSON object a line, a request and its answer.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentName, CgroupId};
@@ -62,6 +64,9 @@ pub enum Response {
         /// The kernel's security hooks are armed.
         #[serde(default)]
         guarded: bool,
+        /// The authorities that it is to trust, PEM, where the daemon has one of its own.
+        #[serde(default)]
+        trust: Option<PathBuf>,
     },
     /// To [`Request::EnrollRunning`].
     Taken {

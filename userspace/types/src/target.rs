@@ -19,4 +19,15 @@ pub struct Target {
     pub database: Option<Arc<str>>,
     /// The account at the target; never a secret.
     pub account: Option<Arc<str>>,
+    /// TLS towards it, if there is.
+    pub tls: Option<Tls>,
+}
+
+/// A connection's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: Arc<str>,
+    /// SHA-256 of the server's certificate, in lower-case hexadecimal digits.
+    pub peer: Arc<str>,
 }

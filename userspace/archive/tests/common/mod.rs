@@ -108,6 +108,7 @@ impl Node {
             protocol: "postgresql",
             database: Some("bank".into()),
             account: Some("agent_ro".into()),
+            tls: None,
         };
         self.append(Frame::SessionOpen(SessionOpen {
             session,

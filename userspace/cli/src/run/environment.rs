@@ -1,5 +1,6 @@
 //! The agent's environment: its caller's, but for what names a socket or a descriptor.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::user::User;
@@ -38,6 +39,27 @@ pub(super) fn clean(command: &mut Command, keep: &[String], user: &User) {
         for name in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND", "MAIL"] {
             command.env_remove(name);
         }
+    }
+}
+
+/// Where runtimes that bring authorities of their own are told of others: OpenSSL, Python's requests,
+/// curl, Node.js, AWS's, git, gRPC, pip and libpq.
+const NAMES_AUTHORITIES: [&str; 9] = [
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "AWS_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "PIP_CERT",
+    "PGSSLROOTCERT",
+];
+
+/// Has the agent trust the authorities in `bundle`, whatever its caller's variables said.
+pub(super) fn trust(command: &mut Command, keep: &[String], bundle: &Path) {
+    for name in NAMES_AUTHORITIES.iter().filter(|name| !keep.iter().any(|kept| kept == *name)) {
+        command.env(name, bundle);
     }
 }
 

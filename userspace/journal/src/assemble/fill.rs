@@ -108,7 +108,12 @@ fn put_ends(row: &mut EventRow, opened: &OpenedSession) {
     row.dst_host = opened.host.as_ref().map(ToString::to_string);
     row.target_host = row.dst_host.clone().or_else(|| row.dst_ip.clone());
     row.target_db = opened.database.as_ref().map(ToString::to_string);
+    (row.tls_version, row.tls_peer_fp) = tls(opened);
     row.target_account = opened.account.as_ref().map(ToString::to_string);
+}
+
+fn tls(opened: &OpenedSession) -> (Option<String>, Option<String>) {
+    opened.tls.as_ref().map(|tls| (tls.version.to_string(), tls.peer.to_string())).unzip()
 }
 
 /// The recording row of a command.
@@ -151,6 +156,7 @@ pub(super) fn session(
     let (src_ip, src_port) = end(opened.source);
     let (dst_ip, dst_port) = end(opened.target_addr);
     let dst_host = opened.host.as_ref().map(ToString::to_string);
+    let (tls_version, tls_peer_fp) = tls(opened);
     let totals = opened.totals;
     let mut row = SessionRow {
         node_id: segment.node.clone(),
@@ -188,6 +194,8 @@ pub(super) fn session(
         dst_host,
         dst_ip,
         dst_port,
+        tls_version,
+        tls_peer_fp,
         protocol: opened.protocol.to_string(),
         target_name: opened.target_name.to_string(),
         target_db: opened.database.as_ref().map(ToString::to_string),

@@ -9,7 +9,7 @@ use types::event::{Outcome, Status};
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
 use types::principal::{Assurance, ImageKey, Inode, Login, Subject};
 use types::redact::{DataClass, MaskCount};
-use types::target::Target;
+use types::target::{Target, Tls};
 
 use super::*;
 use crate::decode;
@@ -173,6 +173,8 @@ proptest! {
             protocol: "postgresql",
             database: database.map(Into::into),
             account: account.map(Into::into),
+            tls: (six.1 % 3 == 0)
+                .then(|| Tls { version: "TLSv1.3".into(), peer: "ab".repeat(32).into() }),
         };
         let (principal_in, source) = (&principal, source.into());
         let open = SessionOpen {

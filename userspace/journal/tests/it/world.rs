@@ -81,6 +81,7 @@ impl World {
                 protocol: "postgresql",
                 database: Some("bank".into()),
                 account: Some("app".into()),
+                tls: None,
             },
             statement: Statement {
                 text: "DELETE FROM cards.pans".into(),

@@ -84,6 +84,7 @@ fn target() -> Target {
         protocol: "postgresql",
         database: Some("probe".into()),
         account: Some("probe".into()),
+        tls: None,
     }
 }
 

@@ -130,7 +130,7 @@ impl PostgresSession {
                 return 0;
             }
             if bytes.first() == Some(&0x16) {
-                self.violate(Side::Downstream, "TLS after it was declined; TLS comes later", None);
+                self.violate(Side::Downstream, "TLS after it was declined", None);
                 return 0;
             }
         }

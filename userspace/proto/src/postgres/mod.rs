@@ -2,7 +2,7 @@
 //!
 //! Messages are taken apart as far as commands, rows and texts go; all else is relayed as it is.
 //! A refused command goes up as one that fails, so that transactions and pipelines behave as the
-//! server makes them, and the server's error is rewritten. What this does not do: TLS, keys of our
+//! server makes them, and the server's error is rewritten. What this does not do: keys of our
 //! own for cancel requests, keeping apart what functions prepare or open inside the server.
 
 mod authority;
@@ -51,7 +51,7 @@ use self::prepared::{Plan, Portal, Prepared, Rows};
 use self::probe::Probe;
 use self::result::CopyState;
 use self::rows::Rest;
-pub use self::startup::Startup;
+pub use self::startup::{EncryptionRequest, Startup};
 pub use self::transport::{Leg, Transport};
 use crate::session::{Session, Transmit, Verdict};
 use crate::sql::{Analyzer, Reading};

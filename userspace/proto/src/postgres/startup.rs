@@ -62,7 +62,7 @@ pub(super) enum Packet {
 /// Why a first packet is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum StartupError {
-    #[error("TLS without a request for it; vestibule does not offer TLS yet")]
+    #[error("TLS without a request for it, where none is offered")]
     Tls,
     #[error("startup packet of an impossible length")]
     Length,
@@ -80,7 +80,7 @@ impl StartupError {
     /// The fixed words for the record.
     pub(super) fn what(self) -> &'static str {
         match self {
-            Self::Tls => "TLS without a request for it; TLS comes later",
+            Self::Tls => "TLS without a request for it, where none is offered",
             Self::Length => "startup packet of an impossible length",
             Self::Malformed => "startup packet is malformed",
             Self::Version => "unsupported protocol version",
@@ -95,6 +95,32 @@ impl StartupError {
             Self::Version => *b"0A000",
             Self::NoUser => *b"28000",
             Self::Tls | Self::Length | Self::Malformed | Self::Duplicate => *b"08P01",
+        }
+    }
+}
+
+/// A request for encryption, which comes before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncryptionRequest {
+    /// SSLRequest: TLS.
+    Tls,
+    /// GSSENCRequest: GSSAPI.
+    Gss,
+}
+
+impl EncryptionRequest {
+    /// Bytes of such a request.
+    pub const BYTES: usize = 8;
+
+    /// SSLRequest on the wire.
+    pub const TLS: [u8; Self::BYTES] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+    /// What the first bytes of a connection ask for, if encryption.
+    pub fn read(bytes: [u8; Self::BYTES]) -> Option<Self> {
+        match read(&bytes) {
+            Ok(Some((Packet::Ssl, _))) => Some(Self::Tls),
+            Ok(Some((Packet::Gss, _))) => Some(Self::Gss),
+            _ => None,
         }
     }
 }

@@ -66,8 +66,8 @@ fn encryption_is_declined_once() {
     assert_eq!(both.commands().len(), 1);
     for (behind, what) in [
         (vec![ssl.clone(), ssl.clone()], "encryption is requested twice"),
-        (vec![ssl.clone(), vec![0x16, 3, 1]], "TLS after it was declined; TLS comes later"),
-        (vec![vec![0x16, 3, 1]], "TLS without a request for it; TLS comes later"),
+        (vec![ssl.clone(), vec![0x16, 3, 1]], "TLS after it was declined"),
+        (vec![vec![0x16, 3, 1]], "TLS without a request for it, where none is offered"),
     ] {
         let steps: Vec<Step> = behind.into_iter().map(|bytes| agent(&[bytes])).collect();
         let seen = check(&steps);

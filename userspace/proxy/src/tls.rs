@@ -1,0 +1,23 @@
+//! TLS on both legs: certificates of the host's own authority towards agents, verification of the
+//! real server towards targets.
+
+mod agent;
+mod counted;
+mod target;
+
+pub(crate) use self::agent::AcceptError;
+pub use self::agent::AgentTls;
+pub(crate) use self::counted::Counted;
+pub use self::target::{Credentials, Roots, TargetTls, TargetTlsError, Verification, When};
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+/// What PostgreSQL is called in ALPN (PostgreSQL 17, "SSL Session Encryption").
+const ALPN: &[u8] = b"postgresql";
+
+/// The one provider of cryptography, for both sides.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
