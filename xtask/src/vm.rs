@@ -101,8 +101,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => *part == Part::Escape || args.filter.is_empty(),
     };
     let parts: Vec<Part> = [Part::Escape, Part::BootOrder].into_iter().filter(is_asked).collect();
-    let of_kernel = |kernel| parts.iter().map(move |part| Job { kernel, part: *part });
-    let jobs: Vec<Job<'_>> = kernels.iter().flat_map(of_kernel).collect();
+    // The attempts take longest, and so come first.
+    let of_part = |part| kernels.iter().map(move |kernel| Job { kernel, part });
+    let jobs: Vec<Job<'_>> = parts.into_iter().flat_map(of_part).collect();
     let at_once = args.at_once.unwrap_or_else(jobs::processors);
     let outcome = jobs::run(&jobs, &programs, &asked(args), at_once);
     if let Some(path) = &args.json {
