@@ -203,8 +203,11 @@ fn a_units_cgroup_is_enrolled_by_rule_and_stays_so_over_a_restart() {
     let name = format!("vestibule-it-{}.service", std::process::id());
     let rule = format!("\n[[enroll]]\nagent = '{READER}'\nunit = '{name}'\n");
     let mut world = World::start_with(&rule).unwrap();
+    // So that it has connected before anybody looks, however slow the machine is.
+    world.daemon.kill();
     let unit = Unit::new(&name);
     let mut talk = Talk::start(&mut unit.enter(&python(&world, "/usr/bin/python3", LATE)));
+    world.daemon.restart().unwrap();
     until_enrolled(&world, 1);
     talk.again();
     assert_eq!(talk.line(), format!("error {}", rustix::io::Errno::CONNABORTED.raw_os_error()));
