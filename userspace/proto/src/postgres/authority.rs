@@ -101,8 +101,13 @@ impl PostgresSession {
             self.interrupt();
             return;
         }
-        self.transmit.upstream.buffer().extend_from_slice(frame);
-        self.phase = next;
+        if next == Phase::Cancelling {
+            let Some(sent) = self.send_cancel(command) else { return };
+            command = sent;
+            self.phase = next;
+        } else {
+            self.send_startup(frame);
+        }
         self.expects.push_back(Expect::Execute { command, portal: None, rows: Rows::None });
     }
 

@@ -21,7 +21,7 @@ impl PostgresSession {
     /// that were, 0 if the next message is not all here.
     pub(super) fn take_server(&mut self, bytes: &[u8]) -> usize {
         match self.phase {
-            Phase::First => {
+            Phase::First | Phase::Challenging => {
                 self.violate(Side::Upstream, "bytes before anything was asked", Some(*b"08P01"));
                 return 0;
             }
@@ -137,9 +137,18 @@ impl PostgresSession {
 
     fn login_message(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
         match tag {
-            b'R' | b'K' | b'v' => self.relay(frame),
+            b'R' => return self.authentication(frame, body),
+            b'K' => return self.backend_key(body),
+            b'v' => {
+                self.note_version(body)?;
+                self.relay(frame);
+            }
             b'E' => {
                 let summary = notice::summary(body)?;
+                if self.is_refusal_of_credential(summary.code) {
+                    self.refuse_target("the target refused the credential", summary.code);
+                    return Some(());
+                }
                 self.relay(frame);
                 if let Some(Expect::Execute { command, .. }) = self.expects.pop_front() {
                     self.finish(command, Status::Error, Some(summary.code));
@@ -156,6 +165,15 @@ impl PostgresSession {
             }
             _ => return None,
         }
+        Some(())
+    }
+
+    /// NegotiateProtocolVersion: the newest version that the server speaks, in full or, as some
+    /// servers have it, its minor number alone.
+    fn note_version(&mut self, body: &[u8]) -> Option<()> {
+        let newest = Reader::new(body).u32()?;
+        matches!(newest >> 16, 0 | 3).then_some(())?;
+        self.minor_version = self.minor_version.min(newest & 0xffff);
         Some(())
     }
 

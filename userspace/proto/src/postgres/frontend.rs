@@ -28,7 +28,7 @@ impl PostgresSession {
                 return 0;
             }
             Phase::Ended => return 0,
-            Phase::Authenticating | Phase::Running => {}
+            Phase::Challenging | Phase::Authenticating | Phase::Running => {}
         }
         if self.agent.stream_left > 0 {
             let count = self.agent.stream_left.min(bytes.len());
@@ -48,6 +48,9 @@ impl PostgresSession {
             return 0;
         };
         match message::held_max(tag) {
+            None if self.phase != Phase::Running => {
+                self.refuse_agent("COPY data before the login", *b"08P01");
+            }
             None => {
                 let head = bytes.get(..total).unwrap_or(bytes);
                 self.agent.stream_left = total - head.len();
@@ -72,6 +75,9 @@ impl PostgresSession {
 
     /// Takes one whole message; false if it must wait or ended the session.
     fn agent_message(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> bool {
+        if self.phase == Phase::Challenging {
+            return self.challenge_message(tag, body);
+        }
         if self.phase == Phase::Authenticating && !matches!(tag, b'p' | b'X') {
             self.agent.waiting = true;
             return false;
@@ -92,6 +98,10 @@ impl PostgresSession {
             b'c' | b'f' => {
                 self.agent.copy_in = false;
                 self.forward(frame)
+            }
+            b'p' if self.login.is_some() && self.phase == Phase::Authenticating => {
+                self.refuse_agent("a password that nobody asked for", *b"08P01");
+                false
             }
             b'p' if self.phase == Phase::Running => {
                 self.refuse_agent("a password after the login", *b"08P01");
@@ -138,7 +148,8 @@ impl PostgresSession {
             Ok(None) => 0,
             Ok(Some((Packet::Ssl, length))) => self.decline(true, length, bytes.len()),
             Ok(Some((Packet::Gss, length))) => self.decline(false, length, bytes.len()),
-            Ok(Some((Packet::Cancel, length))) => {
+            Ok(Some((Packet::Cancel(key), length))) => {
+                self.cancel.asked = Some(key);
                 let accesses = vec![Access { action: Action::Cancel, table: None }];
                 let statement = plain_statement("CANCEL", "", "CANCEL", accesses, Risk::empty());
                 self.hold(CommandKind::Cancel, Arc::new(statement), length, Request::Cancel);
@@ -146,6 +157,7 @@ impl PostgresSession {
             }
             Ok(Some((Packet::Startup(startup), length))) => {
                 let statement = startup.statement();
+                self.minor_version = startup.version & 0xffff;
                 self.startup = Some(*startup);
                 self.hold(CommandKind::Connect, statement, length, Request::Startup);
                 0

@@ -4,21 +4,49 @@ use std::sync::{Arc, LazyLock};
 
 use types::addr::Side;
 use types::clock::Timestamp;
+use types::command::CommandKind;
 use types::event::Event;
+use types::secret::Secret;
 
-use super::{PostgresSession, Transport};
+use super::{
+    Credential, Injection, KeysWanted, Methods, Nonce, PostgresSession, ScramKeys, Transport,
+    Verifier,
+};
 use crate::session::{Refusal, Session, Verdict};
 use crate::sql::Analyzer;
 
 /// One analyzer for all inputs, as one is shared by all sessions.
 static ANALYZER: LazyLock<Arc<Analyzer>> = LazyLock::new(|| Arc::new(Analyzer::new()));
 
+/// The keys of every login: what they are computed from changes nothing that can fail.
+static KEYS: LazyLock<ScramKeys> = LazyLock::new(|| {
+    let wanted = KeysWanted { salt: [1].into(), iterations: 1 };
+    ScramKeys::derive(&Secret::new(Vec::new()), &wanted)
+});
+
+static VERIFIER: LazyLock<Verifier> =
+    LazyLock::new(|| Verifier::new(&Secret::new(b"placeholder".to_vec()), [1; 16]));
+
+fn injection(has_placeholder: bool) -> Injection {
+    let credential = Credential {
+        name: "fuzz".into(),
+        account: "app".into(),
+        secret: Secret::new(b"secret".to_vec()),
+        methods: Methods { md5: true, cleartext_without_tls: true, ..Methods::default() },
+        placeholder: has_placeholder.then(|| VERIFIER.clone()),
+    };
+    let nonce = Nonce([1; 18]);
+    Injection { credential: Arc::new(credential), upstream: nonce.clone(), downstream: nonce }
+}
+
 /// Runs one input: a list of chunks, each a byte of flags, a length byte and its bytes.
 ///
 /// Flags: 1 from the server, 2 refuse what this chunk asks, 4 skip probes, 8 end of stream after
-/// it, 16 everything waiting is written before it.
+/// it, 16 everything waiting is written before it, 32 a credential is used for a login asked with it,
+/// 64 with a placeholder.
 pub fn one_input(mut input: &[u8]) {
     let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
+    session.set_cancel_key(Secret::new([7; 32]));
     let now = Timestamp::default();
     while let [flags, length, rest @ ..] = input {
         let (chunk, behind) = rest.split_at_checked(usize::from(*length)).unwrap_or((rest, &[]));
@@ -46,6 +74,12 @@ fn settle(session: &mut PostgresSession, flags: u8) {
     while let Some(event) = session.poll_event() {
         match event {
             Event::Command(command) => {
+                if command.kind == CommandKind::Connect && flags & 32 != 0 {
+                    session.inject(injection(flags & 64 != 0));
+                }
+                if let Some(asked) = session.cancel_request().cloned() {
+                    session.forward_cancel(asked);
+                }
                 let verdict = if flags & 2 == 0 {
                     Verdict::Allow
                 } else {
@@ -57,5 +91,8 @@ fn settle(session: &mut PostgresSession, flags: u8) {
             Event::ProbeWanted => session.skip_probe(),
             Event::Outcome(_) | Event::Violation(_) | Event::Probed(_) | Event::CatalogChanged => {}
         }
+    }
+    if session.keys_wanted().is_some() {
+        session.set_keys(&KEYS);
     }
 }

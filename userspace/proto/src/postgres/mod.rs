@@ -2,17 +2,20 @@
 //!
 //! Messages are taken apart as far as commands, rows and texts go; all else is relayed as it is.
 //! A refused command goes up as one that fails, so that transactions and pipelines behave as the
-//! server makes them, and the server's error is rewritten. What this does not do: keys of our
-//! own for cancel requests, keeping apart what functions prepare or open inside the server.
+//! server makes them, and the server's error is rewritten. What this does not do: TLS (it lies
+//! below), keeping apart what functions prepare or open inside the server.
 
 mod authority;
 mod backend;
 mod blind;
+mod cancel;
 mod carry;
 mod copy_out;
+mod credential;
 mod expect;
 mod extended;
 mod frontend;
+mod login;
 mod message;
 mod names;
 mod notice;
@@ -22,6 +25,7 @@ mod response;
 mod result;
 mod rows;
 mod sample;
+mod scram;
 mod startup;
 mod transport;
 mod value;
@@ -45,12 +49,17 @@ use types::redact::Redactor;
 
 use self::authority::Pending;
 use self::blind::Blind;
+use self::cancel::Cancel;
+pub use self::cancel::{CANCEL_KEY_BYTES, CancelKey, IssuedKey};
+pub use self::credential::{Credential, Injection, Methods};
 use self::expect::{Expect, InFlight};
+use self::login::Injected;
 use self::names::Names;
 use self::prepared::{Plan, Portal, Prepared, Rows};
 use self::probe::Probe;
 use self::result::CopyState;
 use self::rows::Rest;
+pub use self::scram::{KeysWanted, Nonce, ScramKeys, Verifier};
 pub use self::startup::{EncryptionRequest, Startup};
 pub use self::transport::{Leg, Transport};
 use crate::session::{Session, Transmit, Verdict};
@@ -67,6 +76,11 @@ pub struct PostgresSession {
     redactor: Box<dyn Redactor>,
     phase: Phase,
     startup: Option<Startup>,
+    /// Set where a credential of ours authenticates instead of the agent's.
+    login: Option<Box<Injected>>,
+    cancel: Cancel,
+    /// The minor version that both ends speak, as far as is known: 3.0 is 0.
+    minor_version: u32,
     /// Answered requests for encryption.
     refused_tls: bool,
     refused_gss: bool,
@@ -99,6 +113,8 @@ pub fn fatal_error(code: [u8; 5], text: &str) -> Vec<u8> {
 enum Phase {
     /// The first packet is due.
     First,
+    /// The agent is to prove the placeholder; nothing went up.
+    Challenging,
     /// The server was sent the startup packet.
     Authenticating,
     /// Commands flow.
@@ -175,6 +191,9 @@ impl PostgresSession {
             redactor: Box::new(Blind),
             phase: Phase::First,
             startup: None,
+            login: None,
+            cancel: Cancel::default(),
+            minor_version: 0,
             refused_tls: false,
             refused_gss: false,
             events: VecDeque::new(),

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use types::command::{Access, Action, Risk, Statement};
 use types::limits::STARTUP_BYTES_MAX;
 
+use super::cancel::CancelKey;
 use crate::reader::Reader;
 
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
-const CANCEL_REQUEST: u32 = 80_877_102;
+pub(super) const CANCEL_REQUEST: u32 = 80_877_102;
 
 /// What a session was opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,14 +48,14 @@ impl Startup {
 }
 
 /// A first packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Packet {
     /// SSLRequest.
     Ssl,
     /// GSSENCRequest.
     Gss,
-    /// CancelRequest; the key is nobody's business here.
-    Cancel,
+    /// CancelRequest.
+    Cancel(CancelKey),
     /// StartupMessage.
     Startup(Box<Startup>),
 }
@@ -142,7 +143,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(Packet, usize)>, StartupError
         SSL_REQUEST if length == 8 => Packet::Ssl,
         GSSENC_REQUEST if length == 8 => Packet::Gss,
         // Process id and a key of 4 bytes (3.0) to 256 bytes (3.2).
-        CANCEL_REQUEST if (16..=12 + 256).contains(&length) => Packet::Cancel,
+        CANCEL_REQUEST if (16..=12 + 256).contains(&length) => {
+            Packet::Cancel(CancelKey::read(reader).ok_or(StartupError::Malformed)?)
+        }
         SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST => return Err(StartupError::Length),
         version if version >> 16 == 3 => Packet::Startup(Box::new(startup(version, reader)?)),
         _ => return Err(StartupError::Version),
@@ -199,6 +202,37 @@ fn startup(version: u32, mut reader: Reader<'_>) -> Result<Startup, StartupError
         startup.database.clone_from(&startup.user);
     }
     Ok(startup)
+}
+
+/// A StartupMessage that was read, for another role; all else as it is. The database that a server
+/// takes where none is named is the role's: it is named now.
+pub(super) fn for_account(packet: &[u8], account: &str) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    let mut reader = Reader::new(packet.get(4..).unwrap_or_default());
+    out.extend(reader.array::<4>().unwrap_or_default());
+    let (mut user, mut has_database, mut replicates_all) = (&b""[..], false, false);
+    while let (Some(key @ [_, ..]), Some(value)) = (reader.cstr(), reader.cstr()) {
+        let value = match key {
+            b"user" => {
+                user = value;
+                account.as_bytes()
+            }
+            b"database" if value.is_empty() => continue,
+            _ => value,
+        };
+        has_database |= key == b"database";
+        replicates_all |= key == b"replication" && replicates(value) && value != b"database";
+        for text in [key, value] {
+            out.extend_from_slice(text);
+            out.push(0);
+        }
+    }
+    if !has_database && !replicates_all {
+        out.extend([b"database\0", user, b"\0"].concat());
+    }
+    out.push(0);
+    super::message::patch_length(&mut out, 0);
+    out
 }
 
 /// Whether the server takes this value of `replication` for yes. Whatever is not clearly a no is.
@@ -350,13 +384,39 @@ mod tests {
 
     #[test]
     fn lengths_and_versions() {
-        assert_eq!(read(&[0x16]), Err(StartupError::Tls));
-        assert_eq!(read(&[0, 0, 0]), Ok(None));
-        assert_eq!(read(&10_001_u32.to_be_bytes()), Err(StartupError::Length));
-        assert_eq!(read(&7_u32.to_be_bytes()), Err(StartupError::Length));
-        assert_eq!(read(&packet(131_072, b"\0")), Err(StartupError::Version));
-        assert_eq!(read(&packet(SSL_REQUEST, b"")), Ok(Some((Packet::Ssl, 8))));
-        assert_eq!(read(&packet(SSL_REQUEST, b"x")), Err(StartupError::Length));
-        assert_eq!(read(&packet(CANCEL_REQUEST, &[0; 8])), Ok(Some((Packet::Cancel, 16))));
+        assert!(matches!(read(&[0, 0, 0]), Ok(None)));
+        for (bytes, error) in [
+            (vec![0x16], StartupError::Tls),
+            (10_001_u32.to_be_bytes().to_vec(), StartupError::Length),
+            (7_u32.to_be_bytes().to_vec(), StartupError::Length),
+            (packet(131_072, b"\0"), StartupError::Version),
+            (packet(SSL_REQUEST, b"x"), StartupError::Length),
+            (packet(CANCEL_REQUEST, &[0; 7]), StartupError::Length),
+            (packet(CANCEL_REQUEST, &[0; 261]), StartupError::Length),
+        ] {
+            assert_eq!(read(&bytes).unwrap_err(), error, "{bytes:?}");
+        }
+        assert!(matches!(read(&packet(SSL_REQUEST, b"")), Ok(Some((Packet::Ssl, 8)))));
+        for length in [8, 260] {
+            let cancel = packet(CANCEL_REQUEST, &vec![7; length]);
+            let Ok(Some((Packet::Cancel(key), _))) = read(&cancel) else { panic!("{length}") };
+            assert_eq!((key.process, key.key.expose().len()), (0x0707_0707, length - 4));
+        }
+    }
+
+    #[test]
+    fn another_account_changes_nothing_else() {
+        for (body, rewritten) in [
+            (
+                b"user\0bob\0database\0bank\0options\0-c x=y\0_pq_.z\0\0\0".as_slice(),
+                b"user\0app\0database\0bank\0options\0-c x=y\0_pq_.z\0\0\0".as_slice(),
+            ),
+            (b"a\0b\0user\0bob\0\0", b"a\0b\0user\0app\0database\0bob\0\0"),
+            (b"database\0\0user\0bob\0\0", b"user\0app\0database\0bob\0\0"),
+            (b"user\0bob\0replication\0true\0\0", b"user\0app\0replication\0true\0\0"),
+        ] {
+            let found = for_account(&packet(0x0003_270f, body), "app");
+            assert_eq!(found, packet(0x0003_270f, rewritten));
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod copying;
 mod extended;
 mod garbage;
+mod injection;
 mod masking;
 mod opening;
 mod simple;
@@ -17,9 +18,10 @@ use types::event::{Event, Outcome, Status};
 use types::redact::{
     Column, DataClass, Format, MaskCount, Redaction, Redactor, Treatment, TreatmentKind,
 };
+use types::secret::Secret;
 
 use super::message::frame;
-use super::{PostgresSession, Transport};
+use super::{CancelKey, PostgresSession, Transport};
 use crate::session::{Refusal, Session, Verdict};
 use crate::sql::Analyzer;
 
@@ -152,6 +154,8 @@ impl Transcript {
 /// Runs an exchange in these cuts. Statements with `denied` or of which nothing is known are refused.
 fn run(steps: &[Step], cut: &mut dyn FnMut(usize) -> usize) -> Transcript {
     let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
+    // As the server's own in `opened`, so that one login serves all.
+    session.set_cancel_key(Secret::new(std::array::from_fn(|at| if at == 3 { 2 } else { 0 })));
     let mut transcript = Transcript::default();
     for (side, bytes) in steps {
         let mut rest = bytes.as_slice();
@@ -180,6 +184,10 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
                     || statement.risks.contains(types::command::Risk::PRIVILEGE);
                 let refusal = Refusal { policy: "p1".into(), message: "not allowed".into() };
                 let verdict = if refused { Verdict::Deny(refusal) } else { Verdict::Allow };
+                if let Some(asked) = session.cancel_request().filter(|asked| asked.process == 7) {
+                    let real = vec![b'r'; asked.key.expose().len()];
+                    session.forward_cancel(CancelKey { process: 70, key: Secret::new(real) });
+                }
                 session.handle_decision(command.id, verdict);
             }
             Event::ProbeWanted => session.probe("SELECT catalog"),

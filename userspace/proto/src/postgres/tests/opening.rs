@@ -94,15 +94,78 @@ fn no_encryption_is_requested_inside_tls() {
     }
 }
 
+fn cancel(process: u32, key: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(12 + key.len()).unwrap();
+    [&length.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &process.to_be_bytes(), key].concat()
+}
+
 #[test]
-fn cancel_requests_are_decided_and_forwarded() {
-    let mut cancel = [16_u32.to_be_bytes(), 80_877_102_u32.to_be_bytes()].concat();
-    cancel.extend_from_slice(&[0; 8]);
-    let seen = check(&[agent(std::slice::from_ref(&cancel))]);
-    assert_eq!(seen.commands()[0].kind, CommandKind::Cancel);
-    assert_eq!(seen.statuses(), [Status::Ok]);
-    assert_eq!(seen.up, cancel);
-    assert_eq!(seen.down, b"");
+fn cancel_requests_go_up_with_the_servers_key() {
+    for length in [4, 32, 256] {
+        let seen = check(&[agent(&[cancel(7, &vec![b'o'; length])])]);
+        assert_eq!(seen.commands()[0].kind, CommandKind::Cancel);
+        assert_eq!(seen.statuses(), [Status::Ok]);
+        assert_eq!(seen.up, cancel(70, &vec![b'r'; length]));
+        assert_eq!(seen.down, b"");
+    }
+}
+
+#[test]
+fn keys_of_nobody_are_answered_by_closing() {
+    let seen = check(&[agent(&[cancel(8, b"none")])]);
+    assert_eq!(seen.statuses(), [Status::Skipped]);
+    assert!(seen.ended && seen.up.is_empty() && seen.down.is_empty());
+}
+
+#[test]
+fn the_agent_gets_a_key_of_ours() {
+    let logged_in = |startup: &[u8], key: &[u8], before: &[Vec<u8>]| {
+        let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
+        session.set_cancel_key(Secret::new(*b"abcdefghijklmnopqrstuvwxyz012345"));
+        let mut transcript = Transcript::default();
+        let mut answer = vec![message(b'R', &[0, 0, 0, 0])];
+        answer.extend_from_slice(before);
+        answer.push(message(b'K', &[&[0, 0, 0, 9], key].concat()));
+        for (side, bytes) in [agent(&[startup.to_vec()]), server(&answer)] {
+            session.handle_input(side, &bytes, Timestamp::default());
+            settle(&mut session, &mut transcript);
+        }
+        let keys = session.issued_key().cloned();
+        drain(&mut session, &mut transcript);
+        (transcript, keys)
+    };
+    let of_version = |version: u32| {
+        let mut packet = startup(&[("user", "bob"), ("_pq_.x", "y")]);
+        packet[4..8].copy_from_slice(&version.to_be_bytes());
+        packet
+    };
+    let older = [message(b'v', &[0, 3, 0, 0, 0, 0, 0, 0])];
+    for (version, key, before, own) in [
+        (196_608, b"real".to_vec(), &[][..], Some(4)),
+        (196_610, vec![5; 32], &[], Some(32)),
+        (196_610, vec![5; 256], &[], Some(32)),
+        (196_610, b"real".to_vec(), &older, Some(4)),
+        // Grease: as the agent sent it, and what the server makes of it.
+        (0x0003_270f, b"real".to_vec(), &older, Some(4)),
+        (196_608, vec![5; 32], &[], None),
+        (196_610, vec![5; 32], &older, None),
+        (196_610, vec![5; 257], &[], None),
+        (196_608, b"abc".to_vec(), &[], None),
+    ] {
+        let packet = of_version(version);
+        let (seen, keys) = logged_in(&packet, &key, before);
+        assert_eq!(seen.up, packet, "{version:#x}");
+        let Some(length) = own else {
+            assert!(seen.violation().is_some() && keys.is_none(), "{version:#x} {key:?}");
+            continue;
+        };
+        let keys = keys.unwrap();
+        assert_eq!((keys.real.process, keys.real.key.expose()), (9, &key));
+        let own = &b"abcdefghijklmnopqrstuvwxyz012345"[..length];
+        assert!(seen.down.ends_with(&message(b'K', &[&[0, 0, 0, 9], own].concat())));
+        assert_eq!(keys.own.key.expose(), own);
+        assert!(before.iter().all(|one| memchr::memmem::find(&seen.down, one).is_some()));
+    }
 }
 
 #[test]

@@ -1,0 +1,140 @@
+//! Keys of cancel requests: the agent is given one of ours, the server's own stays here.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+use types::event::Status;
+use types::secret::Secret;
+
+use super::expect::{Expect, InFlight};
+use super::startup::CANCEL_REQUEST;
+use super::{Phase, PostgresSession};
+use crate::reader::Reader;
+
+/// The length of our keys in protocol 3.2, which has room for 4 to 256 bytes.
+pub const CANCEL_KEY_BYTES: usize = 32;
+
+/// What cancels a session's command: BackendKeyData, or what a CancelRequest says.
+#[derive(Clone)]
+pub struct CancelKey {
+    /// The server's process. Ours is the same as the server's: clients compare it with
+    /// `pg_backend_pid()` and with who notified them.
+    pub process: u32,
+    /// The secret part; 4 bytes in protocol 3.0.
+    pub key: Secret<Vec<u8>>,
+}
+
+impl CancelKey {
+    /// Whether both are the same; takes as long whichever bytes differ.
+    pub fn is(&self, other: &Self) -> bool {
+        self.process == other.process && bool::from(self.key.expose().ct_eq(other.key.expose()))
+    }
+
+    /// Reads a process and a key, to the end.
+    pub(super) fn read(mut reader: Reader<'_>) -> Option<Self> {
+        let process = reader.u32()?;
+        let key = reader.rest();
+        (4..=256).contains(&key.len()).then(|| Self { process, key: Secret::new(key.to_vec()) })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.process.to_be_bytes());
+        out.extend_from_slice(self.key.expose());
+    }
+}
+
+impl fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelKey").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+/// The key that the server issued for a session, and the one that the agent was given.
+#[derive(Clone, Debug)]
+pub struct IssuedKey {
+    /// The server's.
+    pub real: CancelKey,
+    /// Ours.
+    pub own: CancelKey,
+}
+
+impl PostgresSession {
+    /// Gives the session the key that its agent will get; random. Without one, an agent gets none
+    /// and can cancel nothing. Its first four bytes are used in protocol 3.0.
+    pub fn set_cancel_key(&mut self, key: Secret<[u8; CANCEL_KEY_BYTES]>) {
+        self.cancel.own = Some(key);
+    }
+
+    /// The keys, once the server issued its own.
+    pub fn issued_key(&self) -> Option<&IssuedKey> {
+        self.cancel.issued.as_ref()
+    }
+
+    /// What the agent asks to be cancelled; `None` if this is no cancel request.
+    pub fn cancel_request(&self) -> Option<&CancelKey> {
+        self.cancel.asked.as_ref()
+    }
+
+    /// Before a cancel request is allowed: which key goes up for it. Without one nothing does, and
+    /// the connection is closed, as a server closes it that knows no such key.
+    pub fn forward_cancel(&mut self, real: CancelKey) {
+        self.cancel.forwarded = Some(real);
+    }
+
+    /// Takes back a cancel request that was allowed and not written: what it was to cancel ended.
+    pub fn withdraw_cancel(&mut self) {
+        if self.phase == Phase::Cancelling {
+            self.transmit.upstream = crate::session::Transmit::default();
+            if let Some(Expect::Execute { command, .. }) = self.expects.pop_front() {
+                self.finish(command, Status::Skipped, None);
+            }
+            self.interrupt();
+        }
+    }
+
+    /// Whether there is something to cancel: a command that is being decided or answered.
+    pub fn is_busy(&self) -> bool {
+        !self.expects.is_empty() || self.agent.pending.is_some()
+    }
+
+    /// Sends an allowed cancel request up, with the server's key.
+    pub(super) fn send_cancel(&mut self, command: InFlight) -> Option<InFlight> {
+        let Some(real) = self.cancel.forwarded.take() else {
+            self.finish(command, Status::Skipped, None);
+            self.interrupt();
+            return None;
+        };
+        let out = self.transmit.upstream.buffer();
+        let length = u32::try_from(12 + real.key.expose().len()).expect("at most 256 bytes");
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&CANCEL_REQUEST.to_be_bytes());
+        real.write(out);
+        Some(command)
+    }
+
+    /// BackendKeyData: the agent gets our key.
+    pub(super) fn backend_key(&mut self, body: &[u8]) -> Option<()> {
+        let real = CancelKey::read(Reader::new(body))?;
+        let is_short = real.key.expose().len() == 4;
+        // Protocol 3.0 has keys of 4 bytes (PostgreSQL documentation, "Message Formats").
+        if self.cancel.issued.is_some() || (!is_short && self.minor_version < 2) {
+            return None;
+        }
+        let Some(key) = &self.cancel.own else { return Some(()) };
+        let length = if is_short { 4 } else { CANCEL_KEY_BYTES };
+        let key = key.expose().get(..length)?.to_vec();
+        let own = CancelKey { process: real.process, key: Secret::new(key) };
+        super::message::frame(self.transmit.downstream.buffer(), b'K', |out| own.write(out));
+        self.cancel.issued = Some(IssuedKey { real, own });
+        Some(())
+    }
+}
+
+/// A session's keys.
+#[derive(Debug, Default)]
+pub(super) struct Cancel {
+    own: Option<Secret<[u8; CANCEL_KEY_BYTES]>>,
+    issued: Option<IssuedKey>,
+    pub(super) asked: Option<CancelKey>,
+    forwarded: Option<CancelKey>,
+}
