@@ -6,8 +6,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
 
 mod bulk;
+mod cancel;
 mod catalog;
 mod crash;
+mod credentials;
 mod door;
 mod enroll;
 mod evidence;

@@ -147,6 +147,8 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<
     let source = sources::policies(&config.policy_dir)?;
     let policy = PolicySet::compile(&source)
         .with_context(|| format!("policies in {}", config.policy_dir.display()))?;
+    let credentials = config.credentials()?;
+    credentials.check().context("a credential can't be used")?;
     sources::private_dir(&config.state_dir)?;
     let masking_key = sources::masking_key(&config.keys_dir())?;
     let durability = Durability::new(config.workers());
@@ -173,6 +175,8 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<
         processes: Arc::new(Processes::new(Records(Arc::clone(&kernel)))),
         targets: config.targets()?,
         tls: tls::offer(config)?,
+        credentials,
+        cancels: Arc::default(),
         policy: Arc::new(policy),
         masking_key,
         analyzer: Arc::new(Analyzer::new()),

@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use proxy::credentials::Credentials;
 use proxy::targets::{AddressPattern, Protocol, TargetRule, Targets};
 use redirect::guard::Mode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::credential::{self, Credential};
 use crate::profile::{self, ProfileRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::tls::{TargetRules, Tls};
@@ -46,6 +48,9 @@ pub(crate) struct Config {
     /// What agents may reach at all; anything else is refused.
     #[serde(default)]
     pub(crate) target: Vec<Target>,
+    /// What sessions at targets are authenticated with, in the agents' place.
+    #[serde(default)]
+    pub(crate) credential: Vec<Credential>,
     /// How agents are started and held.
     #[serde(default)]
     pub(crate) profile: Vec<ProfileRule>,
@@ -271,6 +276,7 @@ impl Config {
             toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
         path.clone_into(&mut config.file);
         config.targets()?;
+        config.credentials()?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll)?;
         config.dns.upstream()?;
@@ -309,25 +315,32 @@ impl Config {
         Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))
     }
 
+    /// The credentials, in order; their secrets are not read yet.
+    pub(crate) fn credentials(&self) -> Result<Credentials> {
+        credential::credentials(&self.credential, &self.target)
+    }
+
     /// What guarded agents are kept from: the daemon's state and run directories altogether, its
-    /// policies, configuration and program from being changed. Directories must be there.
+    /// policies, configuration and program from being changed, secrets altogether. All must be there.
     pub(crate) fn guard(&self) -> Result<redirect::Guard> {
         let Kernel { guard, protect, .. } = &self.kernel;
         let mut protected = protect.clone();
         protected.extend([self.policy_dir.clone(), self.file.clone()]);
         protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
+        let mut hidden = credential::hidden(&self.credential, &self.target)?;
+        hidden.extend([
+            self.state_dir.clone(),
+            self.run_dir.clone(),
+            self.journal_dir(),
+            self.archive_dir(),
+        ]);
         Ok(redirect::Guard {
             mode: match guard {
                 GuardMode::Auto => Mode::Auto,
                 GuardMode::Required => Mode::Required,
                 GuardMode::Off => Mode::Off,
             },
-            hidden: vec![
-                self.state_dir.clone(),
-                self.run_dir.clone(),
-                self.journal_dir(),
-                self.archive_dir(),
-            ],
+            hidden,
             protected,
         })
     }
@@ -426,6 +439,8 @@ mod tests {
                 "`x..y:1` is no address",
             ),
             ("[[target]]\nname='a'\naddress='*:1'\nprotocol='mysql'", "unknown variant `mysql`"),
+            ("[[credential]]\ntarget='a'\naccount='x'\nsecret_file='/s'", "`a` is none"),
+            ("[[credential]]\ntarget='a'\naccount='x'\npassword='y'", "unknown field `password`"),
         ] {
             let error = format!("{:#}", load(text).unwrap_err());
             assert!(error.contains(told), "{error}");

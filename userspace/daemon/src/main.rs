@@ -6,6 +6,7 @@ mod archiver;
 mod asker;
 mod config;
 mod control;
+mod credential;
 mod desk;
 mod disarm;
 mod enroller;

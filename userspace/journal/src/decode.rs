@@ -1,5 +1,7 @@
 //! Bytes back to records; every read is checked, unknown numbers are errors.
 
+use std::sync::Arc;
+
 use types::command::{Parameter, ParameterValue, Risk};
 use types::event::Outcome;
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
@@ -7,10 +9,10 @@ use types::principal::{
     Confinement, ImageKey, Inode, Login, Principal, Process, ProcessKey, Provenance, Subject,
 };
 use types::redact::{DataClass, MaskCount};
-use types::target::Tls;
+use types::target::{Tls, UsedCredential};
 
 use crate::codec::{Cursor, Malformed};
-use crate::encode::PROVENANCE;
+use crate::encode::{INJECTED, PROVENANCE};
 use crate::frame::FrameKind;
 use crate::kind;
 use crate::record::{
@@ -57,8 +59,25 @@ fn session(cursor: &mut Cursor<'_>) -> Result<SessionId, Malformed> {
     Ok(SessionId::from_bytes(cursor.array()?))
 }
 
+type Account = (Option<Arc<str>>, Option<UsedCredential>);
+
+fn account(cursor: &mut Cursor<'_>) -> Result<Account, Malformed> {
+    let name =
+        |cursor: &mut Cursor<'_>| -> Result<Arc<str>, Malformed> { Ok(cursor.str()?.into()) };
+    match cursor.u8()? {
+        0 => Ok((None, None)),
+        1 => Ok((Some(name(cursor)?), None)),
+        INJECTED => {
+            let account = name(cursor)?;
+            let used = UsedCredential { name: name(cursor)?, role: name(cursor)? };
+            Ok((Some(account), Some(used)))
+        }
+        _ => Err(Malformed("account's presence")),
+    }
+}
+
 fn session_open(cursor: &mut Cursor<'_>) -> Result<OpenedSession, Malformed> {
-    Ok(OpenedSession {
+    let mut opened = OpenedSession {
         session: session(cursor)?,
         at: cursor.timestamp()?,
         boot_id: BootId(cursor.array()?),
@@ -70,11 +89,17 @@ fn session_open(cursor: &mut Cursor<'_>) -> Result<OpenedSession, Malformed> {
         target_addr: cursor.addr()?,
         protocol: cursor.str()?.into(),
         database: cursor.opt(|c| Ok(c.str()?.into()))?,
-        account: cursor.opt(|c| Ok(c.str()?.into()))?,
-        host: cursor.opt(|c| Ok(c.str()?.into()))?,
-        tls: cursor.opt(|c| Ok(Tls { version: c.str()?.into(), peer: c.str()?.into() }))?,
-        totals: totals(cursor)?,
-    })
+        account: None,
+        credential: None,
+        host: None,
+        tls: None,
+        totals: Totals::default(),
+    };
+    (opened.account, opened.credential) = account(cursor)?;
+    opened.host = cursor.opt(|c| Ok(c.str()?.into()))?;
+    opened.tls = cursor.opt(|c| Ok(Tls { version: c.str()?.into(), peer: c.str()?.into() }))?;
+    opened.totals = totals(cursor)?;
+    Ok(opened)
 }
 
 fn principal(cursor: &mut Cursor<'_>) -> Result<Principal, Malformed> {

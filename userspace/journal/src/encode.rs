@@ -8,6 +8,7 @@ use types::limits::{
     STATEMENT_TEXT_BYTES_MAX,
 };
 use types::principal::{ANCESTORS_MAX, Confinement, Principal, Process, ProcessKey, Provenance};
+use types::target::{Target, UsedCredential};
 
 use crate::codec::{
     cut, put_addr, put_bytes, put_list, put_opt, put_str, put_timestamp, put_u8, put_u32, put_u64,
@@ -70,13 +71,27 @@ fn put_session_open(out: &mut Vec<u8>, open: &SessionOpen<'_>, boot_id: BootId) 
     put_addr(out, target.addr.0);
     put_name(out, target.protocol);
     put_opt(out, target.database.as_deref(), put_name);
-    put_opt(out, target.account.as_deref(), put_name);
+    put_account(out, target);
     put_opt(out, target.host.as_deref(), put_name);
     put_opt(out, target.tls.as_ref(), |out, tls| {
         put_name(out, &tls.version);
         put_name(out, &tls.peer);
     });
     put_totals(out, &Totals::default());
+}
+
+/// What stands in the place of an account's presence where a credential stands in for the agent's:
+/// the account follows, then the credential's name and the role asked for.
+pub(crate) const INJECTED: u8 = 2;
+
+fn put_account(out: &mut Vec<u8>, target: &Target) {
+    let Some(UsedCredential { name, role }) = &target.credential else {
+        return put_opt(out, target.account.as_deref(), put_name);
+    };
+    put_u8(out, INJECTED);
+    put_name(out, target.account.as_deref().unwrap_or_default());
+    put_name(out, name);
+    put_name(out, role);
 }
 
 fn put_principal(out: &mut Vec<u8>, principal: &Principal) {

@@ -10,7 +10,7 @@ use types::decision::{Decision, Effect};
 use types::event::Outcome;
 use types::id::{CommandId, PolicyId, SessionId};
 use types::principal::Principal;
-use types::target::{Target, Tls};
+use types::target::{Target, Tls, UsedCredential};
 
 /// One thing to record.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +145,8 @@ pub struct OpenedSession {
     pub database: Option<Arc<str>>,
     /// The account at the target.
     pub account: Option<Arc<str>>,
+    /// The credential that authenticated there, where one did in the agent's place.
+    pub credential: Option<UsedCredential>,
     /// The name by which the agent knew the address.
     pub host: Option<Arc<str>>,
     /// TLS towards the target, if there was.

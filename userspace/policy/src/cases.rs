@@ -12,7 +12,7 @@ use types::command::{Access, Action, Command, CommandKind, Risk, Statement, Tabl
 use types::decision::{Decision, Effect};
 use types::id::{AgentName, CgroupId, CommandId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
-use types::target::Target;
+use types::target::{Target, UsedCredential};
 
 use crate::lookup::{self, Lookup};
 use crate::policy_set::PolicySet;
@@ -166,6 +166,8 @@ struct CaseEntry {
     #[serde(default)]
     database: String,
     account: Option<String>,
+    /// The role asked for, where the account is a credential's.
+    role: Option<String>,
     kind: Option<String>,
     #[serde(default)]
     action: String,
@@ -241,6 +243,10 @@ fn target(entry: &CaseEntry) -> Target {
         database: Some(entry.database.as_str().into()),
         account: entry.account.as_deref().map(Arc::from),
         tls: None,
+        credential: entry
+            .role
+            .as_deref()
+            .map(|role| UsedCredential { name: "case".into(), role: role.into() }),
     }
 }
 

@@ -136,12 +136,14 @@ struct SessionKey {
     addr: OrigDst,
     database: Option<Arc<str>>,
     account: Option<Arc<str>>,
+    role: Option<Arc<str>>,
 }
 
 impl SessionKey {
     fn new(principal: &Principal, target: &Target) -> Self {
         let Principal { agent, instance: _, chain, subject, process, assurance } = principal;
-        let Target { name, addr, host: _, protocol: _, database, account, tls: _ } = target;
+        let Target { name, addr, host: _, protocol: _, database, account, credential: _, tls: _ } =
+            target;
         let assurance: Assurance = *assurance;
         let subject = subject
             .as_ref()
@@ -156,6 +158,7 @@ impl SessionKey {
             addr: *addr,
             database: database.clone(),
             account: account.clone(),
+            role: target.role().cloned(),
         }
     }
 }

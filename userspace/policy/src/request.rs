@@ -41,6 +41,7 @@ pub(crate) struct Requester {
     target: String,
     database_name: String,
     account: String,
+    role: String,
 }
 
 impl Requester {
@@ -66,6 +67,7 @@ impl Requester {
             target: target.name.as_ref().to_owned(),
             database_name,
             account: target.account.as_deref().unwrap_or_default().to_owned(),
+            role: target.role().map_or_else(String::new, ToString::to_string),
         })
     }
 
@@ -159,11 +161,12 @@ impl Requester {
         Request::new(self.agent.clone(), action, name, context, schema).map_err(error)
     }
 
-    fn place(&self) -> [(String, RestrictedExpression); 3] {
+    fn place(&self) -> [(String, RestrictedExpression); 4] {
         [
             ("target".to_owned(), string(&self.target)),
             ("database".to_owned(), string(&self.database_name)),
             ("account".to_owned(), string(&self.account)),
+            ("role".to_owned(), string(&self.role)),
         ]
     }
 

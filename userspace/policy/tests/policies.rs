@@ -396,5 +396,6 @@ fn target() -> Target {
         database: Some("bank".into()),
         account: Some("analyst".into()),
         tls: None,
+        credential: None,
     }
 }

@@ -18,8 +18,10 @@ use types::principal::Principal;
 use types::redact::MaskRule;
 use types::secret::Secret;
 
+use crate::cancels::Cancels;
 use crate::catalogs::Catalogs;
 use crate::counters::Counters;
+use crate::credentials::Credentials;
 use crate::durability::Durability;
 use crate::flows::{Difference, Flows};
 use crate::strangers::Strangers;
@@ -73,6 +75,10 @@ pub struct Door {
     pub targets: Targets,
     /// What they are shown where they ask for TLS.
     pub tls: AgentTls,
+    /// What authenticates them there, where not they themselves.
+    pub credentials: Credentials,
+    /// What they may cancel.
+    pub cancels: Arc<Cancels>,
     /// What they may do there.
     pub policy: Arc<PolicySet>,
     /// The key of hashed values.

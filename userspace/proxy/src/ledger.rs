@@ -17,9 +17,10 @@ use types::decision::Decision;
 use types::event::{Outcome, Violation};
 use types::id::{AgentName, SessionId};
 use types::principal::Principal;
-use types::target::{Target, Tls};
+use types::target::{Target, Tls, UsedCredential};
 
 use crate::admit::Refused;
+use crate::credentials::Loaded;
 use crate::door::Door;
 use crate::flows::Bytes;
 
@@ -75,10 +76,30 @@ impl<'d> Ledger<'d> {
         &self.target
     }
 
-    /// Notes what the startup asked for; before [`Ledger::open`].
-    pub(crate) fn bind(&mut self, database: &str, user: &str) {
+    /// Which session.
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Notes what the startup asked for, and what is used instead; before [`Ledger::open`].
+    pub(crate) fn bind(&mut self, database: &str, user: &str, credential: Option<&Loaded>) {
         self.target.database = Some(database.into());
         self.target.account = Some(user.into());
+        if let Some(used) = credential {
+            self.target.account = Some(Arc::clone(used.account()));
+            let name = Arc::clone(used.name());
+            self.target.credential = Some(UsedCredential { name, role: user.into() });
+        }
+    }
+
+    /// Writes what became of a cancel request that policy allowed.
+    pub(crate) fn cancelled(&self, session: SessionId, what: &'static str) {
+        let detail = format!(
+            r#"{{"session_id":"{}","agent":"{}","cancelled":"{session}","what":"{what}"}}"#,
+            self.session, self.principal.agent
+        );
+        let at = self.door.clock.now();
+        self.write(Frame::Control(Control { at, kind: "session.cancel", detail: &detail }));
     }
 
     /// Notes how the target is reached; before [`Ledger::open`].

@@ -4,8 +4,10 @@
 //! It sees no eBPF: where a connection wanted to go comes through [`door::OriginalDestination`].
 
 pub mod accept;
+pub mod cancels;
 pub mod catalogs;
 pub mod counters;
+pub mod credentials;
 pub mod door;
 pub mod durability;
 pub mod flows;
@@ -17,6 +19,8 @@ pub mod tls;
 mod admit;
 mod ledger;
 mod leg;
+mod login;
 mod preface;
 mod relay;
+mod secret_file;
 mod serve;

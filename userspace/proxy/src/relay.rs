@@ -22,6 +22,7 @@ use crate::catalogs::CatalogKey;
 use crate::flows::Bytes;
 use crate::ledger::Ledger;
 use crate::leg::Leg;
+use crate::login::Login;
 use crate::serve::Worker;
 
 /// One session between its two sockets.
@@ -29,6 +30,7 @@ pub(crate) struct Relay<'w> {
     worker: &'w Worker,
     slot: u64,
     session: PostgresSession,
+    login: Login<'w>,
     ledger: Ledger<'w>,
     downstream: Leg,
     upstream: Leg,
@@ -71,7 +73,7 @@ impl<'w> Relay<'w> {
     pub(crate) fn new(
         worker: &'w Worker,
         slot: u64,
-        session: PostgresSession,
+        (session, login): (PostgresSession, Login<'w>),
         ledger: Ledger<'w>,
         (downstream, upstream): (Leg, Leg),
     ) -> Self {
@@ -79,6 +81,7 @@ impl<'w> Relay<'w> {
             worker,
             slot,
             session,
+            login,
             ledger,
             downstream,
             upstream,
@@ -92,7 +95,7 @@ impl<'w> Relay<'w> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             self.settle();
-            let mut moved = false;
+            let mut moved = self.login.poll(&mut self.session, cx).is_ready();
             for side in [Side::Upstream, Side::Downstream] {
                 match self.poll_write(side, cx) {
                     Poll::Ready(Ok(wrote)) => moved |= wrote,
@@ -171,6 +174,9 @@ impl<'w> Relay<'w> {
         if ready!(self.worker.waiters.poll(self.slot, gate, cx)).is_err() {
             return Poll::Ready(Err(End::Journal));
         }
+        if side == Side::Upstream {
+            self.login.recheck(&mut self.session, &self.ledger);
+        }
         leg.poll_write(cx, self.session.transmit(side)).map_err(|error| End::Socket(side, error))
     }
 
@@ -217,11 +223,13 @@ impl<'w> Relay<'w> {
                 Event::CatalogChanged => self.worker.door.catalogs.forget(&self.catalog_key()),
             }
         }
+        self.login.settle(&mut self.session, &self.worker.door, &self.ledger);
     }
 
     fn decide(&mut self, command: &Command, now: Timestamp) {
         let policy = self.open(command.kind);
-        let decision = policy.authorize(command, now.unix_us);
+        let decision = (policy.authorize(command, now.unix_us), &*self.worker.door);
+        let decision = self.login.restrict(command.kind, &mut self.session, decision, &self.ledger);
         let verdict = verdict(&decision);
         let denied = verdict != Verdict::Allow;
         let verdict = match self.ledger.begin(command, &decision, self.masks.as_deref(), now) {
@@ -253,10 +261,8 @@ impl<'w> Relay<'w> {
         if let Some(policy) = &self.policy {
             return Arc::clone(policy);
         }
-        if kind == CommandKind::Connect
-            && let Some(startup) = self.session.startup()
-        {
-            self.ledger.bind(&startup.database, &startup.user);
+        if kind == CommandKind::Connect {
+            self.login.open(&mut self.session, &mut self.ledger);
         }
         self.ledger.open();
         let door = &self.worker.door;

@@ -22,6 +22,7 @@ use crate::durability::Waiters;
 use crate::flows::Bytes;
 use crate::ledger::{Ledger, record_refusal};
 use crate::leg::Leg;
+use crate::login::Login;
 use crate::preface::{self, Opened};
 use crate::relay::{End, Relay};
 use crate::targets::Protocol;
@@ -68,7 +69,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     let Some(_place) = door.counters.sessions_open.place(door.sessions_max) else {
         return refuse(door, &Refused::too_many(door, &accepted), Some(accepted.socket_cookie));
     };
-    let dialled = dial(door, &accepted).await;
+    let (dialled, candidates) =
+        tokio::join!(dial(door, &accepted), door.credentials.candidates(&principal, &target));
     let mut ledger = Ledger::new(door, accepted, principal, target);
     let upstream = match dialled {
         Ok(upstream) => upstream,
@@ -86,12 +88,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     };
     let Opened { agent, server, transport, first, tls, host } = opened;
     ledger.reach(tls, host);
+    let login = Login::new(candidates, transport.upstream.clone());
     let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
     if !first.is_empty() {
         session.handle_input(Side::Downstream, &first, door.clock.now());
     }
     let legs = (Leg::new(agent), Leg::new(server));
-    let mut relay = Relay::new(&worker, worker.slot(), session, ledger, legs);
+    let mut relay = Relay::new(&worker, worker.slot(), (session, login), ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     if matches!(end, End::Session) {
         let flushed =

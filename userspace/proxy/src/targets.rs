@@ -62,6 +62,7 @@ impl Targets {
             database: None,
             account: None,
             tls: None,
+            credential: None,
         };
         Some((target, Arc::clone(rule)))
     }

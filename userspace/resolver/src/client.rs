@@ -82,6 +82,7 @@ impl Client {
             database: None,
             account: None,
             tls: None,
+            credential: None,
         };
         let session = ledger.open(accepted, &principal, &target)?;
         // One set of policies for whatever server was asked: that is in each request.

@@ -18,6 +18,11 @@ impl<T: Zeroize> Secret<T> {
     pub fn expose(&self) -> &T {
         &self.0
     }
+
+    /// Has the value filled in place, so that no other copy of it is made.
+    pub fn expose_mut<R>(&mut self, fill: impl FnOnce(&mut T) -> R) -> R {
+        fill(&mut self.0)
+    }
 }
 
 impl<T: Zeroize> fmt::Debug for Secret<T> {

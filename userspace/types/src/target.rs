@@ -21,6 +21,15 @@ pub struct Target {
     pub account: Option<Arc<str>>,
     /// TLS towards it, if there is.
     pub tls: Option<Tls>,
+    /// Set where a credential of the daemon's authenticates the session at the target.
+    pub credential: Option<UsedCredential>,
+}
+
+impl Target {
+    /// The role that the agent asked for: the account's, unless a credential stands in.
+    pub fn role(&self) -> Option<&Arc<str>> {
+        self.credential.as_ref().map(|used| &used.role).or(self.account.as_ref())
+    }
 }
 
 /// A connection's TLS.
@@ -30,4 +39,13 @@ pub struct Tls {
     pub version: Arc<str>,
     /// SHA-256 of the server's certificate, in lower-case hexadecimal digits.
     pub peer: Arc<str>,
+}
+
+/// A credential in use; nothing of its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UsedCredential {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The role that the agent asked for.
+    pub role: Arc<str>,
 }

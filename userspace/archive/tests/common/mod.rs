@@ -109,6 +109,7 @@ impl Node {
             database: Some("bank".into()),
             account: Some("agent_ro".into()),
             tls: None,
+            credential: None,
         };
         self.append(Frame::SessionOpen(SessionOpen {
             session,

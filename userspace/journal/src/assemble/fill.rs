@@ -110,6 +110,13 @@ fn put_ends(row: &mut EventRow, opened: &OpenedSession) {
     row.target_db = opened.database.as_ref().map(ToString::to_string);
     (row.tls_version, row.tls_peer_fp) = tls(opened);
     row.target_account = opened.account.as_ref().map(ToString::to_string);
+    row.credential_ref = opened.credential.as_ref().map(|used| used.name.to_string());
+    row.target_role = role(opened);
+}
+
+/// The role that the agent asked for, where a credential stands in for its own.
+fn role(opened: &OpenedSession) -> Option<String> {
+    opened.credential.as_ref().map(|used| used.role.to_string())
 }
 
 fn tls(opened: &OpenedSession) -> (Option<String>, Option<String>) {
@@ -200,6 +207,9 @@ pub(super) fn session(
         target_name: opened.target_name.to_string(),
         target_db: opened.database.as_ref().map(ToString::to_string),
         target_account: opened.account.as_ref().map(ToString::to_string),
+        target_role: role(opened),
+        credential_ref: opened.credential.as_ref().map(|used| used.name.to_string()),
+        credential_injected: opened.credential.as_ref().map(|_| true),
         events_declared: long(totals.events),
         denied: long(totals.denied),
         rows: long(totals.rows),

@@ -163,6 +163,7 @@ proptest! {
         six in any::<(u128, u16)>(),
         (netns_cookie, socket_cookie, name) in any::<(u64, u64, String)>(),
         (database, account) in any::<(Option<String>, Option<String>)>(),
+        used in any::<Option<(String, String)>>(),
     ) {
         let addr: std::net::SocketAddr =
             if six.0 % 2 == 0 { orig_dst.into() } else { (std::net::Ipv6Addr::from(six.0), six.1).into() };
@@ -172,9 +173,11 @@ proptest! {
             host: (six.1 % 2 == 0).then(|| "db.bank.example".into()),
             protocol: "postgresql",
             database: database.map(Into::into),
-            account: account.map(Into::into),
             tls: (six.1 % 3 == 0)
                 .then(|| Tls { version: "TLSv1.3".into(), peer: "ab".repeat(32).into() }),
+            // A credential is of an account.
+            account: account.or(used.as_ref().map(|_| String::new())).map(Into::into),
+            credential: used.map(|(name, role)| UsedCredential { name: name.into(), role: role.into() }),
         };
         let (principal_in, source) = (&principal, source.into());
         let open = SessionOpen {
@@ -193,6 +196,7 @@ proptest! {
         prop_assert_eq!(&*found.target_name, &name);
         prop_assert_eq!(&*found.protocol, "postgresql");
         prop_assert_eq!((found.database, found.account), (target.database, target.account));
+        prop_assert_eq!(found.credential, target.credential);
         prop_assert_eq!(found.host, target.host);
         prop_assert_eq!(found.totals, Totals::default());
     }

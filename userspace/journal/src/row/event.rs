@@ -164,4 +164,6 @@ table! {
     recording_len: Option<i64> = 77,
     /// SHA-256 of the sealed chunk, hex.
     payload_digest: Option<String> = 78,
+    /// The role that the agent asked for, where a credential authenticated as `target_account`.
+    target_role: Option<String> = 79,
 }

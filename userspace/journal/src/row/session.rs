@@ -103,7 +103,7 @@ table! {
     target_account: Option<String> = 47,
     /// Id of the injected credential; never the credential.
     credential_ref: Option<String> = 48,
-    /// Whether a credential was injected.
+    /// True where a credential was injected.
     credential_injected: Option<bool> = 49,
     /// Event rows of this session.
     events_declared: i64 = 50,
@@ -150,4 +150,6 @@ table! {
     login_uid: Option<i64> = 70,
     /// The audit session; 4294967295 where none is set.
     login_session: Option<i64> = 71,
+    /// The role that the agent asked for, where a credential authenticated as `target_account`.
+    target_role: Option<String> = 72,
 }

@@ -82,6 +82,7 @@ impl World {
                 database: Some("bank".into()),
                 account: Some("app".into()),
                 tls: None,
+                credential: None,
             },
             statement: Statement {
                 text: "DELETE FROM cards.pans".into(),

@@ -85,6 +85,7 @@ fn target() -> Target {
         database: Some("probe".into()),
         account: Some("probe".into()),
         tls: None,
+        credential: None,
     }
 }
 

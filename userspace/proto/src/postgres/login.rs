@@ -231,7 +231,7 @@ impl PostgresSession {
                     "the target asks for the secret in a way that the credential does not allow";
                 return Err(scram::Failed(what));
             }
-            (_, Step::Due) => {
+            (kind, Step::Due) if !matches!(kind, SASL_CONTINUE | SASL_FINAL) => {
                 return Err(scram::Failed(
                     "the target asks for an authentication that is not known",
                 ));

@@ -1,0 +1,131 @@
+//! Which session a cancel key is of, and whether there is something to cancel.
+//!
+//! Agents are given keys of ours; a cancel request arrives on a connection of its own and names one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proto::postgres::{CancelKey, IssuedKey, Leg};
+use types::addr::OrigDst;
+use types::id::{AgentName, SessionId};
+use types::principal::Principal;
+
+/// The keys of a node's open sessions: no more than there may be sessions.
+#[derive(Debug, Default)]
+pub struct Cancels(Mutex<HashMap<(OrigDst, u32), Vec<Arc<Cancellable>>>>);
+
+/// A session that can be cancelled.
+#[derive(Debug)]
+pub(crate) struct Cancellable {
+    keys: IssuedKey,
+    agent: AgentName,
+    instance: Arc<str>,
+    /// Which session.
+    pub(crate) session: SessionId,
+    /// How its server's leg is carried.
+    pub(crate) upstream: Leg,
+    activity: AtomicU64,
+}
+
+/// A session's entry, for as long as it is open.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    cancels: Arc<Cancels>,
+    addr: OrigDst,
+    entry: Arc<Cancellable>,
+}
+
+/// Why a cancel request is not forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotYours {
+    /// No open session at this target has the key.
+    #[error("the cancel key is of no open session at this target")]
+    Unknown,
+    /// Another agent, or another instance of it, has the session.
+    #[error("the cancel key is of another agent's session")]
+    Other,
+}
+
+impl Cancels {
+    /// Enters a session's keys.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        addr: OrigDst,
+        keys: IssuedKey,
+        (principal, session, upstream): (&Principal, SessionId, Leg),
+    ) -> Registered {
+        let place = (addr, keys.own.process);
+        let entry = Arc::new(Cancellable {
+            keys,
+            agent: principal.agent.clone(),
+            instance: Arc::clone(&principal.instance),
+            session,
+            upstream,
+            activity: AtomicU64::new(0),
+        });
+        self.known().entry(place).or_default().push(Arc::clone(&entry));
+        Registered { cancels: Arc::clone(self), addr, entry }
+    }
+
+    /// The session that a cancel request of `principal`'s at `addr` names.
+    pub(crate) fn find(
+        &self,
+        addr: OrigDst,
+        asked: &CancelKey,
+        principal: &Principal,
+    ) -> Result<Arc<Cancellable>, NotYours> {
+        let known = self.known();
+        let at = known.get(&(addr, asked.process)).map(Vec::as_slice).unwrap_or_default();
+        let entry = at.iter().find(|entry| entry.keys.own.is(asked)).ok_or(NotYours::Unknown)?;
+        let is_own = entry.agent == principal.agent && entry.instance == principal.instance;
+        if is_own { Ok(Arc::clone(entry)) } else { Err(NotYours::Other) }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<(OrigDst, u32), Vec<Arc<Cancellable>>>> {
+        // No code that can panic runs under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cancellable {
+    /// The key that the server knows.
+    pub(crate) fn real(&self) -> &CancelKey {
+        &self.keys.real
+    }
+
+    /// The run of commands that is being answered; `None` while the session is idle.
+    pub(crate) fn run(&self) -> Option<u64> {
+        let activity = self.activity.load(Ordering::Acquire);
+        (activity % 2 == 1).then_some(activity)
+    }
+
+    /// Odd while it is busy, and another number each time.
+    fn note(&self, is_busy: bool) {
+        let activity = self.activity.load(Ordering::Relaxed);
+        if (activity % 2 == 1) != is_busy {
+            // The session's own worker alone writes it.
+            self.activity.store(activity.wrapping_add(1), Ordering::Release);
+        }
+    }
+}
+
+impl Registered {
+    /// Notes whether there is something to cancel.
+    pub(crate) fn note(&self, is_busy: bool) {
+        self.entry.note(is_busy);
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let place = (self.addr, self.entry.keys.own.process);
+        let mut known = self.cancels.known();
+        if let Some(entries) = known.get_mut(&place) {
+            entries.retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+            if entries.is_empty() {
+                known.remove(&place);
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Credentials that authenticate agents' sessions at targets: who may use which, and their secrets.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proto::postgres::{Credential, Injection, KeysWanted, Methods, Nonce, ScramKeys, Verifier};
+use tokio::sync::Semaphore;
+use tracing::warn;
+use types::id::AgentName;
+use types::principal::Principal;
+use types::secret::Secret;
+use types::target::Target;
+
+use crate::secret_file::{SecretFile, Stamp};
+
+/// Keys computed of one secret that are kept: one for each server (and its salt) behind a target.
+const KEYS_KEPT: usize = 16;
+
+/// Keys computed at once on a node: a hostile server may ask for a million rounds, half a second.
+const DERIVATIONS_MAX: usize = 2;
+
+/// The configured credentials, first match wins.
+#[derive(Debug)]
+pub struct Credentials {
+    rules: Vec<Arc<Rule>>,
+    derivations: Semaphore,
+}
+
+/// One configured credential.
+#[derive(Clone, Debug)]
+pub struct CredentialRule {
+    /// Its name in records.
+    pub name: Arc<str>,
+    /// The name of the target it is for.
+    pub target: Arc<str>,
+    /// Whose sessions; everybody's where empty.
+    pub agents: Vec<AgentName>,
+    /// Sessions that ask for this role; any where absent.
+    pub user: Option<Arc<str>>,
+    /// The role that is used.
+    pub account: Arc<str>,
+    /// Where its secret lies.
+    pub secret: PathBuf,
+    /// Where the password lies that agents must have; they need none where absent.
+    pub placeholder: Option<PathBuf>,
+    /// How the target may ask for the secret, besides SCRAM-SHA-256.
+    pub methods: Methods,
+}
+
+/// A credential and what was read for it.
+#[derive(Debug)]
+struct Rule {
+    rule: CredentialRule,
+    loaded: Mutex<Option<Arc<Loaded>>>,
+}
+
+/// A credential as its files were.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    stamps: (Stamp, Option<Stamp>),
+    credential: Arc<Credential>,
+    keys: Mutex<VecDeque<(KeysWanted, Arc<ScramKeys>)>>,
+}
+
+/// What a session may be authenticated with, by the role that it asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates(Vec<(Arc<Rule>, Option<Arc<Loaded>>)>);
+
+/// A credential is configured, and can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unusable;
+
+impl Credentials {
+    /// Credentials in the order in which they are tried.
+    pub fn new(rules: Vec<CredentialRule>) -> Self {
+        let rule = |rule| Arc::new(Rule { rule, loaded: Mutex::default() });
+        let rules = rules.into_iter().map(rule).collect();
+        Self { rules, derivations: Semaphore::new(DERIVATIONS_MAX) }
+    }
+
+    /// Reads all of them once; an error names the file that can't be used and why.
+    pub fn check(&self) -> io::Result<()> {
+        self.rules.iter().try_for_each(|rule| rule.load().map(drop))
+    }
+
+    /// Reads what may be used by an agent's session at a target, where it changed.
+    pub(crate) async fn candidates(&self, principal: &Principal, target: &Target) -> Candidates {
+        let fits = |one: &&Arc<Rule>| {
+            let CredentialRule { target: of, agents, .. } = &one.rule;
+            *of == target.name && (agents.is_empty() || agents.contains(&principal.agent))
+        };
+        let rules: Vec<Arc<Rule>> = self.rules.iter().filter(fits).map(Arc::clone).collect();
+        if rules.is_empty() {
+            return Candidates::default();
+        }
+        // Files, and the placeholder's keys where it changed: not on a worker's thread.
+        let spare = rules.clone();
+        let read = move || rules.into_iter().map(Rule::candidate).collect();
+        match tokio::task::spawn_blocking(read).await {
+            Ok(candidates) => Candidates(candidates),
+            Err(_) => Candidates::unread(spare),
+        }
+    }
+
+    /// The keys of a login; computed off the worker's thread, the first time.
+    pub(crate) async fn keys(
+        &self,
+        loaded: Arc<Loaded>,
+        wanted: KeysWanted,
+    ) -> Option<Arc<ScramKeys>> {
+        if let Some(keys) = loaded.keys_for(&wanted) {
+            return Some(keys);
+        }
+        let _permit = self.derivations.acquire().await.ok()?;
+        let derive = move || {
+            // Another login may have had them computed meanwhile.
+            loaded.keys_for(&wanted).unwrap_or_else(|| loaded.derive(wanted))
+        };
+        tokio::task::spawn_blocking(derive).await.ok()
+    }
+}
+
+impl Rule {
+    fn candidate(rule: Arc<Self>) -> (Arc<Self>, Option<Arc<Loaded>>) {
+        let loaded = rule.load();
+        if let Err(error) = &loaded {
+            warn!(credential = %rule.rule.name, %error, "a credential can't be used");
+        }
+        (rule, loaded.ok())
+    }
+
+    /// What its files hold; read anew where they changed.
+    fn load(&self) -> io::Result<Arc<Loaded>> {
+        let secret = SecretFile::open(&self.rule.secret)?;
+        let placeholder = self.rule.placeholder.as_deref().map(SecretFile::open).transpose()?;
+        let stamps = (secret.stamp(), placeholder.as_ref().map(SecretFile::stamp));
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = loaded.as_ref().filter(|known| known.stamps == stamps) {
+            return Ok(Arc::clone(known));
+        }
+        let verifier = |file: SecretFile| -> io::Result<Verifier> {
+            let mut salt = [0; 16];
+            getrandom::fill(&mut salt).map_err(io::Error::other)?;
+            Ok(Verifier::new(&file.read()?, salt))
+        };
+        let credential = Arc::new(Credential {
+            name: Arc::clone(&self.rule.name),
+            account: Arc::clone(&self.rule.account),
+            secret: secret.read()?,
+            methods: self.rule.methods,
+            placeholder: placeholder.map(verifier).transpose()?,
+        });
+        let new = Arc::new(Loaded { stamps, credential, keys: Mutex::default() });
+        *loaded = Some(Arc::clone(&new));
+        Ok(new)
+    }
+}
+
+impl Loaded {
+    /// The credential's name.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.credential.name
+    }
+
+    /// The account that it is for.
+    pub(crate) fn account(&self) -> &Arc<str> {
+        &self.credential.account
+    }
+
+    /// The credential for one session.
+    pub(crate) fn injection(&self) -> Result<Injection, Unusable> {
+        Ok(Injection {
+            credential: Arc::clone(&self.credential),
+            upstream: nonce()?,
+            downstream: nonce()?,
+        })
+    }
+
+    /// Keys that were computed before.
+    pub(crate) fn keys_for(&self, wanted: &KeysWanted) -> Option<Arc<ScramKeys>> {
+        let kept = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(of, _)| of == wanted).map(|(_, keys)| Arc::clone(keys))
+    }
+
+    fn derive(&self, wanted: KeysWanted) -> Arc<ScramKeys> {
+        let keys = Arc::new(ScramKeys::derive(&self.credential.secret, &wanted));
+        let mut kept = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.truncate(KEYS_KEPT - 1);
+        kept.push_front((wanted, Arc::clone(&keys)));
+        keys
+    }
+}
+
+impl Candidates {
+    fn unread(rules: Vec<Arc<Rule>>) -> Self {
+        Self(rules.into_iter().map(|rule| (rule, None)).collect())
+    }
+
+    /// The credential for sessions that ask for `role`; none where the agent authenticates itself.
+    pub(crate) fn of(&self, role: &str) -> Option<Result<Arc<Loaded>, Unusable>> {
+        let fits = |rule: &Rule| rule.rule.user.as_deref().is_none_or(|user| user == role);
+        let (_, loaded) = self.0.iter().find(|(rule, _)| fits(rule))?;
+        Some(loaded.clone().ok_or(Unusable))
+    }
+}
+
+fn nonce() -> Result<Nonce, Unusable> {
+    let mut bytes = [0; 18];
+    getrandom::fill(&mut bytes).map_err(|_| Unusable)?;
+    Ok(Nonce(bytes))
+}
+
+/// A random key for a session's cancel requests; none without random numbers.
+pub(crate) fn cancel_key<const N: usize>() -> Option<Secret<[u8; N]>> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(Secret::new(bytes))
+}

@@ -1,0 +1,159 @@
+//! What a session's driver does about authentication and cancel requests, beside relaying.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use proto::postgres::{Leg, PostgresSession, ScramKeys};
+use types::command::CommandKind;
+use types::decision::{Decision, Effect};
+use types::id::PolicyId;
+
+use crate::cancels::{Cancellable, Registered};
+use crate::credentials::{Candidates, Loaded, Unusable, cancel_key};
+use crate::door::Door;
+use crate::ledger::Ledger;
+
+/// The authentication of one session, and what it cancels or is cancelled by.
+pub(crate) struct Login<'d> {
+    candidates: Candidates,
+    upstream: Leg,
+    credential: Option<Result<Arc<Loaded>, Unusable>>,
+    deriving: Option<Deriving<'d>>,
+    registered: Option<Registered>,
+    cancelling: Option<(Arc<Cancellable>, u64)>,
+}
+
+type Deriving<'d> = Pin<Box<dyn Future<Output = Option<Arc<ScramKeys>>> + 'd>>;
+
+impl<'d> Login<'d> {
+    /// With what the session may be authenticated, and how its server's leg is carried.
+    pub(crate) fn new(candidates: Candidates, upstream: Leg) -> Self {
+        Self {
+            candidates,
+            upstream,
+            credential: None,
+            deriving: None,
+            registered: None,
+            cancelling: None,
+        }
+    }
+
+    /// Before a session's opening is decided: chooses its credential and gives it a cancel key.
+    pub(crate) fn open(&mut self, session: &mut PostgresSession, ledger: &mut Ledger<'_>) {
+        let Some(startup) = session.startup() else { return };
+        self.credential = self.candidates.of(&startup.user);
+        let used = self.credential.as_ref().and_then(|found| found.as_deref().ok());
+        ledger.bind(&startup.database, &startup.user, used);
+        match used.map(Loaded::injection) {
+            Some(Ok(injection)) => session.inject(injection),
+            Some(Err(unusable)) => self.credential = Some(Err(unusable)),
+            None => {}
+        }
+        if let Some(key) = cancel_key() {
+            session.set_cancel_key(key);
+        }
+    }
+
+    /// What more stands against a command than policy: a credential that can't be used, a cancel
+    /// request for a session of somebody else's.
+    pub(crate) fn restrict(
+        &mut self,
+        kind: CommandKind,
+        session: &mut PostgresSession,
+        (decision, door): (Decision, &Door),
+        ledger: &Ledger<'_>,
+    ) -> Decision {
+        if !decision.is_allow() {
+            return decision;
+        }
+        if kind == CommandKind::Connect && matches!(self.credential, Some(Err(Unusable))) {
+            let why = "the credential for this target can't be used; the daemon's log says why";
+            return refused(&decision, "credential", why);
+        }
+        let (CommandKind::Cancel, Some(asked)) = (kind, session.cancel_request()) else {
+            return decision;
+        };
+        match door.cancels.find(ledger.target().addr, asked, ledger.principal()) {
+            Err(not_yours) => refused(&decision, "cancel-key", &not_yours.to_string()),
+            Ok(found) => {
+                // Nothing is to be cancelled: a late request would hit what comes next.
+                let run = found.run();
+                let what = match (run, &found.upstream, &self.upstream) {
+                    (None, ..) => "nothing to cancel",
+                    // As libpq before PostgreSQL 17 sends it whatever the session's leg.
+                    (Some(_), Leg::Tls { .. }, Leg::Plain) => "forwarded in clear",
+                    (Some(_), ..) => "forwarded",
+                };
+                ledger.cancelled(found.session, what);
+                if let Some(run) = run {
+                    session.forward_cancel(found.real().clone());
+                    self.cancelling = Some((found, run));
+                }
+                decision
+            }
+        }
+    }
+
+    /// Takes what the session has to say of its login, and notes whether it is busy.
+    pub(crate) fn settle(
+        &mut self,
+        session: &mut PostgresSession,
+        door: &'d Door,
+        ledger: &Ledger<'_>,
+    ) {
+        if let Some(wanted) = session.keys_wanted()
+            && let Some(Ok(loaded)) = &self.credential
+        {
+            match loaded.keys_for(&wanted) {
+                Some(keys) => session.set_keys(&keys),
+                None => {
+                    let keys = door.credentials.keys(Arc::clone(loaded), wanted);
+                    self.deriving = Some(Box::pin(keys));
+                }
+            }
+        }
+        match (&self.registered, session.issued_key()) {
+            (Some(registered), _) => registered.note(session.is_busy()),
+            (None, Some(keys)) => {
+                let who = (ledger.principal(), ledger.session(), self.upstream.clone());
+                let addr = ledger.target().addr;
+                self.registered = Some(door.cancels.register(addr, keys.clone(), who));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Gives the session the keys that were computed; ready when it did.
+    pub(crate) fn poll(&mut self, session: &mut PostgresSession, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deriving) = &mut self.deriving else { return Poll::Pending };
+        let Poll::Ready(keys) = deriving.as_mut().poll(cx) else { return Poll::Pending };
+        self.deriving = None;
+        // Without keys the login goes nowhere and the server ends it.
+        if let Some(keys) = keys {
+            session.set_keys(&keys);
+        }
+        Poll::Ready(())
+    }
+
+    /// Before a cancel request is written: takes it back if what it was to cancel has ended.
+    pub(crate) fn recheck(&mut self, session: &mut PostgresSession, ledger: &Ledger<'_>) {
+        if let Some((found, run)) = self.cancelling.take()
+            && found.run() != Some(run)
+        {
+            ledger.cancelled(found.session, "ended before");
+            session.withdraw_cancel();
+        }
+    }
+}
+
+fn refused(decision: &Decision, rule: &str, why: &str) -> Decision {
+    Decision {
+        effect: Effect::Deny,
+        obligations: Arc::new([]),
+        determining: Arc::new([PolicyId(rule.into())]),
+        reason: why.into(),
+        policy_digest: decision.policy_digest,
+    }
+}
