@@ -203,14 +203,11 @@ fn weaker_methods_are_used_where_the_credential_says_so() {
         ("f", Some("free")),
     ] {
         let seen = psql(&agent, user, "");
-        match account {
-            Some(account) => {
-                assert_eq!(seen.stdout.trim(), format!("{account}|{account}"), "{seen:?}")
-            }
-            None => {
-                let told = "FATAL:  vestibule could not authenticate to the target";
-                assert!(seen.stderr.contains(told), "{user}: {seen:?}");
-            }
+        if let Some(account) = account {
+            assert_eq!(seen.stdout.trim(), format!("{account}|{account}"), "{seen:?}");
+        } else {
+            let told = "FATAL:  vestibule could not authenticate to the target";
+            assert!(seen.stderr.contains(told), "{user}: {seen:?}");
         }
     }
     assert!(!daemon.log().contains("weak-secret"));

@@ -15,6 +15,7 @@ use crate::config::Target;
 /// A credential: agents' sessions at a target are authenticated with it, and no agent has it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "systemd calls it a credential too")]
 pub(crate) struct Credential {
     /// Its name in records; `ACCOUNT@TARGET` where absent.
     name: Option<String>,
@@ -99,8 +100,10 @@ pub(crate) fn credentials(all: &[Credential], targets: &[Target]) -> Result<Cred
 /// What guarded agents may not see: each secret's file, with its directory where that is root's alone,
 /// since a file that is replaced is another one.
 pub(crate) fn hidden(all: &[Credential], targets: &[Target]) -> Result<Vec<PathBuf>> {
-    let is_private =
-        |path: &Path| fs::metadata(path).is_ok_and(|m| m.uid() == 0 && m.mode() & 0o077 == 0);
+    let is_private = |path: &Path| {
+        let others = fs::metadata(path).map(|metadata| metadata.mode() & 0o077);
+        others.is_ok_and(|others| others == 0)
+    };
     let mut hidden = Vec::new();
     for rule in rules(all, targets)? {
         for file in [Some(rule.secret), rule.placeholder].into_iter().flatten() {

@@ -13,7 +13,10 @@ use types::principal::Principal;
 
 /// The keys of a node's open sessions: no more than there may be sessions.
 #[derive(Debug, Default)]
-pub struct Cancels(Mutex<HashMap<(OrigDst, u32), Vec<Arc<Cancellable>>>>);
+pub struct Cancels(Mutex<Known>);
+
+/// By target and server's process; several servers behind one address may have the same.
+type Known = HashMap<(OrigDst, u32), Vec<Arc<Cancellable>>>;
 
 /// A session that can be cancelled.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl Cancels {
         if is_own { Ok(Arc::clone(entry)) } else { Err(NotYours::Other) }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<(OrigDst, u32), Vec<Arc<Cancellable>>>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         // No code that can panic runs under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

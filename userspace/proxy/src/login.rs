@@ -106,12 +106,11 @@ impl<'d> Login<'d> {
         if let Some(wanted) = session.keys_wanted()
             && let Some(Ok(loaded)) = &self.credential
         {
-            match loaded.keys_for(&wanted) {
-                Some(keys) => session.set_keys(&keys),
-                None => {
-                    let keys = door.credentials.keys(Arc::clone(loaded), wanted);
-                    self.deriving = Some(Box::pin(keys));
-                }
+            if let Some(keys) = loaded.keys_for(&wanted) {
+                session.set_keys(&keys);
+            } else {
+                let keys = door.credentials.keys(Arc::clone(loaded), wanted);
+                self.deriving = Some(Box::pin(keys));
             }
         }
         match (&self.registered, session.issued_key()) {

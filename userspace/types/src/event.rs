@@ -53,7 +53,8 @@ pub enum Status {
     Error,
     /// Policy refused it.
     Denied,
-    /// It stood in one message with a refused one, or behind an error, and did not run.
+    /// It stood in one message with a refused one, or behind an error, and did not run; or there was
+    /// nothing to cancel.
     Skipped,
     /// The connection ended before the server's answer.
     Interrupted,

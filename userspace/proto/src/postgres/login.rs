@@ -333,7 +333,8 @@ fn md5_answer(credential: &Credential, salt: [u8; 4]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 fn password(out: &mut Vec<u8>, password: &[u8]) {
