@@ -32,7 +32,7 @@ pub(crate) enum Admitted {
     Session {
         accepted: Accepted,
         principal: Principal,
-        target: Target,
+        target: Box<Target>,
         rule: Arc<TargetRule>,
         /// What the agent calls the destination.
         names: Vec<Arc<str>>,
@@ -83,7 +83,7 @@ async fn examine(
         let principal = Box::new(principal);
         return Err(Refused::UnknownTarget { addr: destination, principal });
     };
-    Ok(Admitted::Session { accepted, principal, target, rule, names })
+    Ok(Admitted::Session { accepted, principal, target: Box::new(target), rule, names })
 }
 
 /// Digesting an executable the first time takes up to a second: not on a worker's thread.

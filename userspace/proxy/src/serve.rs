@@ -59,7 +59,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     };
     let (accepted, principal, target, rule, names) = match admitted {
         Admitted::Session { accepted, principal, target, rule, names } => {
-            (accepted, principal, target, rule, names)
+            (accepted, principal, *target, rule, names)
         }
         Admitted::Names(accepted, principal) => {
             return hand_over(door, downstream, accepted, principal);
