@@ -69,18 +69,19 @@ impl SessionPolicy {
         session
     }
 
-    /// Decides a command at `unix_us`, microseconds since 1970 UTC; remembers the answer for this
-    /// very statement, kind and hour.
-    pub fn authorize(&self, command: &Command, unix_us: i64) -> Decision {
+    /// Decides a command that probes these classes ([`crate::mask::Masks::probed`]), at `unix_us`,
+    /// microseconds since 1970 UTC; remembers the answer for this very statement, kind and hour.
+    pub fn authorize(&self, command: &Command, probed: &[DataClass], unix_us: i64) -> Decision {
         let Command { id: _, kind, statement, parameters: _, batch: _ } = command;
         let hour = hour_of(unix_us);
-        let key = MemoKey { statement: Arc::as_ptr(statement) as usize, kind: *kind, hour };
+        let address = Arc::as_ptr(statement) as usize;
+        let key = MemoKey { statement: address, probed: probed.into(), kind: *kind, hour };
         if let Some((_, decision)) = self.memo().by_statement.get(&key) {
             return decision.clone();
         }
-        let content = Content::of(statement, *kind, hour);
+        let content = Content::of(statement, probed, *kind, hour);
         let known = self.memo().by_content.get(&content).cloned();
-        let decision = known.unwrap_or_else(|| self.decide(statement, *kind, hour));
+        let decision = known.unwrap_or_else(|| self.decide(statement, probed, *kind, hour));
         let mut memo = self.memo();
         // A weak reference keeps the address from being used again, and lets the text go.
         memo.by_statement.put(key, (Arc::downgrade(statement), decision.clone()));
@@ -101,7 +102,13 @@ impl SessionPolicy {
         &self.masks
     }
 
-    fn decide(&self, statement: &Statement, kind: CommandKind, hour: u8) -> Decision {
+    fn decide(
+        &self,
+        statement: &Statement,
+        probed: &[DataClass],
+        kind: CommandKind,
+        hour: u8,
+    ) -> Decision {
         if statement.accesses.is_empty() {
             return self.deny(BTreeSet::new(), "the statement's effect is not known".to_owned());
         }
@@ -109,7 +116,7 @@ impl SessionPolicy {
             let reason = format!("the statement touches more than {ACCESSES_MAX} objects");
             return self.deny(BTreeSet::new(), reason);
         }
-        match self.decide_all(statement, kind, hour) {
+        match self.decide_all(statement, probed, kind, hour) {
             Ok(decision) => decision,
             Err(_) => self.deny(BTreeSet::new(), "the request could not be evaluated".to_owned()),
         }
@@ -118,18 +125,28 @@ impl SessionPolicy {
     fn decide_all(
         &self,
         statement: &Statement,
+        probed: &[DataClass],
         kind: CommandKind,
         hour: u8,
     ) -> Result<Decision, RequestError> {
         let requester = self.requester()?;
-        let entities = requester.entities(statement)?;
+        let entities = requester.entities(statement, probed)?;
         let context = requester.context(statement, kind, hour)?;
         let (mut permits, mut approvals) = (BTreeSet::new(), BTreeSet::new());
-        for access in &statement.accesses {
-            let request = requester.request(access, context.clone(), None)?;
+        let accesses = statement
+            .accesses
+            .iter()
+            .map(|access| (requester.request(access, context.clone(), None), what(access)));
+        let probes = probed.iter().map(|class| {
+            let what =
+                format!("probe of {}: what the statement does depends on masked values", class.0);
+            (requester.probe(class, context.clone(), None), what)
+        });
+        for (request, what) in accesses.chain(probes) {
+            let request = request?;
             match self.answer(&self.hard, &request, &entities) {
                 Answer::Allow(ids) => permits.extend(ids),
-                Answer::Deny(ids) => return Ok(self.refuse(ids, &what(access))),
+                Answer::Deny(ids) => return Ok(self.refuse(ids, &(what + &calls(statement)))),
                 Answer::Failed(ids) => return Ok(self.failed(ids)),
             }
             match self.answer(&self.soft, &request, &entities) {
@@ -290,12 +307,13 @@ struct Content {
     verb: &'static str,
     accesses: Vec<Access>,
     functions: Vec<Arc<str>>,
+    probed: Box<[DataClass]>,
     risks: Risk,
     bytes: usize,
 }
 
 impl Content {
-    fn of(statement: &Statement, kind: CommandKind, hour: u8) -> Self {
+    fn of(statement: &Statement, probed: &[DataClass], kind: CommandKind, hour: u8) -> Self {
         let Statement {
             text,
             normalized: _,
@@ -303,12 +321,16 @@ impl Content {
             verb,
             accesses,
             functions,
+            unknown_functions: _,
             risks,
             outputs: _,
             copy: _,
+            probes: _,
+            cursor: _,
         } = statement;
         let (accesses, functions) = (accesses.clone(), functions.clone());
-        Self { kind, hour, verb, accesses, functions, risks: *risks, bytes: text.len() }
+        let (probed, bytes) = (probed.into(), text.len());
+        Self { kind, hour, verb, accesses, functions, probed, risks: *risks, bytes }
     }
 }
 
@@ -316,6 +338,7 @@ impl Content {
 #[derive(PartialEq, Eq, Hash)]
 struct MemoKey {
     statement: usize,
+    probed: Box<[DataClass]>,
     kind: CommandKind,
     hour: u8,
 }
@@ -349,6 +372,14 @@ fn what(access: &Access) -> String {
         Some(table) => format!("{action} on {}", printable(&table.to_string())),
         None => format!("{action} on the database"),
     }
+}
+
+/// Which functions a statement calls that are not the server's own, for whom nothing permits it.
+fn calls(statement: &Statement) -> String {
+    let unknown = statement.unknown_functions.first();
+    unknown.map_or_else(String::new, |name| {
+        format!(": it calls {}, which is not known to be the server's own", printable(name))
+    })
 }
 
 fn printable(object: &str) -> String {

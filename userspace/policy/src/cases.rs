@@ -12,6 +12,7 @@ use types::command::{Access, Action, Command, CommandKind, Risk, Statement, Tabl
 use types::decision::{Decision, Effect};
 use types::id::{AgentName, CgroupId, CommandId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
+use types::redact::DataClass;
 use types::target::{Target, UsedCredential};
 
 use crate::lookup::{self, Lookup};
@@ -36,6 +37,7 @@ pub struct Case {
     principal: Principal,
     target: Target,
     request: CaseRequest,
+    probes: Vec<DataClass>,
     hour: u8,
     effect: Effect,
     rule: Option<String>,
@@ -60,7 +62,7 @@ impl Case {
         let session = policies.session(&self.principal, &self.target);
         let at = i64::from(self.hour) * 3_600_000_000;
         let decision = match &self.request {
-            CaseRequest::Command(command) => session.authorize(command, at),
+            CaseRequest::Command(command) => session.authorize(command, &self.probes, at),
             CaseRequest::Lookup(lookup) => session.resolve(lookup, at),
         };
         let differs = |what, want: &str, got: String| {
@@ -105,6 +107,7 @@ impl Case {
             principal: principal(entry, &bad)?,
             target: target(entry),
             request: request(entry, &bad)?,
+            probes: entry.probes.iter().map(|class| DataClass(class.as_str().into())).collect(),
             hour,
             effect,
             rule: entry.rule.clone(),
@@ -185,6 +188,11 @@ struct CaseEntry {
     risks: Vec<String>,
     #[serde(default)]
     functions: Vec<String>,
+    #[serde(default)]
+    unknown_functions: Vec<String>,
+    /// Masked classes that the statement probes.
+    #[serde(default)]
+    probes: Vec<String>,
     hour: Option<u8>,
     expect: String,
     rule: Option<String>,
@@ -315,6 +323,9 @@ fn statement(
         risks,
         outputs: None,
         copy: None,
+        unknown_functions: entry.unknown_functions.iter().map(|f| f.as_str().into()).collect(),
+        probes: Vec::new(),
+        cursor: None,
     })
 }
 

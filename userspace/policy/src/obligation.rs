@@ -72,6 +72,9 @@ pub(crate) fn strictness(operator: Operator) -> u8 {
 /// The action of showing a class of data.
 pub(crate) const DISCLOSE: &str = "disclose";
 
+/// The action of having what a statement does depend on masked values of a class.
+pub(crate) const PROBE: &str = "probe";
+
 /// A message on one terminal line or three.
 const REASON_BYTES_MAX: usize = 256;
 

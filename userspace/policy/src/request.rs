@@ -17,7 +17,7 @@ use types::redact::DataClass;
 use types::target::Target;
 
 use crate::lookup::{Lookup, Shape, above};
-use crate::obligation::DISCLOSE;
+use crate::obligation::{DISCLOSE, PROBE};
 
 mod probe;
 
@@ -71,13 +71,20 @@ impl Requester {
         })
     }
 
-    /// The entities of a statement's requests.
-    pub(crate) fn entities(&self, statement: &Statement) -> Result<Entities, RequestError> {
+    /// The entities of a statement's requests; it probes these classes.
+    pub(crate) fn entities(
+        &self,
+        statement: &Statement,
+        probed: &[DataClass],
+    ) -> Result<Entities, RequestError> {
         let tables: HashSet<&TableName> =
             statement.accesses.iter().filter_map(|a| a.table.as_ref()).collect();
         let mut all = self.fixed.clone();
         for table in tables {
             all.push(self.table_entity(table)?);
+        }
+        for class in probed {
+            all.push(class_entity(class)?);
         }
         Entities::from_entities(all, None).map_err(error)
     }
@@ -85,7 +92,7 @@ impl Requester {
     /// The entities of requests to disclose `class`.
     pub(crate) fn disclose_entities(&self, class: &DataClass) -> Result<Entities, RequestError> {
         let mut all = self.fixed.clone();
-        all.push(entity(uid("DataClass", &class.0), [("name", string(&class.0))], None)?);
+        all.push(class_entity(class)?);
         Entities::from_entities(all, None).map_err(error)
     }
 
@@ -98,11 +105,14 @@ impl Requester {
     ) -> Result<Context, RequestError> {
         let functions =
             RestrictedExpression::new_set(statement.functions.iter().map(|name| string(name)));
+        let unknown = statement.unknown_functions.iter().map(|name| string(name));
+        let unknown = RestrictedExpression::new_set(unknown);
         let bytes = i64::try_from(statement.text.len()).unwrap_or(i64::MAX);
         let fields = self.place().into_iter().chain([
             ("risk".to_owned(), risks(statement.risks)?),
             ("verb".to_owned(), string(statement.verb)),
             ("functions".to_owned(), functions),
+            ("unknownFunctions".to_owned(), unknown),
             ("hour".to_owned(), RestrictedExpression::new_long(i64::from(hour))),
             ("kind".to_owned(), string(kind.as_str())),
             ("statementBytes".to_owned(), RestrictedExpression::new_long(bytes)),
@@ -122,6 +132,17 @@ impl Requester {
             None => self.database.clone(),
         };
         let action = uid("Action", access.action.as_str());
+        Request::new(self.agent.clone(), action, resource, context, schema).map_err(error)
+    }
+
+    /// The request to probe `class`.
+    pub(crate) fn probe(
+        &self,
+        class: &DataClass,
+        context: Context,
+        schema: Option<&Schema>,
+    ) -> Result<Request, RequestError> {
+        let (action, resource) = (uid("Action", PROBE), uid("DataClass", &class.0));
         Request::new(self.agent.clone(), action, resource, context, schema).map_err(error)
     }
 
@@ -235,6 +256,10 @@ fn name_entity(lookup: &Lookup) -> Result<Entity, RequestError> {
     let attributes = attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let parents = above(name).map(|name| uid("Name", name)).collect();
     Entity::new(uid("Name", name), attributes, parents).map_err(error)
+}
+
+fn class_entity(class: &DataClass) -> Result<Entity, RequestError> {
+    entity(uid("DataClass", &class.0), [("name", string(&class.0))], None)
 }
 
 fn entity<'a>(

@@ -31,6 +31,8 @@ fn examples() {
         ("email-clearance", Some("masks.cedar")),
         ("resolve-domain", None),
         ("held-writes", None),
+        ("find-by-email", None),
+        ("known-functions", None),
     ] {
         let mut source = shipped();
         source.policies.retain(|(file, _)| Some(file.as_str()) != replaces);
@@ -41,7 +43,7 @@ fn examples() {
         // The baseline's own cases hold with every example beside it.
         run(&policies, &dir().join("cases/baseline.toml"));
     }
-    assert_eq!(names(&dir().join("examples"), "cedar").len(), 5, "an example is not tested");
+    assert_eq!(names(&dir().join("examples"), "cedar").len(), 7, "an example is not tested");
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn a_class_that_nothing_permits_is_replaced() {
 fn an_allow_carries_its_masks() {
     let policies = PolicySet::compile(&shipped()).unwrap();
     let session = session(&policies);
-    let decision = session.authorize(&command(Action::Select, Risk::empty()), 0);
+    let decision = session.authorize(&command(Action::Select, Risk::empty()), &[], 0);
     let masks: Vec<Obligation> = session.masks().iter().cloned().map(Obligation::Mask).collect();
     assert_eq!(&*decision.obligations, masks);
     assert_eq!(masks.len(), 6);
@@ -157,17 +159,17 @@ fn the_memory_of_decisions_knows_the_hour_the_kind_and_the_statement() {
     let mut select = command(Action::Select, Risk::empty());
     let hour = 3_600_000_000;
     for _ in 0..2 {
-        assert!(session.authorize(&select, 4 * hour - 1).is_allow());
-        assert!(!session.authorize(&select, 4 * hour).is_allow());
-        assert!(session.authorize(&select, 24 * hour).is_allow());
-        assert!(!session.authorize(&select, -1).is_allow(), "23:59:59 on the day before");
+        assert!(session.authorize(&select, &[], 4 * hour - 1).is_allow());
+        assert!(!session.authorize(&select, &[], 4 * hour).is_allow());
+        assert!(session.authorize(&select, &[], 24 * hour).is_allow());
+        assert!(!session.authorize(&select, &[], -1).is_allow(), "23:59:59 on the day before");
     }
     select.kind = CommandKind::FunctionCall;
-    assert_eq!(session.authorize(&select, 0).rule(), "kind");
+    assert_eq!(session.authorize(&select, &[], 0).rule(), "kind");
     // Statements that come and go at one address are not taken for each other.
     for round in 0..2_000 {
         let risks = if round % 2 == 0 { Risk::empty() } else { Risk::OPAQUE };
-        let decision = session.authorize(&command(Action::Select, risks), 0);
+        let decision = session.authorize(&command(Action::Select, risks), &[], 0);
         assert_eq!(decision.is_allow(), risks.is_empty(), "round {round}");
     }
 }
@@ -199,8 +201,8 @@ fn a_nested_agent_is_in_its_outer_ones() {
         chain: ["outer", "inner", "outer", "inner"].map(|a| a.parse().unwrap()).into(),
         ..principal("inner")
     };
-    assert_eq!(policies.session(&inner, &target()).authorize(&select, 0).rule(), "outer");
-    assert!(policies.session(&principal("inner"), &target()).authorize(&select, 0).is_allow());
+    assert_eq!(policies.session(&inner, &target()).authorize(&select, &[], 0).rule(), "outer");
+    assert!(policies.session(&principal("inner"), &target()).authorize(&select, &[], 0).is_allow());
 }
 
 #[test]
@@ -277,7 +279,7 @@ proptest! {
         let command = command(asked, Risk::from_bits_truncate(bits));
         let at = hour * 3_600_000_000;
         let (before, after) =
-            (session(&before).authorize(&command, at), session(&after).authorize(&command, at));
+            (session(&before).authorize(&command, &[], at), session(&after).authorize(&command, &[], at));
         prop_assert!(rank(after.effect) <= rank(before.effect), "{before:?} {after:?}");
     }
 }
@@ -342,7 +344,7 @@ fn session(policies: &PolicySet) -> Arc<SessionPolicy> {
 }
 
 fn decide(policies: &PolicySet, command: &Command) -> Decision {
-    session(policies).authorize(command, 0)
+    session(policies).authorize(command, &[], 0)
 }
 
 fn command(action: Action, risks: Risk) -> Command {
@@ -359,6 +361,9 @@ fn command(action: Action, risks: Risk) -> Command {
             risks,
             outputs: None,
             copy: None,
+            unknown_functions: Vec::new(),
+            probes: Vec::new(),
+            cursor: None,
         }),
         parameters: Vec::new(),
         batch: 1,

@@ -17,6 +17,7 @@ use types::clock::Timestamp;
 use types::command::{Command, CommandKind};
 use types::decision::{Decision, Effect, Obligation};
 use types::event::Event;
+use types::redact::DataClass;
 
 use crate::catalogs::CatalogKey;
 use crate::flows::Bytes;
@@ -38,6 +39,7 @@ pub(crate) struct Relay<'w> {
     gates: Gates,
     policy: Option<Arc<SessionPolicy>>,
     masks: Option<Arc<Masks>>,
+    catalog: Arc<Catalog>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,6 +90,7 @@ impl<'w> Relay<'w> {
             gates: Gates::default(),
             policy: None,
             masks: None,
+            catalog: Arc::new(Catalog::unknown()),
         }
     }
 
@@ -228,7 +231,8 @@ impl<'w> Relay<'w> {
 
     fn decide(&mut self, command: &Command, now: Timestamp) {
         let policy = self.open(command.kind);
-        let decision = (policy.authorize(command, now.unix_us), &*self.worker.door);
+        let probed = self.probed(command);
+        let decision = (policy.authorize(command, &probed, now.unix_us), &*self.worker.door);
         let decision = self.login.restrict(command.kind, &mut self.session, decision, &self.ledger);
         let verdict = verdict(&decision);
         let denied = verdict != Verdict::Allow;
@@ -272,6 +276,12 @@ impl<'w> Relay<'w> {
         policy
     }
 
+    /// The masked classes that a command probes.
+    fn probed(&self, command: &Command) -> Vec<DataClass> {
+        let masks = self.masks.as_ref();
+        masks.map(|masks| masks.probed(&self.catalog, &command.statement)).unwrap_or_default()
+    }
+
     fn catalog_key(&self) -> CatalogKey {
         let target = self.ledger.target();
         CatalogKey { addr: target.addr, database: target.database.clone() }
@@ -307,8 +317,9 @@ impl<'w> Relay<'w> {
     }
 
     fn use_catalog(&mut self, catalog: Arc<Catalog>) {
+        self.catalog = catalog;
         if let Some(masks) = &self.masks {
-            self.session.set_redactor(masks.redactor(catalog));
+            self.session.set_redactor(masks.redactor(Arc::clone(&self.catalog)));
         }
     }
 }

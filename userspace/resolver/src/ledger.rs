@@ -153,6 +153,9 @@ fn statement(lookup: &Lookup, question: &Question) -> Statement {
         risks: Risk::empty(),
         outputs: None,
         copy: None,
+        unknown_functions: Vec::new(),
+        probes: Vec::new(),
+        cursor: None,
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Statement {
     pub accesses: Vec<Access>,
     /// Functions called, as written, lower case, each once.
     pub functions: Vec<Arc<str>>,
+    /// Of those, the ones that are not known to be the server's own ([`Risk::UNKNOWN_FUNCTION`]).
+    pub unknown_functions: Vec<Arc<str>>,
     /// What makes it dangerous.
     pub risks: Risk,
     /// Which base columns flow into each output column; `None` where the number of output columns
@@ -73,6 +75,12 @@ pub struct Statement {
     pub outputs: Option<Vec<Output>>,
     /// For `COPY … TO STDOUT`/`FROM STDIN`: what is copied.
     pub copy: Option<Copy>,
+    /// Base columns whose values do something else than come out, sorted, each once: they are
+    /// compared, ordered, grouped or joined by, cast, written elsewhere, or handed to what may fail
+    /// or say by its number of rows what they are. Constants of the text are no columns.
+    pub probes: Vec<ColumnName>,
+    /// The cursor that a `DECLARE` makes (`outputs` are its rows') or a `FETCH` reads.
+    pub cursor: Option<Arc<str>>,
 }
 
 impl Statement {
@@ -236,10 +244,16 @@ bitflags! {
 /// Where an output column's values come from, as far as the text tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// From these base columns and nothing else; empty for constants and counts.
+    /// This base column, as it is.
+    Column(ColumnName),
+    /// Computed from these base columns and nothing else; empty for constants and counts.
     Columns(Vec<ColumnName>),
     /// Not known.
     Opaque,
+    /// As many as this relation has columns, in its order, each as it is.
+    Row(TableName),
+    /// Any number of outputs, each from these base columns; `None`: not known.
+    Several(Option<Vec<ColumnName>>),
 }
 
 /// A base column.
@@ -247,8 +261,16 @@ pub enum Output {
 pub struct ColumnName {
     /// Its relation.
     pub table: TableName,
-    /// Its name; `*` for the whole row.
+    /// Its name; `*` for the whole row, `#N` for the N-th column, `?NAME` for one that may as well
+    /// be another relation's.
     pub column: Arc<str>,
+}
+
+impl ColumnName {
+    /// Its place in the relation, counted from 1, where that is what is known of it.
+    pub fn place(&self) -> Option<usize> {
+        self.column.strip_prefix('#')?.parse().ok()
+    }
 }
 
 /// What a COPY moves.
@@ -264,6 +286,10 @@ pub struct Copy {
     pub header: bool,
     /// The delimiter (text: tab; CSV: comma, where not given).
     pub delimiter: u8,
+    /// What CSV's values stand in.
+    pub quote: u8,
+    /// What stands before a quote within them.
+    pub escape: u8,
     /// The null marker, where given.
     pub null: Option<Arc<str>>,
 }

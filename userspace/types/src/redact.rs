@@ -109,6 +109,17 @@ pub enum Redaction {
     Null,
 }
 
+/// What a text of the server's own making may hold of masked values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quotes {
+    /// None, but such as are recognized.
+    Nothing,
+    /// Values where the server's messages quote them.
+    Values,
+    /// Anything anywhere: code of somebody else's may have written it.
+    Anything,
+}
+
 /// Applies a session's masks. Implemented by `policy`, called by the sessions of `proto`.
 ///
 /// One per session; calls come from one task at a time. NULL values are never passed in.
@@ -133,6 +144,10 @@ pub trait Redactor: Send {
     /// `Mask` fills all of it; `Inspect` fills what the recognizers find inside this piece. The
     /// caller overlaps pieces by [`crate::limits::RECOGNIZER_SPAN_MAX`] bytes.
     fn fill(&mut self, treatment: Treatment, piece: &mut [u8]);
+
+    /// What texts that the server makes about `statement` (errors, notices) may hold of masked
+    /// values, in forms that nothing recognizes.
+    fn quotes(&mut self, statement: &Statement) -> Quotes;
 
     /// Masks free text of the server's own making (error and notice texts, notifications).
     fn redact_text(&mut self, text: &[u8], out: &mut Vec<u8>) -> Redaction;

@@ -139,6 +139,9 @@ impl Node {
             risks: if drop { Risk::DDL } else { Risk::empty() },
             outputs: None,
             copy: None,
+            unknown_functions: Vec::new(),
+            probes: Vec::new(),
+            cursor: None,
         };
         let decision = Decision {
             effect: if drop { Effect::Deny } else { Effect::Allow },

@@ -140,6 +140,9 @@ fn statement(normalized: &str, tables: &[(Option<String>, String)], risks: u32) 
         risks: Risk::from_bits_truncate(risks),
         outputs: None,
         copy: None,
+        unknown_functions: Vec::new(),
+        probes: Vec::new(),
+        cursor: None,
     }
 }
 

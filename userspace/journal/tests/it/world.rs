@@ -97,6 +97,9 @@ impl World {
                 risks: Risk::NO_WHERE,
                 outputs: None,
                 copy: None,
+                unknown_functions: Vec::new(),
+                probes: Vec::new(),
+                cursor: None,
             },
             decision: Decision {
                 effect: Effect::Deny,

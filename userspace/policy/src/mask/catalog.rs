@@ -8,7 +8,7 @@ mod query;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use types::command::{Output, TableName};
+use types::command::{ColumnName, Output, TableName};
 use types::redact::DataClass;
 
 use crate::classification::Classification;
@@ -33,8 +33,11 @@ pub(super) struct Relation {
     kin: Vec<u32>,
     /// What it reads, if it is a view.
     bases: Vec<u32>,
+    is_view: bool,
     definition: Option<String>,
     outputs: Option<Vec<Output>>,
+    /// Generated columns and what they are generated from, by attribute numbers.
+    generated: Vec<(i16, i16)>,
 }
 
 /// A column of a relation.
@@ -44,6 +47,41 @@ pub(super) struct CatalogColumn {
     pub(super) name: String,
     pub(super) type_oid: u32,
     pub(super) classes: Vec<DataClass>,
+    /// Whether its values are those of a base column, as they are.
+    pub(super) plain: bool,
+}
+
+impl Relation {
+    /// The columns that a COPY without a list has: all but generated ones.
+    pub(super) fn stored(&self) -> impl Iterator<Item = &CatalogColumn> {
+        self.columns.iter().filter(|c| self.generated.iter().all(|(to, _)| *to != c.attnum))
+    }
+
+    /// The columns that may be meant by a name: `*` means all, `#N` the N-th, `?NAME` that one or
+    /// none; one that is not listed may be any.
+    fn meant(&self, column: &str) -> Vec<&CatalogColumn> {
+        let place = column.strip_prefix('#').and_then(|place| place.parse::<usize>().ok());
+        let at = place.and_then(|place| place.checked_sub(1)).and_then(|at| self.columns.get(at));
+        if let Some(column) = at {
+            return vec![column];
+        }
+        let unsure = column.strip_prefix('?');
+        let name = unsure.unwrap_or(column);
+        let named: Vec<&CatalogColumn> = self.columns.iter().filter(|c| c.name == name).collect();
+        if named.is_empty() && unsure.is_none() { self.columns.iter().collect() } else { named }
+    }
+
+    /// Gives generated columns the classes of what they are generated from (never from each other:
+    /// PostgreSQL documentation §5.4).
+    fn generate(&mut self) {
+        for (to, from) in &self.generated {
+            let source = self.columns.iter().find(|c| c.attnum == *from);
+            let classes = source.map(|c| c.classes.clone()).unwrap_or_default();
+            let Some(target) = self.columns.iter_mut().find(|c| c.attnum == *to) else { continue };
+            target.classes.extend(classes);
+            target.classes.dedup();
+        }
+    }
 }
 
 /// Why probe rows are refused.
@@ -133,6 +171,8 @@ impl Catalog {
     ) -> Vec<&'a DataClass> {
         let mut known = self.named(table).peekable();
         if known.peek().is_none() {
+            let column = if column.starts_with('#') { "*" } else { column };
+            let column = column.strip_prefix('?').unwrap_or(column);
             if self.known && column == "*" {
                 return Vec::new();
             }
@@ -140,11 +180,33 @@ impl Catalog {
         }
         let mut classes = Vec::new();
         for relation in known {
-            let every = column == "*" || !relation.columns.iter().any(|c| c.name == column);
-            let meant = relation.columns.iter().filter(|c| every || c.name == column);
-            classes.extend(meant.flat_map(|c| &c.classes));
+            let meant = relation.meant(column);
+            if meant.is_empty() {
+                // Not its, or added since: its name says what it would be.
+                let name = column.strip_prefix('?').unwrap_or(column);
+                classes.extend(classification.classes_of(table, name).map(|c| &c.name));
+            }
+            classes.extend(meant.into_iter().flat_map(|c| &c.classes));
         }
         classes
+    }
+
+    /// Whether a column's values are a base column's own, in every relation that may be meant.
+    pub(super) fn is_plain(&self, column: &ColumnName) -> bool {
+        let mut known = self.named(&column.table).peekable();
+        let listed = known.peek().is_some();
+        let plain = known.all(|relation| {
+            let mut meant = relation.meant(&column.column).into_iter();
+            meant.next().is_some_and(|c| c.plain) && meant.next().is_none()
+        });
+        listed && plain
+    }
+
+    /// The number of columns of the one relation that is meant, if it is listed.
+    pub(super) fn width(&self, table: &TableName) -> Option<usize> {
+        let mut known = self.named(table);
+        let width = known.next()?.columns.len();
+        known.next().is_none().then_some(width)
     }
 
     fn add(&mut self, cells: &[Option<String>]) -> Option<()> {
@@ -165,11 +227,19 @@ impl Catalog {
                     name: column.clone()?,
                     type_oid: number(other)?,
                     classes: Vec::new(),
+                    plain: false,
                 });
             }
             "d" => relation.bases.push(number(other)?),
             "i" => relation.kin.push(number(other)?),
-            "v" => relation.definition.clone_from(definition),
+            "v" => {
+                relation.is_view = true;
+                relation.definition.clone_from(definition);
+            }
+            "g" => {
+                let from = other.as_deref()?.parse().ok()?;
+                relation.generated.push((attnum.as_deref()?.parse().ok()?, from));
+            }
             _ => return None,
         }
         Some(())
@@ -182,10 +252,14 @@ impl Catalog {
     fn derive(&mut self, classification: &Classification) {
         for relation in self.relations.values_mut() {
             let Some(table) = &relation.table else { continue };
+            let is_base = relation.bases.is_empty() && !relation.is_view;
             for column in &mut relation.columns {
                 let classes = classification.classes_of(table, &column.name);
                 column.classes = classes.map(|c| c.name.clone()).collect();
+                let is_generated = relation.generated.iter().any(|(to, _)| *to == column.attnum);
+                column.plain = is_base && !is_generated;
             }
+            relation.generate();
         }
         let derived: Vec<u32> = self
             .relations
@@ -200,13 +274,40 @@ impl Catalog {
                 changed |= self.give(*oid, gained);
             }
             if !changed {
-                return;
+                return self.derive_plain(&derived);
             }
         }
         let all: Vec<DataClass> = classification.classes.iter().map(|c| c.name.clone()).collect();
         for oid in derived {
             let columns = self.relations.get(&oid).map_or(0, |r| r.columns.len());
             self.give(oid, vec![all.clone(); columns]);
+        }
+    }
+
+    /// Finds the columns of views that are base columns as they are.
+    fn derive_plain(&mut self, derived: &[u32]) {
+        for _ in 0..ROUNDS_MAX {
+            let mut changed = false;
+            for oid in derived {
+                let Some(relation) = self.relations.get(oid) else { continue };
+                let plain: Vec<bool> = relation
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .map(|(at, column)| match relation.outputs.as_ref().and_then(|o| o.get(at)) {
+                        Some(Output::Column(from)) => self.is_plain(from),
+                        Some(_) => false,
+                        None => column.plain,
+                    })
+                    .collect();
+                let Some(relation) = self.relations.get_mut(oid) else { continue };
+                for (column, plain) in relation.columns.iter_mut().zip(plain) {
+                    changed |= std::mem::replace(&mut column.plain, plain) != plain;
+                }
+            }
+            if !changed {
+                return;
+            }
         }
     }
 
@@ -220,6 +321,7 @@ impl Catalog {
             relation.kin.iter().filter_map(|kin| self.relations.get(kin)).collect();
         let columns = relation.columns.iter().enumerate().map(|(at, column)| {
             let mut classes = match relation.outputs.as_ref().and_then(|o| o.get(at)) {
+                Some(Output::Column(c)) => self.classes_named(classification, &c.table, &c.column),
                 Some(Output::Columns(from)) => from
                     .iter()
                     .flat_map(|c| self.classes_named(classification, &c.table, &c.column))

@@ -7,11 +7,16 @@
 //! | no rules in the session | `Pass` |
 //! | tagged by the catalog, by lineage or by a class pattern, and a rule exists | `Mask`, strictest rule |
 //! | whole row of a relation with tagged columns | `Mask`, strictest rule of the relation |
-//! | origin not known, statement reads a relation with tagged columns | `Mask`, likewise |
+//! | origin not known, statement may read what it does not name (unknown functions, other cursors) | `Mask`, strictest rule of all |
+//! | origin not known, statement reads a relation with tagged columns | `Mask`, strictest rule of the relation |
 //! | origin not known, catalog not known | `Mask`, strictest rule of all |
 //! | a type that cannot hold text (numbers, times, uuid, oid, bool) | `Pass` |
 //! | its name, or the name of a column it comes from, suggests a class | `Inspect`, weak forms and integers too |
 //! | anything else | `Inspect` |
+//!
+//! A mask that keeps something of a value (`partial`, `hash`) holds for the column's own values only:
+//! what is computed from them is replaced, else `left`, `reverse` and the column together say all.
+//! What a statement does with them but show them is a probe ([`Masks::probed`]), for policy to decide.
 //!
 //! Lineage by the text counts besides the server's own description, never instead of it.
 //!

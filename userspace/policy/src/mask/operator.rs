@@ -49,20 +49,22 @@ pub(super) fn shape(type_oid: u32, format: Format) -> Shape {
 }
 
 impl Masks {
-    /// Appends the stand-in for the whole of `value`.
+    /// Appends the stand-in for the whole of `value` that `operator`, the rule's or a stricter one,
+    /// makes.
     pub(super) fn whole(
         &self,
         rule: &Rule,
+        operator: Operator,
         shape: Shape,
         format: Format,
         value: &[u8],
         out: &mut Vec<u8>,
     ) -> Redaction {
-        match (shape, rule.operator) {
-            (Shape::Text, Operator::Replace | Operator::Partial | Operator::Hash) => {
+        match (shape, operator) {
+            (Shape::Text, Operator::Replace) => out.extend_from_slice(&rule.word),
+            (Shape::Text, Operator::Partial) | (Shape::Text | Shape::Xml, Operator::Hash) => {
                 self.part(rule, value, out);
             }
-            (Shape::Xml, Operator::Hash) => self.part(rule, value, out),
             (Shape::Xml, Operator::Replace | Operator::Partial) => {
                 out.extend_from_slice(&rule.word);
             }
@@ -71,7 +73,7 @@ impl Masks {
                     out.push(1);
                 }
                 out.push(b'"');
-                if rule.operator == Operator::Hash {
+                if operator == Operator::Hash {
                     self.part(rule, value, out);
                 } else {
                     out.extend_from_slice(&rule.word);

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use types::command::Statement;
-use types::redact::{Column, Format, MaskCount, Redaction, Redactor, Treatment, TreatmentKind};
+use types::redact::{
+    Column, Format, MaskCount, Operator, Quotes, Redaction, Redactor, Treatment, TreatmentKind,
+};
 
 use super::catalog::Catalog;
 use super::masks::Masks;
 use super::nested;
 use super::operator::{Shape, shape};
-use super::plan::output;
 use super::recognizer::{Kinds, Scan, find};
 
 /// One session's redactor.
@@ -37,10 +38,15 @@ impl SessionRedactor {
         value: &[u8],
         out: &mut Vec<u8>,
     ) -> Redaction {
-        self.count(at);
-        let Some(rule) = self.masks.rules.get(usize::from(at)) else { return Redaction::Null };
+        let rule_at = at & !DERIVED;
+        self.count(rule_at);
+        let Some(rule) = self.masks.rules.get(usize::from(rule_at)) else { return Redaction::Null };
         let shape = shape(treatment.type_oid, treatment.format);
-        self.masks.whole(rule, shape, treatment.format, value, out)
+        let operator = match rule.operator {
+            Operator::Partial | Operator::Hash if at & DERIVED != 0 => Operator::Replace,
+            operator => operator,
+        };
+        self.masks.whole(rule, operator, shape, treatment.format, value, out)
     }
 
     fn text(&mut self, value: &[u8], hint: Kinds, out: &mut Vec<u8>) -> Redaction {
@@ -144,6 +150,12 @@ pub(super) fn hinted(hint: Kinds) -> TreatmentKind {
     TreatmentKind::Mask(HINTED | u16::from(hint.bits()))
 }
 
+/// Values computed from masked ones: their ends, or that two are the same, say more of those than the
+/// rule lets be seen, so they are replaced or NULL.
+pub(super) fn derived(rule: u16) -> TreatmentKind {
+    TreatmentKind::Mask(DERIVED | rule)
+}
+
 fn means(kind: TreatmentKind) -> Means {
     match kind {
         TreatmentKind::Pass => Means::Pass,
@@ -159,6 +171,9 @@ fn means(kind: TreatmentKind) -> Means {
 /// Above the number of any rule: a classification has at most `CLASSES_MAX` = 256 classes.
 const HINTED: u16 = 0x8000;
 
+/// Likewise, beside the number of a rule.
+const DERIVED: u16 = 0x4000;
+
 fn add(counts: &mut [u64], rule: u16) {
     if let Some(count) = counts.get_mut(usize::from(rule)) {
         *count += 1;
@@ -167,9 +182,7 @@ fn add(counts: &mut [u64], rule: u16) {
 
 impl Redactor for SessionRedactor {
     fn plan(&mut self, statement: &Statement, columns: &[Column], treatments: &mut Vec<Treatment>) {
-        treatments.extend(columns.iter().enumerate().map(|(at, column)| {
-            self.column(statement, output(statement, at, columns.len()), column)
-        }));
+        treatments.extend(self.columns(statement, columns));
     }
 
     fn plan_copy(
@@ -179,7 +192,7 @@ impl Redactor for SessionRedactor {
         format: Format,
         treatments: &mut Vec<Treatment>,
     ) {
-        treatments.extend((0..count).map(|at| self.copy_column(statement, at, count, format)));
+        treatments.extend(self.copy_columns(statement, count, format));
     }
 
     fn redact(&mut self, treatment: Treatment, value: &[u8], out: &mut Vec<u8>) -> Redaction {
@@ -195,7 +208,7 @@ impl Redactor for SessionRedactor {
             TreatmentKind::Pass => {}
             TreatmentKind::Mask(at) => {
                 piece.fill(b'*');
-                self.count(at);
+                self.count(at & !DERIVED);
             }
             TreatmentKind::Inspect => {
                 let mut scan = Scan::new(self.masks.kinds, Kinds::default());
@@ -209,6 +222,10 @@ impl Redactor for SessionRedactor {
                 }
             }
         }
+    }
+
+    fn quotes(&mut self, statement: &Statement) -> Quotes {
+        self.quoted_by(statement)
     }
 
     fn redact_text(&mut self, text: &[u8], out: &mut Vec<u8>) -> Redaction {

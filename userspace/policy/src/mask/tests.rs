@@ -71,12 +71,15 @@ fn statement(table: &str, outputs: Option<Vec<Output>>, copy: Option<Copy>) -> S
         risks: Risk::empty(),
         outputs,
         copy,
+        unknown_functions: Vec::new(),
+        probes: Vec::new(),
+        cursor: None,
     }
 }
 
 fn word(kind: TreatmentKind) -> &'static str {
     match kind {
-        TreatmentKind::Mask(at) if at > 255 => "hinted",
+        TreatmentKind::Mask(at) if at & 0x8000 != 0 => "hinted",
         TreatmentKind::Mask(_) => "mask",
         TreatmentKind::Inspect => "inspect",
         TreatmentKind::Pass => "pass",
@@ -215,8 +218,16 @@ fn copy_plans() {
         let label = format!("{known} {table:?} {columns:?} {outputs:?}");
         let name = table.map(|name| TableName { schema: None, name: name.into() });
         let format = CopyFormat::Text;
-        let copy =
-            Copy { table: name, columns, format, header: false, delimiter: b'\t', null: None };
+        let copy = Copy {
+            table: name,
+            columns,
+            format,
+            header: false,
+            delimiter: b'\t',
+            quote: b'"',
+            escape: b'"',
+            null: None,
+        };
         let statement = statement(table.unwrap_or("c"), outputs, Some(copy));
         let catalog = if known { catalog() } else { Catalog::unknown() };
         let mut treatments = Vec::new();

@@ -25,7 +25,7 @@ pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
             for action in ACTIONS {
                 let access = Access { action, table: table.clone() };
                 let statement = statement(access.clone());
-                conform(&requester.entities(&statement)?, schema)?;
+                conform(&requester.entities(&statement, &[])?, schema)?;
                 let context = requester.context(&statement, CommandKind::Query, 0)?;
                 requester.request(&access, context, Some(schema))?;
             }
@@ -33,6 +33,9 @@ pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
         let class = DataClass("probe".into());
         conform(&requester.disclose_entities(&class)?, schema)?;
         requester.disclose(&class, Some(schema))?;
+        let statement = statement(Access { action: Action::Select, table: None });
+        let context = requester.context(&statement, CommandKind::Query, 0)?;
+        requester.probe(&class, context, Some(schema))?;
         for action in LOOKUPS {
             let lookup = lookup(action);
             conform(&requester.lookup_entities(&lookup)?, schema)?;
@@ -57,6 +60,9 @@ fn statement(access: Access) -> Statement {
         risks: Risk::empty(),
         outputs: None,
         copy: None,
+        unknown_functions: Vec::new(),
+        probes: Vec::new(),
+        cursor: None,
     }
 }
 

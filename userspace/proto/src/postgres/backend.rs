@@ -93,8 +93,9 @@ impl PostgresSession {
     fn server_message(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
         match tag {
             b'N' => {
-                let out = self.transmit.downstream.buffer();
-                return notice::relay_fields(frame, self.redactor.as_mut(), &mut self.scratch, out);
+                let quotes = self.quotes();
+                let (out, redactor) = (self.transmit.downstream.buffer(), self.redactor.as_mut());
+                return notice::relay_fields(frame, quotes, redactor, &mut self.scratch, out);
             }
             b'A' => {
                 let out = self.transmit.downstream.buffer();

@@ -1,7 +1,9 @@
 //! The masks of a session that was given none yet: no value passes.
 
 use types::command::Statement;
-use types::redact::{Column, Format, MaskCount, Redaction, Redactor, Treatment, TreatmentKind};
+use types::redact::{
+    Column, Format, MaskCount, Quotes, Redaction, Redactor, Treatment, TreatmentKind,
+};
 
 /// Masks every value whole and leaves the server's texts, of which a login needs to see some.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ impl Redactor for Blind {
 
     fn fill(&mut self, _: Treatment, piece: &mut [u8]) {
         piece.fill(b'*');
+    }
+
+    fn quotes(&mut self, _: &Statement) -> Quotes {
+        Quotes::Nothing
     }
 
     fn redact_text(&mut self, _: &[u8], _: &mut Vec<u8>) -> Redaction {

@@ -21,7 +21,11 @@ pub(super) struct CopyOut {
     plan: Arc<Plan>,
     format: CopyFormat,
     delimiter: u8,
+    quote: u8,
+    escape: u8,
     null: Vec<u8>,
+    /// Whether a value can't be taken for the null marker.
+    null_is_certain: bool,
     /// Whether a line of names, or the binary header, is still to come.
     header: bool,
     ended: bool,
@@ -40,6 +44,10 @@ impl CopyOut {
             plan,
             format: copy.format,
             delimiter: copy.delimiter,
+            quote: copy.quote,
+            escape: copy.escape,
+            // CSV quotes such values; in text nothing else but NULL is the marker's default.
+            null_is_certain: copy.format == CopyFormat::Csv || copy.null.is_none(),
             null: copy.null.as_ref().map_or(default, |null| null.as_bytes()).to_vec(),
             header: copy.header || copy.format == CopyFormat::Binary,
             ended: false,
@@ -109,14 +117,25 @@ impl CopyOut {
                 Ok(end)
             }
             CopyFormat::Csv => {
-                while let Some(found) =
-                    memchr::memchr2(b'"', b'\n', bytes.get(self.searched..).unwrap_or_default())
-                {
+                while let Some(found) = memchr::memchr3(
+                    self.quote,
+                    self.escape,
+                    b'\n',
+                    bytes.get(self.searched..).unwrap_or_default(),
+                ) {
                     let at = self.searched + found;
                     self.searched = at + 1;
                     match bytes.get(at) {
-                        Some(b'"') => self.quoted = !self.quoted,
-                        _ if !self.quoted => return Ok(Some(at + 1)),
+                        Some(byte) if self.escapes(*byte) => {
+                            if bytes.get(at + 1).is_none() {
+                                // It stands before something that is not here yet.
+                                self.searched = at;
+                                return Ok(None);
+                            }
+                            self.searched = at + 2;
+                        }
+                        Some(byte) if *byte == self.quote => self.quoted = !self.quoted,
+                        Some(b'\n') if !self.quoted => return Ok(Some(at + 1)),
                         _ => {}
                     }
                 }
@@ -205,7 +224,7 @@ impl CopyOut {
             }
             let (cell, behind) = rest.split_at_checked(self.cell(rest)).ok_or(BadRow)?;
             rest = behind;
-            if treatment.kind == TreatmentKind::Pass || cell == self.null.as_slice() {
+            if treatment.kind == TreatmentKind::Pass || self.is_null(cell) {
                 out.extend_from_slice(cell);
                 continue;
             }
@@ -232,7 +251,9 @@ impl CopyOut {
         let end = line.iter().position(|byte| {
             if escaped {
                 escaped = false;
-            } else if csv && *byte == b'"' {
+            } else if csv && quoted && *byte == self.escape && self.escape != self.quote {
+                escaped = true;
+            } else if csv && *byte == self.quote {
                 quoted = !quoted;
             } else if !csv && *byte == b'\\' {
                 escaped = true;
@@ -244,6 +265,16 @@ impl CopyOut {
         end.unwrap_or(line.len())
     }
 
+    /// Whether a byte within quotes takes what follows it as it is: an escape that is no quote.
+    fn escapes(&self, byte: u8) -> bool {
+        self.quoted && byte == self.escape && self.escape != self.quote
+    }
+
+    /// Whether a cell is NULL; one that only may be is masked like a value.
+    fn is_null(&self, cell: &[u8]) -> bool {
+        self.null_is_certain && cell == self.null.as_slice()
+    }
+
     /// Reads `cell` into `value`, without quotes and escapes.
     fn read_cell(&mut self, cell: &[u8]) {
         self.value.clear();
@@ -251,9 +282,12 @@ impl CopyOut {
         let mut quoted = false;
         while let Some(byte) = bytes.next() {
             match (self.format, byte) {
-                (CopyFormat::Csv, b'"') => {
-                    if quoted && bytes.next_if_eq(&b'"').is_some() {
-                        self.value.push(b'"');
+                (CopyFormat::Csv, byte) if quoted && byte == self.escape && byte != self.quote => {
+                    self.value.extend(bytes.next());
+                }
+                (CopyFormat::Csv, byte) if byte == self.quote => {
+                    if quoted && self.escape == self.quote && bytes.next_if_eq(&byte).is_some() {
+                        self.value.push(byte);
                     } else {
                         quoted = !quoted;
                     }
@@ -267,14 +301,14 @@ impl CopyOut {
     /// Writes `masked` as a cell.
     fn write_cell(&self, out: &mut Vec<u8>) {
         if self.format == CopyFormat::Csv {
-            out.push(b'"');
+            out.push(self.quote);
             for byte in &self.masked {
-                out.push(*byte);
-                if *byte == b'"' {
-                    out.push(b'"');
+                if *byte == self.quote || *byte == self.escape {
+                    out.push(self.escape);
                 }
+                out.push(*byte);
             }
-            out.push(b'"');
+            out.push(self.quote);
             return;
         }
         for byte in &self.masked {

@@ -71,6 +71,7 @@ impl PostgresSession {
             bind_bytes: frame.len() as u64,
             _held: Held::new(&self.held, frame.len().min(512 * 1024)),
         });
+        self.cursors.forget(bind.portal);
         let change =
             self.portals.change(bind.portal, self.agent.segment, Some(Arc::clone(&portal)));
         self.expect(Expect::Bind { name: bind.portal.into(), change, portal });
@@ -148,7 +149,10 @@ impl PostgresSession {
         let segment = self.agent.segment;
         let change = match target {
             CloseTarget::Statement => self.statements.change(name, segment, None),
-            CloseTarget::Portal => self.portals.change(name, segment, None),
+            CloseTarget::Portal => {
+                self.cursors.forget(name);
+                self.portals.change(name, segment, None)
+            }
         };
         self.expect(Expect::Close { target, name: name.into(), change });
         self.forward(frame)

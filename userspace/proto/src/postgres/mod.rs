@@ -12,6 +12,7 @@ mod cancel;
 mod carry;
 mod copy_out;
 mod credential;
+mod cursors;
 mod expect;
 mod extended;
 mod frontend;
@@ -52,6 +53,7 @@ use self::blind::Blind;
 use self::cancel::Cancel;
 pub use self::cancel::{CANCEL_KEY_BYTES, CancelKey, IssuedKey};
 pub use self::credential::{Credential, Injection, Methods};
+use self::cursors::Cursors;
 use self::expect::{Expect, InFlight};
 use self::login::Injected;
 use self::names::Names;
@@ -93,6 +95,7 @@ pub struct PostgresSession {
     server: ServerSide,
     statements: Names<Prepared>,
     portals: Names<Portal>,
+    cursors: Cursors,
     held: Arc<AtomicUsize>,
     expects: VecDeque<Expect>,
     probe: Probe,
@@ -216,6 +219,7 @@ impl PostgresSession {
             },
             statements: Names::new(),
             portals: Names::new(),
+            cursors: Cursors::default(),
             held: Arc::default(),
             expects: VecDeque::new(),
             probe: Probe::Idle,

@@ -2,7 +2,7 @@
 //!
 //! They quote values ("Key (email)=(…) already exists"), so they are masked like values.
 
-use types::redact::{Redaction, Redactor};
+use types::redact::{Quotes, Redaction, Redactor};
 
 use super::message::{HEADER, frame};
 use crate::reader::Reader;
@@ -37,21 +37,33 @@ pub(super) fn summary(body: &[u8]) -> Option<Summary> {
     }
 }
 
-/// Appends an ErrorResponse or NoticeResponse with its texts masked; `None`, with nothing
-/// appended, where it is malformed.
+/// Appends an ErrorResponse or NoticeResponse with its texts masked, and what may quote values
+/// withheld; `None`, with nothing appended, where it is malformed.
+///
+/// A message about the statement's own text (class 42, with a position) quotes nothing else.
 pub(super) fn relay_fields(
     original: &[u8],
+    quotes: Quotes,
     redactor: &mut dyn Redactor,
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> Option<()> {
     let (tag, body) = (*original.first()?, original.get(HEADER..)?);
-    summary(body)?;
+    let class = summary(body)?.code;
+    let quotes = match quotes {
+        Quotes::Values if class.starts_with(b"42") && is_of_the_text(body) => Quotes::Nothing,
+        quotes => quotes,
+    };
     frame(out, tag, |out| {
         let mut reader = Reader::new(body);
         while let (Some(field @ 1..), Some(value)) = (reader.u8(), reader.cstr()) {
             out.push(field);
-            text(is_free(field), value, redactor, scratch, out);
+            match (quotes, field) {
+                (Quotes::Anything, _) if !is_fixed(field) => withhold(out),
+                (Quotes::Values, b'D' | b'H' | b'W' | b'q') => withhold(out),
+                (Quotes::Values, b'M') => text(true, &unquoted(value), redactor, scratch, out),
+                _ => text(is_free(field), value, redactor, scratch, out),
+            }
         }
         out.push(0);
     });
@@ -85,6 +97,49 @@ fn is_free(field: u8) -> bool {
         b'S' | b'V' | b'C' | b'P' | b'p' | b'F' | b'L' | b'R' | b's' | b't' | b'c' | b'd' | b'n'
     )
 }
+
+/// Whether no code can choose a field's text: severities, the SQLSTATE, positions, source lines.
+fn is_fixed(field: u8) -> bool {
+    matches!(field, b'S' | b'V' | b'C' | b'P' | b'p' | b'F' | b'L' | b'R')
+}
+
+/// Whether a message has a position and no context: one with both may be about a text that the
+/// statement computed.
+fn is_of_the_text(body: &[u8]) -> bool {
+    let (mut position, mut context) = (false, false);
+    let mut reader = Reader::new(body);
+    while let (Some(field @ 1..), Some(_)) = (reader.u8(), reader.cstr()) {
+        position |= field == b'P';
+        context |= matches!(field, b'W' | b'q' | b'p');
+    }
+    position && !context
+}
+
+fn withhold(out: &mut Vec<u8>) {
+    out.extend_from_slice(WITHHELD);
+    out.push(0);
+}
+
+/// A message without what stands between its first and last quotation mark, and without words that
+/// have digits; nothing of one in another language, which quotes otherwise.
+fn unquoted(message: &[u8]) -> Vec<u8> {
+    if !message.is_ascii() {
+        return WITHHELD.to_vec();
+    }
+    let (first, last) = (memchr::memchr(b'"', message), memchr::memrchr(b'"', message));
+    let mut kept = message.to_vec();
+    if let (Some(first), Some(last)) = (first, last) {
+        kept.splice(first..=last, b"\"...\"".iter().copied());
+    }
+    let words: Vec<&[u8]> = kept
+        .split(|byte| *byte == b' ')
+        .map(|word| if word.iter().any(u8::is_ascii_digit) { b"..." } else { word })
+        .collect();
+    words.join(&b' ')
+}
+
+/// What stands for a text that may quote masked values.
+const WITHHELD: &[u8] = b"[withheld: it may quote masked values]";
 
 fn text(
     free: bool,

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use types::command::Risk;
 use types::event::{Event, Status};
+use types::redact::Quotes;
 
 use super::PostgresSession;
 use super::authority::may_name;
 use super::expect::{Batch, Expect, InFlight};
 use super::message;
 use super::notice::{self, Summary};
+use super::prepared::Prepared;
 use super::result::CopyState;
+use super::startup::unknown_statement;
 use crate::reader::Reader;
 use crate::session::Refusal;
 
@@ -19,13 +22,14 @@ impl PostgresSession {
     /// to the next Sync.
     pub(super) fn error_response(&mut self, frame: &[u8], body: &[u8]) -> Option<()> {
         let summary = notice::summary(body)?;
+        let quotes = self.quotes();
         self.end_result();
         self.agent.copy_in = false;
         match self.expects.pop_front() {
-            Some(Expect::Query(batch)) => self.query_failed(batch, summary, frame),
+            Some(Expect::Query(batch)) => self.query_failed(batch, summary, quotes, frame),
             Some(Expect::Function(Some(mut command))) => {
                 let refusal = command.refusal.clone();
-                command.bytes_out += self.relay_error(refusal.as_ref(), summary, frame)?;
+                command.bytes_out += self.relay_error(refusal.as_ref(), summary, quotes, frame)?;
                 self.skip(Expect::Function(Some(command)), Some(summary.code));
                 self.expects.push_front(Expect::Function(None));
                 Some(())
@@ -33,20 +37,56 @@ impl PostgresSession {
             Some(Expect::Function(None)) => None,
             Some(Expect::Sync) => {
                 // Ending the implicit transaction failed; its ReadyForQuery still comes.
-                self.relay_error(None, summary, frame)?;
+                self.relay_error(None, summary, quotes, frame)?;
                 self.expects.push_front(Expect::Sync);
                 Some(())
             }
-            Some(expect) => self.step_failed(expect, summary, frame),
-            None => self.relay_error(None, summary, frame).map(|_| ()),
+            Some(expect) => self.step_failed(expect, summary, quotes, frame),
+            None => self.relay_error(None, summary, quotes, frame).map(|_| ()),
         }
     }
 
-    fn query_failed(&mut self, mut batch: Batch, summary: Summary, frame: &[u8]) -> Option<()> {
+    /// What a text of the server's may quote of masked values, by what is being answered.
+    pub(super) fn quotes(&mut self) -> Quotes {
+        let prepared = |prepared: &Option<Arc<Prepared>>| {
+            prepared.as_ref().map(|prepared| Arc::clone(&prepared.statement))
+        };
+        let answered = match self.expects.front() {
+            Some(Expect::Query(batch)) => {
+                batch.commands.front().map(|command| Arc::clone(&command.statement))
+            }
+            Some(Expect::Execute { command, .. } | Expect::Function(Some(command))) => {
+                Some(Arc::clone(&command.statement))
+            }
+            Some(Expect::Parse { prepared, .. }) => Some(Arc::clone(&prepared.statement)),
+            Some(Expect::Bind { portal, .. }) => prepared(&portal.prepared),
+            Some(Expect::Describe { prepared: of, .. }) => prepared(of),
+            Some(Expect::Sync) => None,
+            Some(Expect::Close { .. } | Expect::Function(None)) | None => {
+                return Quotes::Nothing;
+            }
+        };
+        match answered {
+            // What was put off until the commit belongs to any statement before it.
+            Some(statement) if statement.verb != "COMMIT" => {
+                let source = self.cursors.source(&statement);
+                self.redactor.quotes(&source)
+            }
+            _ => self.redactor.quotes(&unknown_statement("")),
+        }
+    }
+
+    fn query_failed(
+        &mut self,
+        mut batch: Batch,
+        summary: Summary,
+        quotes: Quotes,
+        frame: &[u8],
+    ) -> Option<()> {
         if batch.failed {
             return None;
         }
-        let sent = self.relay_error(batch.refusal.as_ref(), summary, frame)?;
+        let sent = self.relay_error(batch.refusal.as_ref(), summary, quotes, frame)?;
         if let Some(command) = batch.commands.front_mut() {
             command.bytes_out += sent;
         }
@@ -67,12 +107,18 @@ impl PostgresSession {
         Some(())
     }
 
-    fn step_failed(&mut self, mut expect: Expect, summary: Summary, frame: &[u8]) -> Option<()> {
+    fn step_failed(
+        &mut self,
+        mut expect: Expect,
+        summary: Summary,
+        quotes: Quotes,
+        frame: &[u8],
+    ) -> Option<()> {
         let refusal = match &expect {
             Expect::Execute { command, .. } => command.refusal.clone(),
             _ => None,
         };
-        let sent = self.relay_error(refusal.as_ref(), summary, frame)?;
+        let sent = self.relay_error(refusal.as_ref(), summary, quotes, frame)?;
         if matches!(expect, Expect::Describe { hidden: true, .. })
             && let Some(execute) = self.expects.pop_front()
         {
@@ -104,13 +150,17 @@ impl PostgresSession {
         &mut self,
         refusal: Option<&Refusal>,
         summary: Summary,
+        quotes: Quotes,
         frame: &[u8],
     ) -> Option<u64> {
         let out = self.transmit.downstream.buffer();
         let before = out.len();
         match refusal {
             Some(refusal) if !summary.fatal => message::refusal(out, "ERROR", refusal),
-            _ => notice::relay_fields(frame, self.redactor.as_mut(), &mut self.scratch, out)?,
+            _ => {
+                let redactor = self.redactor.as_mut();
+                notice::relay_fields(frame, quotes, redactor, &mut self.scratch, out)?;
+            }
         }
         Some((out.len() - before) as u64)
     }
@@ -205,6 +255,7 @@ impl PostgresSession {
         if status != Status::Ok {
             return;
         }
+        self.cursors.ran(&statement);
         if matches!(statement.verb, "DEALLOCATE" | "DISCARD") {
             let text = &statement.text;
             let all = may_name(text, b"all");

@@ -84,9 +84,17 @@ impl PostgresSession {
         })
     }
 
-    fn plan_rows(&mut self, statement: &Statement, columns: &[Column]) -> Option<Arc<Plan>> {
+    fn plan_rows(&mut self, statement: &Arc<Statement>, columns: &[Column]) -> Option<Arc<Plan>> {
         let mut treatments = Vec::with_capacity(columns.len());
-        self.redactor.plan(statement, columns, &mut treatments);
+        if is_fetch(statement) {
+            // Its description may be older than the cursor of that name: the text alone counts.
+            let unknown = |one: &Column| Column { table_oid: 0, attnum: 0, ..one.clone() };
+            let columns: Vec<Column> = columns.iter().map(unknown).collect();
+            let source = self.cursors.source(statement);
+            self.redactor.plan(&source, &columns, &mut treatments);
+        } else {
+            self.redactor.plan(statement, columns, &mut treatments);
+        }
         (treatments.len() == columns.len()).then(|| Arc::new(Plan::new(treatments)))
     }
 
@@ -107,12 +115,13 @@ impl PostgresSession {
 
     fn execution_plan(
         &mut self,
-        statement: &Statement,
+        statement: &Arc<Statement>,
         portal: Option<&Portal>,
         known: Rows,
     ) -> Option<Arc<Plan>> {
         let prepared = portal.and_then(|portal| portal.prepared.as_ref());
         if let (Some(portal), Some(prepared)) = (portal, prepared)
+            && !is_fetch(statement)
             && let Some((formats, plan)) = &prepared.description(self.epoch).plan
             && *formats == portal.formats
         {
@@ -318,4 +327,9 @@ impl PostgresSession {
     pub(super) fn relay_ready(&mut self, status: u8) {
         message::frame(self.transmit.of(Side::Downstream).buffer(), b'Z', |out| out.push(status));
     }
+}
+
+/// Whether the rows are a cursor's, which may be another one each time.
+fn is_fetch(statement: &Statement) -> bool {
+    statement.verb == "FETCH"
 }

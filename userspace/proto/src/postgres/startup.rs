@@ -328,6 +328,9 @@ pub(super) fn plain_statement(
         risks,
         outputs: None,
         copy: None,
+        unknown_functions: Vec::new(),
+        probes: Vec::new(),
+        cursor: None,
     }
 }
 

@@ -26,13 +26,12 @@ impl Visitor<'_> {
             let action = if *is_from { Action::Insert } else { Action::Select };
             self.facts.table(action, Some(table.clone()));
             if let (Some(columns), false) = (&columns, *is_from) {
-                let output =
-                    |column| Output::Columns(vec![ColumnName { table: table.clone(), column }]);
+                let output = |column| Output::Column(ColumnName { table: table.clone(), column });
                 self.facts.outputs = Some(columns.iter().cloned().map(output).collect());
             }
         } else {
             let rows = self.query(query.as_deref());
-            self.facts.outputs = rows.outputs();
+            self.facts.outputs = Some(rows.outputs());
         }
         if where_clause.is_some() {
             self.scoped(None, |visitor| {
@@ -40,7 +39,7 @@ impl Visitor<'_> {
                     let rows = super::lineage::Relation::base(names::table(relation));
                     visitor.scopes.push(super::lineage::Item::new(&relation.relname, rows.into()));
                 }
-                visitor.expr(where_clause.as_deref());
+                visitor.probe(where_clause.as_deref());
             });
         }
         if *is_program || !filename.is_empty() {
@@ -49,16 +48,23 @@ impl Visitor<'_> {
             return;
         }
         let format = format(options);
+        let quote = byte(options, "quote").unwrap_or(b'"');
+        if option(options, "encoding").is_some() {
+            // In another encoding than the session's the bytes may mean something else.
+            self.facts.risks |= Risk::OPAQUE;
+        }
         self.facts.copy = Some(Copy {
             table,
             columns,
             format,
             header: option(options, "header").is_some_and(is_on),
-            delimiter: option(options, "delimiter")
-                .and_then(value)
-                .and_then(|delimiter| delimiter.as_bytes().first())
-                .copied()
-                .unwrap_or(if format == CopyFormat::Csv { b',' } else { b'\t' }),
+            delimiter: byte(options, "delimiter").unwrap_or(if format == CopyFormat::Csv {
+                b','
+            } else {
+                b'\t'
+            }),
+            quote,
+            escape: byte(options, "escape").unwrap_or(quote),
             null: option(options, "null").and_then(value).map(Into::into),
         });
     }
@@ -77,6 +83,11 @@ fn option<'a>(options: &'a [Node], name: &str) -> Option<&'a DefElem> {
         Some(NodeEnum::DefElem(option)) if option.defname == name => Some(&**option),
         _ => None,
     })
+}
+
+/// The one byte that an option is.
+fn byte(options: &[Node], name: &str) -> Option<u8> {
+    option(options, name).and_then(value)?.as_bytes().first().copied()
 }
 
 fn value(option: &DefElem) -> Option<&str> {

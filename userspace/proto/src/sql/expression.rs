@@ -1,13 +1,15 @@
 //! Expressions: what they call, which queries they hold, and where their values come from.
 
-use pg_query::protobuf::{AIndirection, ColumnRef, FuncCall, SubLink, SubLinkType, WindowDef};
+use pg_query::protobuf::{
+    AExpr, AExprKind, AIndirection, ColumnRef, FuncCall, SubLink, SubLinkType, TypeName, WindowDef,
+};
 use pg_query::{Node, NodeEnum};
 
 use super::functions::{self, Returns};
 use super::lineage::Flow;
 use super::names;
 use super::query::Visitor;
-use super::set;
+use super::{set, shown};
 
 /// The stack left at which a visit continues on a new one.
 const STACK_RED_ZONE: usize = 256 * 1024;
@@ -37,20 +39,27 @@ impl Visitor<'_> {
             NodeEnum::FuncCall(call) => self.call(call),
             NodeEnum::SubLink(sublink) => self.sublink(sublink),
             NodeEnum::AIndirection(row) => self.indirection(row),
-            NodeEnum::AExpr(operation) => {
-                self.expr(operation.lexpr.as_deref()).with(self.expr(operation.rexpr.as_deref()))
+            NodeEnum::AExpr(operation) => self.operation(operation),
+            NodeEnum::TypeCast(cast) => {
+                let flow = self.expr(cast.arg.as_deref());
+                if !cast.type_name.as_ref().is_some_and(takes_any_text) {
+                    self.facts.probe(flow.clone());
+                }
+                flow.derived()
             }
-            NodeEnum::TypeCast(cast) => self.expr(cast.arg.as_deref()),
             NodeEnum::CollateClause(collate) => self.expr(collate.arg.as_deref()),
-            NodeEnum::BoolExpr(bool) => self.exprs(&bool.args),
-            NodeEnum::NullTest(test) => self.expr(test.arg.as_deref()),
-            NodeEnum::BooleanTest(test) => self.expr(test.arg.as_deref()),
-            NodeEnum::CaseExpr(case) => self
-                .expr(case.arg.as_deref())
-                .with(self.exprs(&case.args))
-                .with(self.expr(case.defresult.as_deref())),
+            NodeEnum::BoolExpr(bool) => self.decided(|visitor| visitor.exprs(&bool.args)),
+            NodeEnum::NullTest(test) => self.null_test(test.arg.as_deref()),
+            NodeEnum::BooleanTest(test) => {
+                self.decided(|visitor| visitor.expr(test.arg.as_deref()))
+            }
+            NodeEnum::CaseExpr(case) => {
+                self.probe(case.arg.as_deref());
+                self.exprs(&case.args).with(self.expr(case.defresult.as_deref()))
+            }
             NodeEnum::CaseWhen(when) => {
-                self.expr(when.expr.as_deref()).with(self.expr(when.result.as_deref()))
+                self.probe(when.expr.as_deref());
+                self.expr(when.result.as_deref())
             }
             NodeEnum::CoalesceExpr(coalesce) => self.exprs(&coalesce.args),
             NodeEnum::MinMaxExpr(extreme) => self.exprs(&extreme.args),
@@ -88,10 +97,15 @@ impl Visitor<'_> {
             NodeEnum::PartitionElem(element) => self.expr(element.expr.as_deref()),
             NodeEnum::StatsElem(element) => self.expr(element.expr.as_deref()),
             NodeEnum::AIndices(indices) => {
-                self.expr(indices.lidx.as_deref()).with(self.expr(indices.uidx.as_deref()))
+                self.probe(indices.lidx.as_deref());
+                self.probe(indices.uidx.as_deref());
+                Flow::default()
             }
-            NodeEnum::XmlExpr(xml) => self.exprs(&xml.named_args).with(self.exprs(&xml.args)),
-            NodeEnum::XmlSerialize(xml) => self.expr(xml.expr.as_deref()),
+            NodeEnum::XmlExpr(xml) => self
+                .decided(|visitor| visitor.exprs(&xml.named_args).with(visitor.exprs(&xml.args))),
+            NodeEnum::XmlSerialize(xml) => {
+                self.decided(|visitor| visitor.expr(xml.expr.as_deref()))
+            }
             NodeEnum::String(_)
             | NodeEnum::Integer(_)
             | NodeEnum::Float(_)
@@ -104,6 +118,35 @@ impl Visitor<'_> {
                 Flow::opaque()
             }),
         }
+    }
+
+    /// Visits an expression whose result, or whether it has one, says more of its values than a
+    /// mask hides; where it comes from all the same.
+    pub(super) fn decided(&mut self, visit: impl FnOnce(&mut Self) -> Flow) -> Flow {
+        let flow = visit(self).derived();
+        self.facts.probe(flow.clone());
+        flow
+    }
+
+    /// An operator. Putting texts together neither fails nor loses a value; any other may.
+    fn operation(&mut self, operation: &AExpr) -> Flow {
+        let AExpr { kind, name, lexpr, rexpr, .. } = operation;
+        let joins = *kind == AExprKind::AexprOp as i32
+            && matches!(names::path(name).as_slice(), ["||"] | ["pg_catalog", "||"]);
+        let both = |visitor: &mut Self| {
+            visitor.expr(lexpr.as_deref()).with(visitor.expr(rexpr.as_deref()))
+        };
+        if joins { both(self) } else { self.decided(both) }
+    }
+
+    /// Whether there is a value: of a column that is not hidden by its mask, of anything computed
+    /// it may say what the value is.
+    fn null_test(&mut self, argument: Option<&Node>) -> Flow {
+        if is_column(argument) {
+            self.expr(argument);
+            return Flow::default();
+        }
+        self.decided(|visitor| visitor.expr(argument))
     }
 
     fn column(&mut self, column: &ColumnRef) -> Flow {
@@ -119,7 +162,7 @@ impl Visitor<'_> {
                     let star = self.scopes.star();
                     return star
                         .iter()
-                        .fold(Flow::default(), |flow, relation| flow.with(relation.all()));
+                        .fold(Flow::default(), |flow, (relation, _)| flow.with(relation.all()));
                 }
                 [name] => (None, *name),
                 [.., schema, name] => (Some(*schema), *name),
@@ -127,20 +170,20 @@ impl Visitor<'_> {
             return self
                 .scopes
                 .relation(schema, name)
-                .map_or_else(Flow::opaque, |relation| relation.all());
+                .map_or_else(Flow::lost, |relation| relation.all());
         }
         match path.as_slice() {
             [name] => self.scopes.unqualified(name),
             [table, name] => self.qualified(None, table, name),
             [.., schema, table, name] => self.qualified(Some(schema), table, name),
-            [] => Flow::opaque(),
+            [] => Flow::lost(),
         }
     }
 
     fn qualified(&mut self, schema: Option<&str>, table: &str, name: &str) -> Flow {
         match self.scopes.relation(schema, table) {
             Some(relation) => self.scopes.qualified(&relation, name),
-            None => Flow::opaque(),
+            None => Flow::lost(),
         }
     }
 
@@ -158,10 +201,17 @@ impl Visitor<'_> {
             return self.qualified(None, table, field);
         }
         // `(row).f` may also mean `f(row)`.
-        for field in indirection.iter().filter_map(names::string) {
+        let mut fields = indirection.iter().filter_map(names::string).peekable();
+        let plain = fields.peek().is_some() && fields.clone().count() == indirection.len();
+        for field in fields {
             self.facts.risks |= functions::risks(field);
         }
-        self.expr(arg.as_deref())
+        let flow = self.expr(arg.as_deref()).derived();
+        if !plain {
+            // Whether there is such an element may say what the array holds.
+            self.facts.probe(flow.clone());
+        }
+        flow
     }
 
     fn sublink(&mut self, sublink: &SubLink) -> Flow {
@@ -176,10 +226,15 @@ impl Visitor<'_> {
         } = sublink;
         let test = self.expr(testexpr.as_deref());
         let rows = self.query(subselect.as_deref()).all();
-        if *sub_link_type == SubLinkType::ExistsSublink as i32 {
-            Flow::default()
-        } else {
-            test.with(rows)
+        let flow = test.with(rows);
+        match SubLinkType::try_from(*sub_link_type) {
+            Ok(SubLinkType::ExistsSublink) => Flow::default(),
+            Ok(
+                SubLinkType::ExprSublink
+                | SubLinkType::ArraySublink
+                | SubLinkType::MultiexprSublink,
+            ) => flow,
+            _ => self.decided(|_| flow),
         }
     }
 
@@ -195,10 +250,10 @@ impl Visitor<'_> {
             end_offset,
             location: _,
         } = window;
-        self.exprs(partition_clause);
-        self.exprs(order_clause);
-        self.expr(start_offset.as_deref());
-        self.expr(end_offset.as_deref());
+        self.probes(partition_clause);
+        self.probes(order_clause);
+        self.probe(start_offset.as_deref());
+        self.probe(end_offset.as_deref());
         Flow::default()
     }
 
@@ -212,7 +267,7 @@ impl Visitor<'_> {
             over,
             agg_within_group,
             agg_star: _,
-            agg_distinct: _,
+            agg_distinct,
             func_variadic: _,
             funcformat: _,
             location: _,
@@ -224,20 +279,47 @@ impl Visitor<'_> {
                 args.first().and_then(names::string).map_or((set::ANY, None), set::setting);
             self.facts.risks |= risks;
         }
-        let mut flow = self.exprs(args);
+        let each: Vec<Flow> = args.iter().map(|arg| self.expr(Some(arg))).collect();
+        let counts = matches!(path.as_slice(), ["count"] | ["pg_catalog", "count"]);
+        for (at, flow) in each.iter().enumerate() {
+            let shown = if counts {
+                !agg_distinct && is_column(args.get(at))
+            } else {
+                shown::keeps(&path, args, at) && !agg_distinct
+            };
+            if !shown {
+                self.facts.probe(flow.clone());
+            }
+        }
+        let mut flow = each.into_iter().fold(Flow::default(), Flow::with);
         let order = self.exprs(agg_order);
+        self.facts.probe(order.clone());
         // `percentile_disc(0.5) WITHIN GROUP (ORDER BY x)` returns what it orders by.
         if *agg_within_group {
             flow.add(order);
         }
-        self.expr(agg_filter.as_deref());
+        self.probe(agg_filter.as_deref());
         if let Some(over) = over {
             self.window(over);
         }
         match functions::returns(&path) {
             Returns::Arguments => flow,
             Returns::Nothing => Flow::default(),
-            Returns::Unknown => Flow::opaque(),
+            Returns::Unknown => flow.with(Flow::opaque()),
         }
     }
+}
+
+/// Whether `node` is a column by its name, or a whole row.
+fn is_column(node: Option<&Node>) -> bool {
+    matches!(node.and_then(|node| node.node.as_ref()), Some(NodeEnum::ColumnRef(_)))
+}
+
+/// Whether a cast to this type takes any text, and so never fails.
+fn takes_any_text(name: &TypeName) -> bool {
+    let path = names::path(&name.names);
+    let [.., last] = path.as_slice() else { return false };
+    name.array_bounds.is_empty()
+        && path.iter().rev().skip(1).all(|schema| *schema == "pg_catalog")
+        && matches!(*last, "text" | "varchar" | "bpchar" | "name")
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pg_query::protobuf::RangeVar;
-use types::command::{Access, Action, Copy, Output, Risk, TableName};
+use types::command::{Access, Action, ColumnName, Copy, Output, Risk, TableName};
 
 use super::functions;
+use super::lineage::Flow;
 use super::names;
 
 /// What has been found; becomes a [`types::command::Statement`].
@@ -14,9 +15,15 @@ use super::names;
 pub(super) struct Facts {
     pub(super) accesses: BTreeSet<Access>,
     pub(super) functions: BTreeSet<Arc<str>>,
+    pub(super) unknown_functions: BTreeSet<Arc<str>>,
     pub(super) risks: Risk,
     pub(super) outputs: Option<Vec<Output>>,
     pub(super) copy: Option<Copy>,
+    /// Columns whose values do something else than come out.
+    pub(super) probes: BTreeSet<ColumnName>,
+    /// Such columns could not be told.
+    pub(super) probes_lost: bool,
+    pub(super) cursor: Option<Arc<str>>,
 }
 
 impl Default for Facts {
@@ -24,9 +31,13 @@ impl Default for Facts {
         Self {
             accesses: BTreeSet::new(),
             functions: BTreeSet::new(),
+            unknown_functions: BTreeSet::new(),
             risks: Risk::empty(),
             outputs: None,
             copy: None,
+            probes: BTreeSet::new(),
+            probes_lost: false,
+            cursor: None,
         }
     }
 }
@@ -68,6 +79,23 @@ impl Facts {
         self.database(Action::Unknown);
     }
 
+    /// Adds columns whose values do something else than come out.
+    pub(super) fn probe(&mut self, flow: Flow) {
+        let (columns, lost) = flow.sources();
+        self.probes.extend(columns);
+        self.probes_lost |= lost;
+    }
+
+    /// The columns probed; where they could not be told, all of every relation.
+    pub(super) fn take_probes(&mut self) -> Vec<ColumnName> {
+        let mut probes = std::mem::take(&mut self.probes);
+        if self.probes_lost {
+            let tables = self.accesses.iter().filter_map(|access| access.table.clone());
+            probes.extend(tables.map(|table| ColumnName { table, column: "*".into() }));
+        }
+        probes.into_iter().collect()
+    }
+
     /// Adds a call of the function with this (possibly qualified, folded) name.
     pub(super) fn call(&mut self, path: &[&str]) {
         let Some(name) = path.last() else { return };
@@ -75,6 +103,7 @@ impl Facts {
         self.risks |= known;
         if known.is_empty() && functions::returns(path) == functions::Returns::Unknown {
             self.risks |= Risk::UNKNOWN_FUNCTION;
+            self.unknown_functions.insert(path.join(".").to_lowercase().into());
         }
         self.functions.insert(path.join(".").to_lowercase().into());
     }
@@ -91,7 +120,12 @@ fn catalog_risks(table: &TableName) -> Risk {
         | "pg_statistic_ext_data"
         | "pg_stats_ext"
         | "pg_stats_ext_exprs"
-        | "pg_largeobject" => Risk::STATISTICS,
+        | "pg_largeobject"
+        // The texts of other sessions' statements, and of what they hold open.
+        | "pg_stat_activity"
+        | "pg_stat_statements"
+        | "pg_cursors"
+        | "pg_prepared_statements" => Risk::STATISTICS,
         "pg_authid" | "pg_shadow" | "pg_user_mapping" | "pg_user_mappings" | "pg_subscription"
         | "pg_hba_file_rules" => Risk::PRIVILEGE,
         _ => Risk::empty(),

@@ -23,14 +23,15 @@ impl Visitor<'_> {
             Some(NodeEnum::RangeTableFunc(table)) => self.range_table_func(table),
             Some(NodeEnum::RangeTableSample(sample)) => {
                 self.facts.call(&names::path(&sample.method));
-                self.exprs(&sample.args);
-                self.expr(sample.repeatable.as_deref());
+                self.probes(&sample.args);
+                self.probe(sample.repeatable.as_deref());
                 if let Some(relation) = &sample.relation {
                     self.from(relation);
                 }
             }
             Some(NodeEnum::JsonTable(table)) => {
                 let flow = self.json_table(table);
+                self.facts.probe(flow.clone());
                 self.bring(table.alias.as_ref(), "json_table", &Relation::unknown(flow));
             }
             _ => {
@@ -75,10 +76,10 @@ impl Visitor<'_> {
     fn join(&mut self, join: &JoinExpr) {
         let JoinExpr {
             jointype: _,
-            is_natural: _,
+            is_natural,
             larg,
             rarg,
-            using_clause: _,
+            using_clause,
             join_using_alias,
             quals,
             alias,
@@ -86,17 +87,30 @@ impl Visitor<'_> {
         } = join;
         let before = self.scopes.take();
         self.scopes.restore(before.clone());
+        let mut sides = Vec::new();
         for side in [larg, rarg].into_iter().flatten() {
             self.from(side);
+            sides.push(self.scopes.len());
         }
-        self.expr(quals.as_deref());
-        if alias.is_none() && join_using_alias.is_none() {
+        self.probe(quals.as_deref());
+        let merged = *is_natural || !using_clause.is_empty();
+        if alias.is_none() && join_using_alias.is_none() && !merged {
             return;
         }
         let mut joined = self.scopes.take();
-        let own = joined.split_off(before.len().min(joined.len()));
+        let mut own = joined.split_off(before.len().min(joined.len()));
+        if merged {
+            let left = sides.first().map_or(0, |end| end.saturating_sub(before.len()));
+            self.join_by(&mut own, left, *is_natural, &names::path(using_clause));
+        }
         let mut rows = Relation::default();
-        own.iter().filter(|item| item.primary).for_each(|item| rows.include(&item.relation));
+        for item in own.iter().filter(|item| item.primary) {
+            if item.merged {
+                rows.include_unknown(item.relation.all());
+            } else {
+                rows.include(&item.relation);
+            }
+        }
         self.scopes.restore(before);
         if alias.is_some() {
             self.bring(alias.as_ref(), "", &rows);
@@ -107,6 +121,40 @@ impl Visitor<'_> {
         }
         if let Some(alias) = join_using_alias {
             self.scopes.push(Item::secondary(&alias.aliasname, Rc::new(rows)));
+        }
+    }
+
+    /// Joins by the columns of these names, or by all that both sides have: `left` of `own` are the
+    /// one, the rest the other.
+    fn join_by(&mut self, own: &mut [Item], left: usize, natural: bool, using: &[&str]) {
+        let (left, right) = own.split_at(left.min(own.len()));
+        let columns = |side: &[Item]| -> Option<Vec<String>> {
+            let primary = side.iter().filter(|item| item.primary);
+            let names = primary.map(|item| item.relation.names());
+            Some(
+                names
+                    .collect::<Option<Vec<_>>>()?
+                    .concat()
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+            )
+        };
+        let mut shared = Some(using.iter().map(|&name| name.to_owned()).collect());
+        if natural {
+            shared = columns(left).or_else(|| columns(right));
+        }
+        for item in left.iter().chain(right).filter(|item| item.primary) {
+            match &shared {
+                Some(names) => names.iter().for_each(|name| {
+                    let flow = self.scopes.may_have(&item.relation, name);
+                    self.facts.probe(flow);
+                }),
+                None => self.facts.probe(item.relation.all()),
+            }
+        }
+        for item in own {
+            item.merged = true;
         }
     }
 
@@ -132,6 +180,8 @@ impl Visitor<'_> {
             }
             flow.add(self.expr(call));
         }
+        // The number of its rows may say what it was given.
+        self.facts.probe(flow.clone());
         self.bring(alias.as_ref(), name, &Relation::unknown(flow));
     }
 
@@ -156,6 +206,7 @@ impl Visitor<'_> {
                 self.facts.unknown();
             }
         }
+        self.facts.probe(flow.clone());
         self.bring(alias.as_ref(), "xmltable", &Relation::unknown(flow));
     }
 }

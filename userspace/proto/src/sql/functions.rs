@@ -2,6 +2,8 @@
 //! its contributed modules. A function that is not listed is no risk by itself, but what it returns
 //! is not known.
 
+use std::sync::LazyLock;
+
 use types::command::Risk;
 
 /// What a function does to the values it is given.
@@ -38,7 +40,7 @@ pub(super) fn risks(name: &str) -> Risk {
         Risk::OPAQUE
     } else if EFFECTS.binary_search(&name).is_ok() {
         Risk::SIDE_EFFECT
-    } else if name == "lo_get" || name == "loread" {
+    } else if VALUES.binary_search(&name).is_ok() {
         Risk::STATISTICS
     } else {
         Risk::empty()
@@ -51,7 +53,7 @@ pub(super) fn returns(path: &[&str]) -> Returns {
         [name] | ["pg_catalog", name] => {
             if VALUELESS.binary_search(name).is_ok() {
                 Returns::Nothing
-            } else if PURE.binary_search(name).is_ok() {
+            } else if PURE.binary_search(name).is_ok() || SERVERS.binary_search(name).is_ok() {
                 Returns::Arguments
             } else {
                 Returns::Unknown
@@ -110,6 +112,22 @@ const UNSAFE: &[&str] = &[
     "postgres_fdw_disconnect",
     "postgres_fdw_get_connections",
 ];
+
+/// Functions that bring values of columns, or texts of statements, by another way than a table's name.
+const VALUES: &[&str] = &[
+    "lo_get",
+    "loread",
+    "pg_cursor",
+    "pg_mcv_list_items",
+    "pg_prepared_statement",
+    "pg_stat_get_activity",
+    "pg_stat_get_backend_activity",
+];
+
+/// The server's other functions (`pg_proc` of 15, and what 16 to 18 added), which tell of its
+/// catalogs and itself or compute from their arguments.
+static SERVERS: LazyLock<Vec<&str>> =
+    LazyLock::new(|| include_str!("functions.txt").split_ascii_whitespace().collect());
 
 /// Functions that run SQL they are given as text, or read relations named by a value.
 const OPAQUE: &[&str] = &[
@@ -427,7 +445,7 @@ mod tests {
 
     #[test]
     fn tables_are_sorted() {
-        for table in [UNSAFE, OPAQUE, EFFECTS, VALUELESS, PURE] {
+        for table in [UNSAFE, OPAQUE, EFFECTS, VALUELESS, PURE, VALUES, SERVERS.as_slice()] {
             assert!(table.is_sorted(), "binary search needs order: {table:?}");
         }
     }

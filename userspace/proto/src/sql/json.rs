@@ -16,8 +16,12 @@ impl Visitor<'_> {
             NodeEnum::JsonValueExpr(value) => self.json_value(Some(value)),
             NodeEnum::JsonArgument(argument) => self.json_value(argument.val.as_deref()),
             NodeEnum::JsonKeyValue(pair) => self.json_pair(Some(pair)),
-            NodeEnum::JsonIsPredicate(test) => self.expr(test.expr.as_deref()),
-            NodeEnum::JsonParseExpr(parse) => self.json_value(parse.expr.as_deref()),
+            NodeEnum::JsonIsPredicate(test) => {
+                self.decided(|visitor| visitor.expr(test.expr.as_deref()))
+            }
+            NodeEnum::JsonParseExpr(parse) => {
+                self.decided(|visitor| visitor.json_value(parse.expr.as_deref()))
+            }
             NodeEnum::JsonScalarExpr(scalar) => self.expr(scalar.expr.as_deref()),
             NodeEnum::JsonSerializeExpr(serialize) => self.json_value(serialize.expr.as_deref()),
             NodeEnum::JsonObjectConstructor(object) => self.exprs(&object.exprs),
@@ -32,7 +36,9 @@ impl Visitor<'_> {
                 self.json_value(aggregate.arg.as_deref())
             }
             NodeEnum::JsonBehavior(behavior) => self.json_behavior(Some(behavior)),
-            NodeEnum::JsonFuncExpr(function) => self.json_function(function),
+            NodeEnum::JsonFuncExpr(function) => {
+                self.decided(|visitor| visitor.json_function(function))
+            }
             _ => return None,
         })
     }
@@ -105,8 +111,8 @@ impl Visitor<'_> {
         else {
             return;
         };
-        self.expr(agg_filter.as_deref());
-        self.exprs(agg_order);
+        self.probe(agg_filter.as_deref());
+        self.probes(agg_order);
         if let Some(over) = over {
             self.window(over);
         }

@@ -19,6 +19,7 @@ mod names;
 mod normalize;
 mod query;
 mod set;
+mod shown;
 mod statement;
 mod utility;
 

@@ -31,6 +31,8 @@ impl Visitor<'_> {
                 Some(select) => visitor.query(Some(select)),
                 None => Relation::default(),
             };
+            // What is written is read again elsewhere.
+            visitor.facts.probe(source.all());
             let mut target = base(relation.as_ref());
             target.include_unknown(source.all());
             visitor.assignments(cols, &mut target);
@@ -98,7 +100,7 @@ impl Visitor<'_> {
             if let Some(source) = source_relation {
                 visitor.from(source);
             }
-            visitor.expr(join_condition.as_deref());
+            visitor.probe(join_condition.as_deref());
             let mut target = base(relation.as_ref());
             for when in merge_when_clauses {
                 match &when.node {
@@ -133,9 +135,10 @@ impl Visitor<'_> {
             Ok(CmdType::CmdNothing) => self.facts.relation(Action::Select, relation),
             _ => self.facts.unknown(),
         }
-        self.expr(condition.as_deref());
+        self.probe(condition.as_deref());
         self.assignments(target_list, target);
         let inserted = self.exprs(values);
+        self.facts.probe(inserted.clone());
         target.include_unknown(inserted);
     }
 
@@ -146,16 +149,16 @@ impl Visitor<'_> {
         }
         if let Some(infer) = infer {
             self.exprs(&infer.index_elems);
-            self.expr(infer.where_clause.as_deref());
+            self.probe(infer.where_clause.as_deref());
         }
         self.assignments(target_list, &mut Relation::default());
-        self.expr(where_clause.as_deref());
+        self.probe(where_clause.as_deref());
     }
 
     /// Visits a WHERE that decides which rows change. One that looks at no column does not decide.
     fn condition(&mut self, condition: Option<&Node>) {
         let before = self.references;
-        self.expr(condition);
+        self.probe(condition);
         if self.references == before {
             self.facts.risks |= Risk::NO_WHERE;
         }
@@ -171,6 +174,7 @@ impl Visitor<'_> {
             self.exprs(&assigned.indirection);
             if let Some(value) = &assigned.val {
                 let flow = self.expr(Some(value));
+                self.facts.probe(flow.clone());
                 target.assign(&assigned.name, flow);
             }
         }

@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use pg_query::protobuf::{CommonTableExpr, ResTarget, SelectStmt, SetOperation, WithClause};
+use pg_query::protobuf::{
+    CommonTableExpr, ResTarget, SelectStmt, SetOperation, WithClause, a_const,
+};
 use pg_query::{Node, NodeEnum};
 
 use super::facts::Facts;
@@ -99,18 +101,20 @@ impl<'f> Visitor<'f> {
             locking_clause: _,
             with_clause: _,
             op,
-            all: _,
+            all,
             larg,
             rarg,
         } = select;
-        if let Some(into) = into_clause {
-            self.facts.ddl(into.rel.as_ref());
-        }
         let rows = if *op > SetOperation::SetopNone as i32 {
             let mut side =
                 |side: Option<&SelectStmt>| side.map(|side| self.select(side)).unwrap_or_default();
-            let left = side(larg.as_deref());
-            left.union(&side(rarg.as_deref()))
+            let (left, right) = (side(larg.as_deref()), side(rarg.as_deref()));
+            if !(*all && *op == SetOperation::SetopUnion as i32) {
+                // How many rows are left says which are equal.
+                self.facts.probe(left.all());
+                self.facts.probe(right.all());
+            }
+            left.union(&right)
         } else if values_lists.is_empty() {
             for item in from_clause {
                 self.from(item);
@@ -120,17 +124,75 @@ impl<'f> Visitor<'f> {
             self.values(values_lists)
         };
         for condition in [where_clause, having_clause, limit_offset, limit_count] {
-            self.expr(condition.as_deref());
+            self.probe(condition.as_deref());
         }
-        for clause in [group_clause, window_clause, sort_clause] {
-            self.exprs(clause);
-        }
+        self.by_output(sort_clause, &rows, true);
+        self.by_output(group_clause, &rows, false);
+        self.exprs(window_clause);
         // A bare DISTINCT is a list of one empty node.
-        distinct_clause
-            .iter()
-            .filter(|node| node.node.is_some())
-            .for_each(|node| drop(self.expr(Some(node))));
+        if distinct_clause.iter().any(|node| node.node.is_none()) {
+            self.facts.probe(rows.all());
+        } else {
+            self.by_output(distinct_clause, &rows, true);
+        }
+        if let Some(into) = into_clause {
+            self.facts.probe(rows.all());
+            self.facts.ddl(into.rel.as_ref());
+        }
         rows
+    }
+
+    /// Visits what rows are ordered or grouped by: a number is an output's place, a name may be an
+    /// output's; where `first`, it is that before it is a relation's column.
+    fn by_output(&mut self, clause: &[Node], rows: &Relation, first: bool) {
+        for node in clause {
+            let flow = match &node.node {
+                Some(NodeEnum::SortBy(sort)) => {
+                    self.by_output(
+                        sort.node.as_deref().map(std::slice::from_ref).unwrap_or_default(),
+                        rows,
+                        first,
+                    );
+                    continue;
+                }
+                Some(NodeEnum::GroupingSet(set)) => {
+                    self.by_output(&set.content, rows, first);
+                    continue;
+                }
+                Some(NodeEnum::AConst(constant)) => match &constant.val {
+                    Some(a_const::Val::Ival(place)) => {
+                        rows.position(usize::try_from(place.ival).unwrap_or_default())
+                    }
+                    _ => continue,
+                },
+                Some(NodeEnum::ColumnRef(column)) => {
+                    let path = names::path(&column.fields);
+                    let named = match path.as_slice() {
+                        [name] => rows.named(name),
+                        _ => None,
+                    };
+                    match named {
+                        Some(flow) if first => flow,
+                        Some(flow) => flow.with(self.expr(Some(node)).unsure()),
+                        None => self.expr(Some(node)),
+                    }
+                }
+                _ => self.expr(Some(node)),
+            };
+            self.facts.probe(flow);
+        }
+    }
+
+    /// Visits an expression whose value decides something and does not come out.
+    pub(super) fn probe(&mut self, node: Option<&Node>) {
+        let flow = self.expr(node);
+        self.facts.probe(flow);
+    }
+
+    /// Visits expressions likewise.
+    pub(super) fn probes(&mut self, nodes: &[Node]) {
+        let flow = self.exprs(nodes);
+        self.facts.probe(flow);
     }
 
     /// Visits an output list; the rows it makes.
@@ -164,7 +226,13 @@ impl<'f> Visitor<'f> {
             Some(NodeEnum::ColumnRef(column)) if is_star(column.fields.last()) => {
                 self.references += 1;
                 match names::path(&column.fields).as_slice() {
-                    [] => self.scopes.star().iter().for_each(|relation| rows.include(relation)),
+                    [] => self.scopes.star().iter().for_each(|(relation, merged)| {
+                        if *merged {
+                            rows.include_unknown(relation.all());
+                        } else {
+                            rows.include(relation);
+                        }
+                    }),
                     [.., schema, name] => self.include(Some(schema), name, rows),
                     [name] => self.include(None, name, rows),
                 }
@@ -182,7 +250,7 @@ impl<'f> Visitor<'f> {
     fn include(&mut self, schema: Option<&str>, name: &str, rows: &mut Relation) {
         match self.scopes.relation(schema, name) {
             Some(relation) => rows.include(&relation),
-            None => rows.include_unknown(Flow::opaque()),
+            None => rows.include_unknown(Flow::lost()),
         }
     }
 

@@ -112,7 +112,10 @@ fn analyzed(
         FingerprintOptions::RANGEVAR_PG17_COMPAT | FingerprintOptions::FULL_RELNAME,
     )
     .map_or(0, |fingerprint| fingerprint.value.cast_signed());
-    let Facts { accesses, functions, risks: found, outputs, copy } = facts;
+    let probes = facts.take_probes();
+    let Facts {
+        accesses, functions, unknown_functions, risks: found, outputs, copy, cursor, ..
+    } = facts;
     Arc::new(Statement {
         text: text.into(),
         normalized,
@@ -124,9 +127,12 @@ fn analyzed(
             accesses.into_iter().collect()
         },
         functions: functions.into_iter().collect(),
+        unknown_functions: unknown_functions.into_iter().collect(),
         risks: found | risks,
         outputs,
         copy,
+        probes,
+        cursor,
     })
 }
 
@@ -141,6 +147,9 @@ fn empty(text: &str) -> Arc<Statement> {
         risks: Risk::empty(),
         outputs: None,
         copy: None,
+        unknown_functions: Vec::new(),
+        probes: Vec::new(),
+        cursor: None,
     })
 }
 
@@ -155,5 +164,8 @@ fn unparsed(text: &str) -> Arc<Statement> {
         risks: Risk::UNPARSED,
         outputs: None,
         copy: None,
+        unknown_functions: Vec::new(),
+        probes: Vec::new(),
+        cursor: None,
     })
 }

@@ -10,6 +10,7 @@ use pg_query::{Node, NodeEnum};
 use types::command::{Access, Action, Output, Risk};
 
 use super::facts::Facts;
+use super::lineage::{Flow, Relation};
 use super::query::Visitor;
 
 /// Visits a whole statement; its verb.
@@ -71,7 +72,7 @@ impl Visitor<'_> {
             _ => return None,
         };
         let rows = self.query(Some(node));
-        self.facts.outputs = if returns { rows.outputs() } else { None };
+        self.facts.outputs = returns.then(|| rows.outputs());
         Some(verb)
     }
 
@@ -106,7 +107,8 @@ impl Visitor<'_> {
     /// Statements that run, prepare or explain others.
     fn run(&mut self, kind: &NodeEnum) -> Option<&'static str> {
         Some(match kind {
-            NodeEnum::FetchStmt(_) => {
+            NodeEnum::FetchStmt(fetch) => {
+                self.facts.cursor = Some(fetch.portalname.as_str().into());
                 self.facts.database(Action::Select);
                 "FETCH"
             }
@@ -120,18 +122,21 @@ impl Visitor<'_> {
             }
             NodeEnum::ExecuteStmt(execute) => {
                 // What it runs was said by another text.
-                self.exprs(&execute.params);
+                self.probes(&execute.params);
                 self.facts.risks |= Risk::OPAQUE;
                 self.facts.database(Action::Call);
                 "EXECUTE"
             }
             NodeEnum::DeclareCursorStmt(declare) => {
-                self.nested(declare.query.as_deref());
+                let rows = self.query(declare.query.as_deref());
+                self.facts.outputs = Some(rows.outputs());
+                self.facts.cursor = Some(declare.portalname.as_str().into());
                 "DECLARE"
             }
             NodeEnum::CallStmt(call) => {
                 if let Some(call) = &call.funccall {
-                    self.call(call);
+                    let flow = self.call(call);
+                    self.facts.probe(flow);
                 }
                 self.facts.database(Action::Call);
                 "CALL"
@@ -193,7 +198,14 @@ impl Visitor<'_> {
     /// EXPLAIN plans, and so reads; EXPLAIN ANALYZE runs. Either shows constants of the statement.
     fn explain(&mut self, explain: &ExplainStmt) {
         self.nested(explain.query.as_deref());
-        self.facts.outputs = Some(vec![Output::Opaque]);
+        // Plans show constants of the text, names and numbers of rows; what decides those is a probe.
+        let unknown = Risk::OPAQUE | Risk::UNKNOWN_FUNCTION;
+        let shown = if self.facts.risks.intersects(unknown) {
+            Output::Opaque
+        } else {
+            Output::Columns(Vec::new())
+        };
+        self.facts.outputs = Some(vec![shown]);
         if explain.options.iter().any(is_analyze) {
             return;
         }
@@ -210,13 +222,27 @@ impl Visitor<'_> {
 
     fn create_table_as(&mut self, create: &CreateTableAsStmt) -> &'static str {
         let CreateTableAsStmt { query, into, objtype, is_select_into, if_not_exists: _ } = create;
-        self.nested(query.as_deref());
+        let rows = self.query_or_execute(query.as_deref());
+        self.facts.probe(rows.all());
         self.facts.ddl(into.as_ref().and_then(|into| into.rel.as_ref()));
         match ObjectType::try_from(*objtype) {
             Ok(ObjectType::ObjectMatview) => "CREATE MATERIALIZED VIEW",
             _ if *is_select_into => "SELECT INTO",
             _ => "CREATE TABLE AS",
         }
+    }
+
+    /// Visits what a table is made from: a query, or the EXECUTE of a prepared one.
+    fn query_or_execute(&mut self, query: Option<&Node>) -> Relation {
+        if matches!(query.and_then(|node| node.node.as_ref()), Some(NodeEnum::ExecuteStmt(_))) {
+            self.nested(query);
+            return Relation::unknown(Flow::opaque());
+        }
+        let rows = self.query(query);
+        if self.facts.accesses.is_empty() {
+            self.facts.database(Action::Select);
+        }
+        rows
     }
 
     fn vacuum(&mut self, vacuum: &VacuumStmt) -> &'static str {

@@ -109,6 +109,21 @@ UNION ALL \
 SELECT e.kind, e.oid::pg_catalog.text, NULL, NULL, NULL, NULL, e.base::pg_catalog.text, NULL \
 FROM k JOIN e ON e.oid OPERATOR(pg_catalog.=) k.oid \
 UNION ALL \
+SELECT 'g', a.attrelid::pg_catalog.text, NULL, NULL, a.attnum::pg_catalog.text, NULL, \
+p.refobjsubid::pg_catalog.text, NULL \
+FROM k JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.oid \
+JOIN pg_catalog.pg_attrdef d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid \
+AND d.adnum OPERATOR(pg_catalog.=) a.attnum \
+JOIN pg_catalog.pg_depend p ON (p.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid \
+AND p.objid OPERATOR(pg_catalog.=) d.oid \
+OR p.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+AND p.objid OPERATOR(pg_catalog.=) a.attrelid AND p.objsubid OPERATOR(pg_catalog.=) a.attnum::pg_catalog.int4) \
+AND p.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+AND p.refobjid OPERATOR(pg_catalog.=) a.attrelid \
+WHERE a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" \
+AND p.refobjsubid OPERATOR(pg_catalog.>) 0 \
+AND p.refobjsubid OPERATOR(pg_catalog.<>) a.attnum::pg_catalog.int4 \
+UNION ALL \
 SELECT 'v', c.oid::pg_catalog.text, NULL, NULL, NULL, NULL, NULL, \
 CASE WHEN pg_catalog.octet_length(v.def) OPERATOR(pg_catalog.<=) 16384 THEN v.def END \
 FROM k JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.oid \

@@ -52,6 +52,26 @@ fn copy_out_is_masked_in_its_form() {
         &[b"id,ssn\n", b"\"a,\n\"\"b\",\"0,\n78\"\n", b"1,\n"],
         &[b"id,ssn\n", b"\"a,\n\"\"b\",\"***\"\n", b"1,\n"],
     );
+    // What one who expects other quotes would take for the columns `"x,y"`, number, `~p`, `q~`.
+    copied(
+        "COPY t (id, ssn) TO STDOUT (FORMAT csv, QUOTE '~')",
+        false,
+        &[b"\"x,078\n", b"~y,\"~~~,~07~~8~\n"],
+        &[b"\"x,~***~\n", b"~y,\"~~~,~***~\n"],
+    );
+    copied(
+        "COPY t (id, ssn) TO STDOUT (FORMAT csv, ESCAPE '\\')",
+        false,
+        &[b"\"x\\\",\",078\n", b"1,\"0\\\"78\"\n"],
+        &[b"\"x\\\",\",\"***\"\n", b"1,\"***\"\n"],
+    );
+    // A value that equals the marker is not told from NULL.
+    copied(
+        "COPY t (id, ssn) TO STDOUT (NULL '078')",
+        false,
+        &[b"078\t078\n", b"1\t079\n"],
+        &[b"078\t***\n", b"1\t***\n"],
+    );
     copied("COPY t (id, name) TO STDOUT", false, &[b"raw", b" bytes"], &[b"raw", b" bytes"]);
     let head = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".as_slice();
     let row = |value: &[u8]| {

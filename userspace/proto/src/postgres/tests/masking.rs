@@ -116,6 +116,63 @@ fn texts_of_the_server_are_masked_too() {
     );
 }
 
+#[track_caller]
+fn told(sql: &str, error: &[(u8, &str)], expected: &[(u8, &str)]) {
+    let reply = |fields: &[(u8, &str)]| {
+        let mut body = Vec::new();
+        for (field, text) in fields {
+            body.push(*field);
+            body.extend_from_slice(text.as_bytes());
+            body.push(0);
+        }
+        body.push(0);
+        [message(b'E', &body), ready(b'I')].concat()
+    };
+    let seen = check_opened(&[agent(&[query(sql)]), (Side::Upstream, reply(error))]);
+    assert_eq!(String::from_utf8_lossy(&seen.down), String::from_utf8_lossy(&reply(expected)));
+}
+
+#[test]
+fn what_may_quote_masked_values_is_withheld() {
+    const WITHHELD: &str = "[withheld: it may quote masked values]";
+    let error = [
+        (b'S', "ERROR"),
+        (b'C', "22P02"),
+        (b'M', "bad \"x\" for \"y\" at 12"),
+        (b'D', "0278"),
+        (b'W', "row 0278"),
+        (b't', "people"),
+    ];
+    told("SELECT 1", &error, &error);
+    let kept = [
+        (b'S', "ERROR"),
+        (b'C', "22P02"),
+        (b'M', "bad \"...\" at ..."),
+        (b'D', WITHHELD),
+        (b'W', WITHHELD),
+        (b't', "people"),
+    ];
+    told("SELECT 'quoted'", &error, &kept);
+    let none = [
+        (b'S', "ERROR"),
+        (b'C', "22P02"),
+        (b'M', WITHHELD),
+        (b'D', WITHHELD),
+        (b'W', WITHHELD),
+        (b't', WITHHELD),
+    ];
+    told("SELECT 'anything'", &error, &none);
+    // About the statement's own text, unless it is about one that it computed.
+    let own = [(b'S', "ERROR"), (b'C', "42703"), (b'M', "column \"x1\" is not there"), (b'P', "8")];
+    told("SELECT 'quoted'", &own, &own);
+    let other = [(b'S', "ERROR"), (b'C', "42601"), (b'M', "at \"0278\""), (b'P', "8"), (b'W', "x")];
+    let kept =
+        [(b'S', "ERROR"), (b'C', "42601"), (b'M', "at \"...\""), (b'P', "8"), (b'W', WITHHELD)];
+    told("SELECT 'quoted'", &other, &kept);
+    let foreign = [(b'S', "FEHLER"), (b'C', "22P02"), (b'M', "ung\u{fc}ltig: \u{bb}0278\u{ab}")];
+    told("SELECT 'quoted'", &foreign, &[(b'S', "FEHLER"), (b'C', "22P02"), (b'M', WITHHELD)]);
+}
+
 #[test]
 fn without_masks_no_value_passes() {
     let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());

@@ -16,7 +16,7 @@ use types::clock::Timestamp;
 use types::command::Statement;
 use types::event::{Event, Outcome, Status};
 use types::redact::{
-    Column, DataClass, Format, MaskCount, Redaction, Redactor, Treatment, TreatmentKind,
+    Column, DataClass, Format, MaskCount, Quotes, Redaction, Redactor, Treatment, TreatmentKind,
 };
 use types::secret::Secret;
 
@@ -79,6 +79,14 @@ impl Redactor for Masks {
         }
         while let Some(at) = memchr::memmem::find(piece, b"secret") {
             piece[at..at + 6].fill(b'*');
+        }
+    }
+
+    fn quotes(&mut self, of: &Statement) -> Quotes {
+        match &*of.text {
+            text if text.contains("anything") => Quotes::Anything,
+            text if text.contains("quoted") => Quotes::Values,
+            _ => Quotes::Nothing,
         }
     }
 
