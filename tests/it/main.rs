@@ -18,6 +18,7 @@ mod hostile;
 mod launch;
 mod lineage;
 mod lying;
+mod masking;
 mod names;
 mod netns;
 mod node;

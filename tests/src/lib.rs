@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod daemon;
 pub mod escape;
 pub mod evidence;
+pub mod masking;
 pub mod names;
 pub mod paths;
 pub mod port;

@@ -13,6 +13,7 @@ mod bench;
 mod command;
 mod demo;
 mod escape;
+mod mask;
 mod setup;
 mod term;
 mod test;
@@ -55,6 +56,8 @@ enum Task {
     },
     /// Try every known way past the door, as a user without privileges (A1) and as root (A2)
     EscapeTest(escape::Args),
+    /// Try every known way to see a masked value, and that ordinary queries come through as they are
+    MaskTest(mask::Args),
     /// Boot stock Debian kernels under QEMU and run the escape suite in them
     VmTest(vm::Args),
     /// Check the structure of the sources: layers, owners of heavy dependencies, limits
@@ -86,6 +89,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { out, quick } => demo::run(&out, quick),
         Task::Test { no_fuzz, filter } => test::run(!no_fuzz, filter.as_deref()),
         Task::EscapeTest(args) => escape::run(&args),
+        Task::MaskTest(args) => mask::run(&args),
         Task::VmTest(args) => vm::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bench { kernel: true, quick, json } => bench::run_kernel(quick, json.as_deref()),
