@@ -195,7 +195,9 @@ pub(crate) fn programs() -> Result<PathBuf> {
     let task = paths::this_program()?;
     for program in [task, built.join("vestibuled"), built.join("vestibule")] {
         let name = program.file_name().context("a program has a name")?;
-        let (new, copy) = (folder.join("new"), folder.join(name));
+        // Another task may be at it as well.
+        let new = folder.join(format!("new-{}", std::process::id()));
+        let copy = folder.join(name);
         run_logged("vm-strip", command("strip").arg("-o").arg(&new).arg(&program))?;
         // What a machine still runs stays as it was.
         fs::rename(&new, &copy).with_context(|| copy.display().to_string())?;

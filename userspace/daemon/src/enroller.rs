@@ -23,9 +23,14 @@ use crate::rules::{Engines, EnrollRule, OnRefusal};
 /// Times that an engine is asked about a container it does not know yet: a minute's.
 const ASKED_MAX: u32 = 60;
 
+/// Looks that a unit which systemd is still setting up is left for: ten seconds.
+const SET_UP_MAX: u32 = 10;
+
 /// What was seen before and need not be looked at again.
 #[derive(Debug, Default)]
 struct Seen {
+    /// Cgroups by id: how often only systemd was in there.
+    set_up: HashMap<u64, u32>,
     /// Cgroups by id: how often an engine was asked.
     asked: HashMap<u64, u32>,
     /// What was refused, by cgroup id or process and start: to be said once.
@@ -82,6 +87,12 @@ impl Enroller {
             if enrolled.iter().any(|(above, its)| path.starts_with(above) && *its == agent) {
                 continue;
             }
+            // The guard would hold systemd back from setting it up.
+            let looks = seen.set_up.entry(id.0).or_default();
+            if agents.kernel.guard_armed() && *looks < SET_UP_MAX && is_being_set_up(&path) {
+                *looks += 1;
+                continue;
+            }
             match agents.enroll_cgroup(&agent, &path) {
                 Ok(_) => enrolled.push((path, agent)),
                 Err(error) if seen.refused.insert((id.0, 0)) => {
@@ -91,6 +102,7 @@ impl Enroller {
             }
         }
         seen.asked.retain(|id, _| there.contains(id));
+        seen.set_up.retain(|id, _| there.contains(id));
         seen.refused.retain(|(id, start)| *start != 0 || there.contains(id));
     }
 
@@ -149,6 +161,23 @@ impl Enroller {
         }
         seen.refused.retain(|key| key.1 == 0 || there.contains(key));
     }
+}
+
+/// Whether the only processes in a cgroup are systemd's own, about to become the unit's: they run
+/// its program, and have the unit's name in parentheses until they do (systemd 252: `exec_child`;
+/// since 255 `systemd-executor`).
+fn is_being_set_up(cgroup: &Path) -> bool {
+    let Ok(processes) = fs::read_to_string(cgroup.join("cgroup.procs")) else { return false };
+    let mut processes = processes.lines().peekable();
+    processes.peek().is_some()
+        && processes.all(|tgid| {
+            let name = fs::read_to_string(format!("/proc/{tgid}/comm")).unwrap_or_default();
+            let exe = fs::read_link(format!("/proc/{tgid}/exe")).unwrap_or_default();
+            let program = exe.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with('(')
+                && exe.starts_with("/usr/lib/systemd")
+                && matches!(program, "systemd" | "systemd-executor")
+        })
 }
 
 fn is_agents(agents: &Agents, tgid: u32) -> bool {
