@@ -12,6 +12,7 @@ use crate::files;
 use crate::layout::{self, FileEntry, Manifest};
 use crate::merkle::{Hash, Tile, Tree};
 use crate::note::{self, Checkpoint, PublicKey};
+use types::hex::hex;
 
 /// A log, ready to grow.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ fn texts(dir: &Path, checkpoint: &Checkpoint) -> Result<BTreeMap<String, FileEnt
         let bytes = read(&path)?.unwrap_or_default();
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .ok()
-            .filter(|manifest: &Manifest| manifest.previous == note::hex(&previous))
+            .filter(|manifest: &Manifest| manifest.previous == hex(&previous))
             .ok_or_else(|| LogError::Damaged(path.clone()))?;
         previous = Sha256::digest(&bytes).into();
         for entry in manifest.files.into_iter().filter(|entry| entry.table.is_none()) {

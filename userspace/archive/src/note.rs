@@ -5,6 +5,7 @@ use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 use crate::merkle::Hash;
+use types::hex::hex;
 
 /// What a checkpoint says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,15 +97,6 @@ pub fn open<'a>(note: &'a str, key: &PublicKey) -> Option<&'a str> {
     let signature = Signature::from_slice(signature).ok()?;
     key.key.verify(text.as_bytes(), &signature).ok()?;
     (seal(text, key, &signature) == note).then_some(text)
-}
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("a string takes any text");
-        out
-    })
 }
 
 /// 32 bytes from lower-case hex.

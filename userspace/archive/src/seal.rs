@@ -15,12 +15,13 @@ use journal::record::Lsn;
 use journal::row::{Row, Table};
 use sha2::{Digest, Sha256};
 use types::clock::Timestamp;
+use types::hex::hex;
 
 use crate::key::Signer;
 use crate::layout::{self, FileEntry, Manifest};
 use crate::log::{Log, LogError};
 use crate::merkle::Tile;
-use crate::note::{Checkpoint, hex};
+use crate::note::Checkpoint;
 use crate::writer::{TableFile, WriteError, Written};
 use crate::{files, texts};
 

@@ -124,7 +124,7 @@ fn show(args: &Show) -> Result<ExitCode> {
                 "not_after_unix_s": unix_s(to),
                 "valid": authority.is_valid(now()),
                 "permits": permits,
-                "trusted_by_system": anchor().is_some_and(|path| path.exists()),
+                "trusted_by_system": is_trusted(),
             });
             println!("{shown}");
         }
@@ -134,14 +134,12 @@ fn show(args: &Show) -> Result<ExitCode> {
 
 fn trust(args: &Trust) -> Result<ExitCode> {
     let Trust { remove, place: Place { dir } } = args;
-    let Some((store, update)) = STORES.into_iter().find(|(store, _)| Path::new(store).is_dir())
-    else {
+    let Some((anchor, update)) = anchor() else {
         bail!(
             "neither Debian's nor Red Hat's store is here; add {} to this system's authorities",
             dir.join(CERTIFICATE_FILE).display()
         );
     };
-    let anchor = Path::new(store).join(ANCHOR);
     if *remove {
         fs::remove_file(&anchor).with_context(|| format!("removing {}", anchor.display()))?;
     } else {
@@ -163,9 +161,14 @@ fn trust(args: &Trust) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn anchor() -> Option<PathBuf> {
-    let (store, _) = STORES.into_iter().find(|(store, _)| Path::new(store).is_dir())?;
-    Some(Path::new(store).join(ANCHOR))
+/// Our anchor in this system's store, and what reads the store anew.
+fn anchor() -> Option<(PathBuf, &'static [&'static str])> {
+    let (store, update) = STORES.into_iter().find(|(store, _)| Path::new(store).is_dir())?;
+    Some((Path::new(store).join(ANCHOR), update))
+}
+
+fn is_trusted() -> bool {
+    anchor().is_some_and(|(anchor, _)| anchor.exists())
 }
 
 fn table(authority: &Authority) -> String {
@@ -178,7 +181,6 @@ fn table(authority: &Authority) -> String {
     };
     let days = |at: SystemTime| unix_s(at) / 86_400;
     let left = i128::from(days(to)) - i128::from(days(now()));
-    let trusted = anchor().is_some_and(|path| path.exists());
     format!(
         "subject      {}\nsha256       {}\nvalid        {} days, {} left\nfor          {}\nsystem store {}",
         authority.subject(),
@@ -186,7 +188,7 @@ fn table(authority: &Authority) -> String {
         days(to) - days(from),
         left.max(0),
         permits,
-        if trusted { "trusts it" } else { "does not know it" },
+        if is_trusted() { "trusts it" } else { "does not know it" },
     )
 }
 

@@ -9,6 +9,7 @@ use journal::recorder::Recorder;
 use redirect::{Enrolled, Kernel, Taken};
 use tracing::{error, info, warn};
 use types::control::Profile;
+use types::hex::hex;
 use types::id::{AgentName, CgroupId};
 
 use crate::asker::Asker;
@@ -166,11 +167,4 @@ fn instance() -> Result<String> {
     let mut random = [0; 6];
     getrandom::fill(&mut random).context("no random numbers")?;
     Ok(hex(&random))
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |hex, byte| hex + &format!("{byte:02x}"))
 }

@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 use tracing::warn;
 use types::clock::Timestamp;
 use types::control::{Check, Request, Response, Status, Verdict};
+use types::hex::hex;
 use types::id::AgentName;
 
-use crate::agents::{Agents, hex};
+use crate::agents::Agents;
 use crate::archiver::Archiver;
 use crate::asker::Asker;
 use crate::control::Answer;

@@ -88,10 +88,12 @@ impl Enroller {
                 continue;
             }
             // The guard would hold systemd back from setting it up.
-            let looks = seen.set_up.entry(id.0).or_default();
-            if agents.kernel.guard_armed() && *looks < SET_UP_MAX && is_being_set_up(&path) {
+            if agents.kernel.guard_armed() && is_being_set_up(&path) {
+                let looks = seen.set_up.entry(id.0).or_default();
                 *looks += 1;
-                continue;
+                if *looks <= SET_UP_MAX {
+                    continue;
+                }
             }
             match agents.enroll_cgroup(&agent, &path) {
                 Ok(_) => enrolled.push((path, agent)),

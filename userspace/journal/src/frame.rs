@@ -213,15 +213,9 @@ pub(crate) struct BodyTooLarge(pub(crate) usize);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use types::hex::hex;
 
-    fn hex(bytes: &[u8]) -> String {
-        use std::fmt::Write;
-        bytes.iter().fold(String::new(), |mut out, byte| {
-            write!(out, "{byte:02x}").unwrap();
-            out
-        })
-    }
+    use super::*;
 
     /// The values were computed by a separate program from the description above.
     #[test]

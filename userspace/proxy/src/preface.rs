@@ -18,9 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client;
 use tokio_rustls::rustls::ProtocolVersion;
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tracing::debug;
 use types::addr::OrigDst;
+use types::hex::hex;
 use types::limits::STARTUP_BYTES_MAX;
 use types::target::{Target, Tls};
 
@@ -276,20 +276,11 @@ fn opened(
         _ => "unknown",
     };
     let certificate = connection.peer_certificates().and_then(|chain| chain.first());
-    let peer = certificate.map(fingerprint).unwrap_or_default();
+    let peer = certificate.map(|der| hex(&Sha256::digest(der))).unwrap_or_default();
     let tls = Some(Tls { version: version.into(), peer: peer.into() });
     let upstream = Posture::Tls { end_point: certificate.and_then(|der| end_point(der)) };
     let transport = Transport { downstream, upstream };
     Opened { agent, server: Stream::Target(Box::new(server)), transport, first, tls, host }
-}
-
-fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(certificate).iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Reads what the agent wants; requests for encryption are answered on the way, that for TLS as the

@@ -9,6 +9,7 @@ pub mod control;
 pub mod decision;
 pub mod event;
 pub mod exec;
+pub mod hex;
 pub mod id;
 pub mod limits;
 pub mod principal;

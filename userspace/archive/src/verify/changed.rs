@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 use journal::row::{Row, Table};
 
 use crate::merkle::Hash;
-use crate::note::{hex, unhex};
+use crate::note::unhex;
 use crate::{decode, layout};
+use types::hex::hex;
 
 /// A row of a changed file.
 #[derive(Clone, Debug)]

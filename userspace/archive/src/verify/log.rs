@@ -15,8 +15,9 @@ use super::report::{Finding, Level, LogSummary, Report};
 use super::{Files, Options, VerifyError, io_error, manifests};
 use crate::layout::{FileEntry, Manifest};
 use crate::merkle::{Hash, Tile};
-use crate::note::{self, Checkpoint, PublicKey, hex};
+use crate::note::{self, Checkpoint, PublicKey};
 use crate::{decode, files, layout};
+use types::hex::hex;
 
 /// Records named one by one; of further ones only the number is said.
 const NAMED_MAX: usize = 20;

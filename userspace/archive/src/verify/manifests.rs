@@ -8,9 +8,10 @@ use super::report::{Level, Report};
 use super::{Files, VerifyError, io_error};
 use crate::layout::Manifest;
 use crate::merkle::Hash;
-use crate::note::{hex, unhex};
+use crate::note::unhex;
 use crate::seal::STEP_ROWS_MAX;
 use crate::{files, layout};
+use types::hex::hex;
 
 /// The manifests of a log in order, and whether all are what the checkpoint `last` covers.
 pub(super) fn read(

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use types::clock::Timestamp;
 use types::command::{Action, CommandKind, Parameter, ParameterValue};
 use types::decision::Effect;
+use types::hex::hex;
 use types::id::{SequenceNumber, SessionId};
 use types::principal::{Principal, Process, ProcessKey, Provenance};
 
@@ -341,14 +342,6 @@ fn int(number: u32) -> i32 {
 
 fn long(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("a string takes any text");
-        out
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use md5::{Digest, Md5};
 use types::addr::Side;
 use types::event::{Status, Violation};
+use types::hex::hex;
 
 use super::credential::{Credential, Injection};
 use super::expect::Expect;
@@ -330,11 +331,6 @@ fn md5_answer(credential: &Credential, salt: [u8; 4]) -> String {
     let inner = hex(&inner.chain_update(credential.account.as_bytes()).finalize());
     let outer = Md5::new().chain_update(inner).chain_update(salt);
     format!("md5{}", hex(&outer.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 fn password(out: &mut Vec<u8>, password: &[u8]) {

@@ -255,6 +255,8 @@ impl Child {
             .args(["-c", shell])
             .arg(cgroup)
             .arg(script)
+            // Without it, python asks the name service for it: over an AF_UNIX socket.
+            .env("HOME", "/root")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
