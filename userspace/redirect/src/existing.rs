@@ -14,7 +14,7 @@ use types::id::{AgentName, CgroupId};
 
 use crate::enrol::{Enrolled, check_instance};
 use crate::late::{Taken, end_held, thaw, until_frozen};
-use crate::{Error, Kernel, attach, cgroup, descriptors, sys};
+use crate::{Error, Kernel, attach, cgroup, descriptors, pin, sys};
 
 const PREFIX: &str = "cgroup-";
 
@@ -214,7 +214,7 @@ fn take_apart(name: &str) -> Option<(CgroupId, String, AgentName)> {
 fn remove(links: &Path) -> Result<(), Error> {
     for pin in fs::read_dir(links).map_err(Error::file("reading", links))? {
         let pin = pin.map_err(Error::file("reading", links))?.path();
-        fs::remove_file(&pin).map_err(Error::file("removing", &pin))?;
+        pin::remove_pin(&pin)?;
     }
     match fs::remove_dir(links) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -208,10 +208,20 @@ pub(crate) fn remove_version(version: &Path) -> Result<(), Error> {
         if pin.is_dir() {
             remove_version(&pin)?;
         } else {
-            fs::remove_file(&pin).map_err(Error::file("removing", &pin))?;
+            remove_pin(&pin)?;
         }
     }
     fs::remove_dir(version).map_err(Error::file("removing", version))
+}
+
+/// Removes a pin; what it attached to a cgroup is off when this returns. Without being detached, a
+/// link whose last pin goes ends some time later, on a thread of the kernel's.
+pub(crate) fn remove_pin(pin: &Path) -> Result<(), Error> {
+    // Maps, and links of other kinds, only lose their pin.
+    if let Ok(link) = sys::open_link(pin) {
+        drop(sys::detach_link(link.as_fd()));
+    }
+    fs::remove_file(pin).map_err(Error::file("removing", pin))
 }
 
 /// Mounts a bpffs at `/sys/fs/bpf`, if the path is below that, or else at the path.

@@ -18,6 +18,7 @@ const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 const BPF_OBJ_PIN: libc::c_long = 6;
@@ -248,6 +249,15 @@ pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     }
     let mut attr = Attr { link: link.as_raw_fd(), program: program.as_raw_fd(), flags: 0, old: 0 };
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Takes a link's program off what it is attached to, at once (Linux 5.9; links of cgroups alone).
+pub(crate) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        link: i32,
+    }
+    bpf(BPF_LINK_DETACH, &mut Attr { link: link.as_raw_fd() }).map(drop)
 }
 
 /// Runs a raw tracepoint program on this thread; answers what it returned.
