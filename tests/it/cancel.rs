@@ -11,7 +11,7 @@ const ENDLESS: &str = "SELECT count(*) FROM customers a, customers b, customers 
 fn psql_and_psycopg_cancel_their_own() {
     let world = World::start().unwrap();
     let mut psql = world.reader().command("timeout");
-    psql.args(["-s", "INT", "8", "psql", "-XAt", "-c", ENDLESS]);
+    psql.args(["--foreground", "-s", "INT", "8", "psql", "-XAt", "-c", ENDLESS]);
     let seen = integration::process::run(&mut psql, 60).unwrap();
     assert!(seen.stderr.contains("canceling statement due to user request"), "{seen:?}");
     let script = format!(

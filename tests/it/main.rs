@@ -32,5 +32,6 @@ mod restart;
 mod talk;
 mod tap;
 mod tls;
+mod tls_login;
 mod units;
 mod unix;

@@ -5,14 +5,14 @@ use integration::certificates::Certificates;
 use integration::world::READER;
 use integration::{Agent, Daemon, Evidence, Output, Postgres, Supervisor, process};
 
-struct Secured {
-    daemon: Daemon,
-    bank: Postgres,
-    certificates: Certificates,
+pub(crate) struct Secured {
+    pub(crate) daemon: Daemon,
+    pub(crate) bank: Postgres,
+    pub(crate) certificates: Certificates,
 }
 
-const NAMES: &str = "DNS:localhost,IP:127.0.0.1";
-const VERIFIED: &str = "ca = \"BANK_CA\"";
+pub(crate) const NAMES: &str = "DNS:localhost,IP:127.0.0.1";
+pub(crate) const VERIFIED: &str = "ca = \"BANK_CA\"";
 
 impl Secured {
     /// A bank that speaks TLS, and a daemon with an authority of its own.
@@ -23,7 +23,7 @@ impl Secured {
         Self::with(certificates, &settings, target)
     }
 
-    fn with(certificates: Certificates, settings: &[&str], target: &str) -> Self {
+    pub(crate) fn with(certificates: Certificates, settings: &[&str], target: &str) -> Self {
         certificates.make_authority().unwrap();
         let bank = Postgres::with_settings(settings).unwrap();
         let rest = certificates.daemon_settings(target);
@@ -31,14 +31,14 @@ impl Secured {
         Self { daemon, bank, certificates }
     }
 
-    fn psql(&self, parameters: &str, sql: &str) -> Output {
+    pub(crate) fn psql(&self, parameters: &str, sql: &str) -> Output {
         let agent = Agent::new(&self.daemon, READER, ROLE, self.bank.port());
         let mut command = agent.command("psql");
         command.args(["-XAt", "-c", sql, parameters]);
         process::run(&mut command, 60).unwrap()
     }
 
-    fn python(&self, script: &str) -> Output {
+    pub(crate) fn python(&self, script: &str) -> Output {
         Agent::new(&self.daemon, READER, ROLE, self.bank.port()).python(script).unwrap()
     }
 

@@ -43,6 +43,33 @@ impl Certificates {
         Ok(own)
     }
 
+    /// Makes a certificate of a client of this name by the bank's authority: `NAME.crt`, `NAME.key`.
+    ///
+    /// # Errors
+    /// If OpenSSL fails.
+    pub fn make_client(&self, name: &str) -> Result<()> {
+        self.openssl(&format!(
+            "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} \
+             -keyout {name}.key -out {name}.csr"
+        ))?;
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -CA bank.crt -CAkey bank.key -CAcreateserial -days 2 \
+             -extfile names -out {name}.crt"
+        ))
+        .map(drop)
+    }
+
+    /// Has a server that is started later let in whom these rules (`pg_hba.conf`) let in, and the
+    /// superuser by password.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn admit(&self, rules: &str) -> Result<()> {
+        let superuser = postgres::SUPERUSER;
+        let rules = format!("host all {superuser} all scram-sha-256\n{rules}\n");
+        fs::write(self.path("pg_hba.conf"), rules).context("the rules can't be written")
+    }
+
     /// Makes the host's own authority as an operator does; for addresses of loopback and `localhost`.
     ///
     /// # Errors

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proto::postgres::{CancelKey, IssuedKey, Leg};
+use proto::postgres::{CancelKey, IssuedKey};
 use types::addr::OrigDst;
 use types::id::{AgentName, SessionId};
 use types::principal::Principal;
+
+use crate::tls::TargetTls;
 
 /// The keys of a node's open sessions: no more than there may be sessions.
 #[derive(Debug, Default)]
@@ -26,9 +28,18 @@ pub(crate) struct Cancellable {
     instance: Arc<str>,
     /// Which session.
     pub(crate) session: SessionId,
-    /// How its server's leg is carried.
-    pub(crate) upstream: Leg,
+    /// How its server is reached, and so whoever cancels it.
+    pub(crate) way: Way,
     activity: AtomicU64,
+}
+
+/// How a session's server is reached.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    /// In clear.
+    Plain,
+    /// With TLS, verified like this as the server of this name.
+    Tls(TargetTls, Arc<str>),
 }
 
 /// A session's entry, for as long as it is open.
@@ -56,7 +67,7 @@ impl Cancels {
         self: &Arc<Self>,
         addr: OrigDst,
         keys: IssuedKey,
-        (principal, session, upstream): (&Principal, SessionId, Leg),
+        (principal, session, way): (&Principal, SessionId, Way),
     ) -> Registered {
         let place = (addr, keys.own.process);
         let entry = Arc::new(Cancellable {
@@ -64,7 +75,7 @@ impl Cancels {
             agent: principal.agent.clone(),
             instance: Arc::clone(&principal.instance),
             session,
-            upstream,
+            way,
             activity: AtomicU64::new(0),
         });
         self.known().entry(place).or_default().push(Arc::clone(&entry));
@@ -95,6 +106,11 @@ impl Cancellable {
     /// The key that the server knows.
     pub(crate) fn real(&self) -> &CancelKey {
         &self.keys.real
+    }
+
+    /// Whether the key goes to its server inside TLS or not at all.
+    pub(crate) fn needs_tls(&self) -> bool {
+        matches!(self.way, Way::Tls(..))
     }
 
     /// The run of commands that is being answered; `None` while the session is idle.

@@ -102,6 +102,19 @@ impl<'d> Ledger<'d> {
         self.write(Frame::Control(Control { at, kind: "session.cancel", detail: &detail }));
     }
 
+    /// Writes by which method a credential of ours was used.
+    pub(crate) fn authenticated(&self, method: &'static str, now: Timestamp) {
+        let detail = format!(
+            r#"{{"session_id":"{}","agent":"{}","method":"{method}"}}"#,
+            self.session, self.principal.agent
+        );
+        self.write(Frame::Control(Control {
+            at: now,
+            kind: "session.authenticated",
+            detail: &detail,
+        }));
+    }
+
     /// Notes how the target is reached; before [`Ledger::open`].
     pub(crate) fn reach(&mut self, tls: Option<Tls>, host: Option<Arc<str>>) {
         self.target.tls = tls;

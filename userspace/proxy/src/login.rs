@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use proto::postgres::{Leg, PostgresSession, ScramKeys};
+use proto::postgres::{PostgresSession, ScramKeys};
 use types::command::CommandKind;
 use types::decision::{Decision, Effect};
 use types::id::PolicyId;
 
-use crate::cancels::{Cancellable, Registered};
+use crate::cancels::{Cancellable, Registered, Way};
 use crate::credentials::{Candidates, Loaded, Unusable, cancel_key};
 use crate::door::Door;
 use crate::ledger::Ledger;
@@ -18,7 +18,7 @@ use crate::ledger::Ledger;
 /// The authentication of one session, and what it cancels or is cancelled by.
 pub(crate) struct Login<'d> {
     candidates: Candidates,
-    upstream: Leg,
+    way: Way,
     credential: Option<Result<Arc<Loaded>, Unusable>>,
     deriving: Option<Deriving<'d>>,
     registered: Option<Registered>,
@@ -28,11 +28,11 @@ pub(crate) struct Login<'d> {
 type Deriving<'d> = Pin<Box<dyn Future<Output = Option<Arc<ScramKeys>>> + 'd>>;
 
 impl<'d> Login<'d> {
-    /// With what the session may be authenticated, and how its server's leg is carried.
-    pub(crate) fn new(candidates: Candidates, upstream: Leg) -> Self {
+    /// With what the session may be authenticated, and how its server is reached.
+    pub(crate) fn new(candidates: Candidates, way: Way) -> Self {
         Self {
             candidates,
-            upstream,
+            way,
             credential: None,
             deriving: None,
             registered: None,
@@ -77,15 +77,16 @@ impl<'d> Login<'d> {
         };
         match door.cancels.find(ledger.target().addr, asked, ledger.principal()) {
             Err(not_yours) => refused(&decision, "cancel-key", &not_yours.to_string()),
+            // The session came up after this connection's way was chosen.
+            Ok(found) if found.needs_tls() && matches!(self.way, Way::Plain) => refused(
+                &decision,
+                "cancel-key",
+                "the session is inside TLS, its key is not sent in clear",
+            ),
             Ok(found) => {
                 // Nothing is to be cancelled: a late request would hit what comes next.
                 let run = found.run();
-                let what = match (run, &found.upstream, &self.upstream) {
-                    (None, ..) => "nothing to cancel",
-                    // As libpq before PostgreSQL 17 sends it whatever the session's leg.
-                    (Some(_), Leg::Tls { .. }, Leg::Plain) => "forwarded in clear",
-                    (Some(_), ..) => "forwarded",
-                };
+                let what = if run.is_some() { "forwarded" } else { "nothing to cancel" };
                 ledger.cancelled(found.session, what);
                 if let Some(run) = run {
                     session.forward_cancel(found.real().clone());
@@ -116,7 +117,7 @@ impl<'d> Login<'d> {
         match (&self.registered, session.issued_key()) {
             (Some(registered), _) => registered.note(session.is_busy()),
             (None, Some(keys)) => {
-                let who = (ledger.principal(), ledger.session(), self.upstream.clone());
+                let who = (ledger.principal(), ledger.session(), self.way.clone());
                 let addr = ledger.target().addr;
                 self.registered = Some(door.cancels.register(addr, keys.clone(), who));
             }

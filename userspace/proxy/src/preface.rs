@@ -4,6 +4,9 @@
 //! agent that insists on TLS is never served over a leg without it. The two handshakes are ours;
 //! towards the agent with a certificate for the name that it asked for, towards the server with all
 //! the verification that the target's configuration asks for (`tls::target`).
+//!
+//! None of it is a command: it goes without waiting for a record. What came of it is in the session's,
+//! which is written where the agent only asks and leaves as well.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ca::{Name, end_point};
-use proto::postgres::{EncryptionRequest, Leg as Posture, Transport, fatal_error};
+use proto::postgres::{CancelKey, EncryptionRequest, Leg as Posture, Transport, fatal_error};
 use proto::session::Transmit;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,8 +25,10 @@ use tracing::debug;
 use types::addr::OrigDst;
 use types::hex::hex;
 use types::limits::STARTUP_BYTES_MAX;
+use types::principal::Principal;
 use types::target::{Target, Tls};
 
+use crate::cancels::Way;
 use crate::door::Door;
 use crate::flows::Bytes;
 use crate::ledger::Ledger;
@@ -42,6 +47,8 @@ pub(crate) struct Opened {
     pub(crate) agent: Stream,
     pub(crate) server: Stream,
     pub(crate) transport: Transport,
+    /// How the server is reached.
+    pub(crate) way: Way,
     /// What the agent said first, already read.
     pub(crate) first: Vec<u8>,
     /// The server's end, if it is encrypted.
@@ -114,18 +121,19 @@ impl From<Why> for NotOpened {
 /// Brings both legs to where a session can begin.
 pub(crate) async fn open(
     door: &Door,
-    (target, rule): (&Target, &TargetRule),
-    names: &[Arc<str>],
+    (principal, target): (&Principal, &Target),
+    (rule, names): (&TargetRule, &[Arc<str>]),
     agent: TcpStream,
     server: TcpStream,
 ) -> Result<Opened, NotOpened> {
-    let preface = Preface { door, target, rule, names };
+    let preface = Preface { door, principal, target, rule, names };
     let opening = Box::pin(preface.open(agent, server));
     tokio::time::timeout(PATIENCE, opening).await.unwrap_or_else(|_| Err(Why::Late.into()))
 }
 
 struct Preface<'p> {
     door: &'p Door,
+    principal: &'p Principal,
     target: &'p Target,
     rule: &'p TargetRule,
     names: &'p [Arc<str>],
@@ -181,27 +189,48 @@ impl Preface<'_> {
         } else {
             Wanted::Plain(Vec::new())
         };
-        match wanted {
-            Wanted::Plain(first) if tls.when() != When::Always => Ok(Opened {
+        let mut first = match wanted {
+            Wanted::Plain(first) => first,
+            Wanted::Tls { direct } => return self.both(agent, server, direct).await,
+        };
+        let way = match self.cancelled(&mut agent, &mut first).await? {
+            Some(way) => way,
+            None if tls.when() == When::Always => Way::Tls(tls.clone(), self.known_as()),
+            None => Way::Plain,
+        };
+        let Way::Tls(rules, name) = &way else {
+            return Ok(Opened {
                 agent: Stream::Plain(agent.counted()),
                 server: Stream::Plain(server.counted()),
                 transport: Transport::default(),
+                way,
                 first,
                 tls: None,
                 host: None,
-            }),
-            Wanted::Plain(first) => {
-                let server = match secure(tls, server, &self.known_as()).await {
-                    Ok(server) => server,
-                    Err(why) => {
-                        return Err(NotOpened { why, agent: Some(Stream::Plain(agent.counted())) });
-                    }
-                };
-                let agent = Stream::Plain(agent.counted());
-                Ok(opened((agent, Posture::Plain), server, first, None))
-            }
-            Wanted::Tls { direct } => self.both(agent, server, direct).await,
+            });
+        };
+        let secured = secure(rules, server, name).await;
+        let agent = Stream::Plain(agent.counted());
+        match secured {
+            Ok(server) => Ok(opened((agent, Posture::Plain), (server, way), first, None)),
+            Err(why) => Err(NotOpened { why, agent: Some(agent) }),
         }
+    }
+
+    /// The way of the session that a cancel request names: its key goes to the server as the session
+    /// went. Clients cancel in clear what is inside TLS (libpq's PQcancel in every version).
+    async fn cancelled(&self, agent: &mut Wire, first: &mut Vec<u8>) -> Result<Option<Way>, Why> {
+        let head = first.as_slice().try_into().ok();
+        let Some(length) = head.and_then(CancelKey::request_length) else { return Ok(None) };
+        let head = first.len();
+        first.resize(length, 0);
+        let rest = first.get_mut(head..).unwrap_or_default();
+        let read = agent.fill(rest).await.map_err(Why::Agent)?;
+        first.truncate(head + read);
+        let Some(key) = CancelKey::of_request(first) else { return Ok(None) };
+        // Of what is refused nothing goes up; the session says so.
+        let found = self.door.cancels.find(self.target.addr, &key, self.principal);
+        Ok(found.ok().map(|found| found.way.clone()))
     }
 
     /// The agent's hello tells the server's name; then the server's handshake, then the agent's.
@@ -213,10 +242,11 @@ impl Preface<'_> {
         }
         let host: Option<Arc<str>> = offer.server_name().map(Into::into);
         let is_wrong = host.as_ref().is_some_and(|host| !self.is_target(host));
-        let server = match &host {
-            Some(host) if is_wrong => Err(Why::WrongName(host.to_string())),
-            Some(host) => secure(&self.rule.tls, server, host).await,
-            None => secure(&self.rule.tls, server, &self.known_as()).await,
+        let name = host.clone().unwrap_or_else(|| self.known_as());
+        let server = if is_wrong {
+            Err(Why::WrongName(name.to_string()))
+        } else {
+            secure(&self.rule.tls, server, &name).await
         };
         let now = UNIX_EPOCH + Duration::from_micros(self.door.clock.now().unix_us.unsigned_abs());
         let accepted = offer.accept(tls, &self.certified(host.as_deref()), now).await;
@@ -225,7 +255,8 @@ impl Preface<'_> {
         match server {
             Ok(server) => {
                 let posture = Posture::Tls { end_point: end_point(&leaf.certificate) };
-                Ok(opened((agent, posture), server, Vec::new(), host))
+                let way = Way::Tls(self.rule.tls.clone(), name);
+                Ok(opened((agent, posture), (server, way), Vec::new(), host))
             }
             Err(why) => Err(NotOpened { why, agent: Some(agent) }),
         }
@@ -265,7 +296,7 @@ const NAMES_MAX: usize = 16;
 
 fn opened(
     (agent, downstream): (Stream, Posture),
-    server: client::TlsStream<Counted>,
+    (server, way): (client::TlsStream<Counted>, Way),
     first: Vec<u8>,
     host: Option<Arc<str>>,
 ) -> Opened {
@@ -280,7 +311,8 @@ fn opened(
     let tls = Some(Tls { version: version.into(), peer: peer.into() });
     let upstream = Posture::Tls { end_point: certificate.and_then(|der| end_point(der)) };
     let transport = Transport { downstream, upstream };
-    Opened { agent, server: Stream::Target(Box::new(server)), transport, first, tls, host }
+    let server = Stream::Target(Box::new(server));
+    Opened { agent, server, transport, way, first, tls, host }
 }
 
 /// Reads what the agent wants; requests for encryption are answered on the way, that for TLS as the

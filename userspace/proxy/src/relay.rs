@@ -221,6 +221,7 @@ impl<'w> Relay<'w> {
                 Event::Command(command) => self.decide(&command, now),
                 Event::Outcome(outcome) => self.ledger.end(&outcome, now),
                 Event::Violation(violation) => self.ledger.violation(violation, now),
+                Event::Authenticated(method) => self.ledger.authenticated(method, now),
                 Event::ProbeWanted => self.want_catalog(now),
                 Event::Probed(rows) => self.take_catalog(rows.as_deref(), now),
                 Event::CatalogChanged => self.worker.door.catalogs.forget(&self.catalog_key()),

@@ -81,14 +81,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     }
     door.counters.sessions_total.up();
     let Protocol::Postgresql = rule.protocol;
-    let reached = (ledger.target(), &*rule);
-    let opened = match preface::open(door, reached, &names, downstream, upstream).await {
+    let who = (ledger.principal(), ledger.target());
+    let opened = match preface::open(door, who, (&*rule, &names), downstream, upstream).await {
         Ok(opened) => opened,
         Err(not_opened) => return preface::refuse(door, ledger, not_opened).await,
     };
-    let Opened { agent, server, transport, first, tls, host } = opened;
+    let Opened { agent, server, transport, way, first, tls, host } = opened;
     ledger.reach(tls, host);
-    let login = Login::new(candidates, transport.upstream.clone());
+    let login = Login::new(candidates, way);
     let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
     if !first.is_empty() {
         session.handle_input(Side::Downstream, &first, door.clock.now());

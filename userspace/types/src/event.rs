@@ -13,6 +13,9 @@ pub enum Event {
     Outcome(Outcome),
     /// The session can go no further by its protocol; it says why, and nothing of the content.
     Violation(Violation),
+    /// A credential of ours logged in at the target, which proved what this method has it prove; by
+    /// the protocol's name of the method.
+    Authenticated(&'static str),
     /// The session wants rows of the target's catalog; answered by `Event::Probed` later.
     /// The driver answers with the session's `probe` or `skip_probe`.
     ProbeWanted,

@@ -1,18 +1,22 @@
 //! Keys of cancel requests: the agent is given one of ours, the server's own stays here.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use subtle::ConstantTimeEq;
 use types::event::Status;
 use types::secret::Secret;
 
 use super::expect::{Expect, InFlight};
-use super::startup::CANCEL_REQUEST;
+use super::startup::{self, CANCEL_REQUEST, Packet};
 use super::{Phase, PostgresSession};
 use crate::reader::Reader;
 
 /// The length of our keys in protocol 3.2, which has room for 4 to 256 bytes.
 pub const CANCEL_KEY_BYTES: usize = 32;
+
+/// The length of a CancelRequest: a head of 12 bytes and a key of 4 (3.0) to 256 (3.2).
+pub(super) const REQUEST_BYTES: RangeInclusive<usize> = 16..=12 + 256;
 
 /// What cancels a session's command: BackendKeyData, or what a CancelRequest says.
 #[derive(Clone)]
@@ -35,6 +39,22 @@ impl CancelKey {
         let process = reader.u32()?;
         let key = reader.rest();
         (4..=256).contains(&key.len()).then(|| Self { process, key: Secret::new(key.to_vec()) })
+    }
+
+    /// The length of the CancelRequest that begins like this; `None` if another packet does.
+    pub fn request_length(head: [u8; 8]) -> Option<usize> {
+        let [a, b, c, d, code @ ..] = head;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let is_one = u32::from_be_bytes(code) == CANCEL_REQUEST && REQUEST_BYTES.contains(&length);
+        is_one.then_some(length)
+    }
+
+    /// What a whole CancelRequest names.
+    pub fn of_request(packet: &[u8]) -> Option<Self> {
+        match startup::read(packet) {
+            Ok(Some((Packet::Cancel(key), _))) => Some(key),
+            _ => None,
+        }
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -89,7 +89,11 @@ fn settle(session: &mut PostgresSession, flags: u8) {
             }
             Event::ProbeWanted if flags & 4 == 0 => session.probe("SELECT 1"),
             Event::ProbeWanted => session.skip_probe(),
-            Event::Outcome(_) | Event::Violation(_) | Event::Probed(_) | Event::CatalogChanged => {}
+            Event::Outcome(_)
+            | Event::Violation(_)
+            | Event::Authenticated(_)
+            | Event::Probed(_)
+            | Event::CatalogChanged => {}
         }
     }
     if session.keys_wanted().is_some() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use md5::{Digest, Md5};
 use types::addr::Side;
-use types::event::{Status, Violation};
+use types::event::{Event, Status, Violation};
 use types::hex::hex;
 
 use super::credential::{Credential, Injection};
@@ -40,6 +40,8 @@ pub(super) struct Injected {
     agent: Option<Server>,
     /// The startup packet, until it goes up.
     startup: Vec<u8>,
+    /// How the server asked.
+    method: &'static str,
     wanted: Option<KeysWanted>,
 }
 
@@ -71,7 +73,8 @@ impl PostgresSession {
         let verifier = credential.placeholder.clone();
         let agent = verifier.map(|verifier| Server::new(verifier, end_point, &downstream));
         let (step, startup, wanted) = (Step::Due, Vec::new(), None);
-        let injected = Injected { credential, nonce: upstream, step, agent, startup, wanted };
+        let nonce = upstream;
+        let injected = Injected { credential, nonce, step, agent, startup, method: "none", wanted };
         self.login = Some(Box::new(injected));
     }
 
@@ -109,7 +112,7 @@ impl PostgresSession {
         message::frame(self.transmit.downstream.buffer(), b'R', |out| {
             out.extend_from_slice(&SASL.to_be_bytes());
             for name in agent.mechanisms() {
-                out.extend_from_slice(name);
+                out.extend_from_slice(name.as_bytes());
                 out.push(0);
             }
             out.push(0);
@@ -173,7 +176,11 @@ impl PostgresSession {
             return self.relay_authentication(kind, frame, reader);
         }
         match self.answer(kind, reader) {
-            Ok(true) => self.relay(frame),
+            Ok(true) => {
+                let method = self.login.as_ref().map_or("none", |login| login.method);
+                self.events.push_back(Event::Authenticated(method));
+                self.relay(frame);
+            }
             Ok(false) => {}
             Err(scram::Failed(what)) => self.refuse_target(what, UNAUTHENTICATED),
         }
@@ -192,14 +199,14 @@ impl PostgresSession {
             (OK, Step::Due) => return Err(scram::Failed("the target asks for no authentication")),
             (SASL, Step::Due) => {
                 let binding = binding(&self.transport.upstream, reader)?;
-                let name = match binding {
+                login.method = match binding {
                     Binding::EndPoint(_) => scram::PLUS,
                     Binding::NotOffered | Binding::Unsupported => scram::PLAIN,
                 };
                 let client = Client::new(binding, &login.nonce);
                 let first = client.first();
                 message::frame(out, b'p', |out| {
-                    out.extend_from_slice(name);
+                    out.extend_from_slice(login.method.as_bytes());
                     out.push(0);
                     let length = u32::try_from(first.len()).expect("a nonce and a few letters");
                     out.extend_from_slice(&length.to_be_bytes());
@@ -219,12 +226,14 @@ impl PostgresSession {
                 let salt = reader.array::<4>().ok_or(scram::Failed("a malformed request"))?;
                 let answer = md5_answer(&login.credential, salt);
                 password(out, answer.as_bytes());
+                login.method = "md5";
                 Step::Proven
             }
             (CLEARTEXT, Step::Due)
                 if methods.cleartext_without_tls || (methods.cleartext && is_tls) =>
             {
                 password(out, login.credential.secret.expose());
+                login.method = "password";
                 Step::Proven
             }
             (MD5 | CLEARTEXT, Step::Due) => {
@@ -251,7 +260,7 @@ impl PostgresSession {
         while kind == SASL && !names.is_empty() {
             match names.cstr()? {
                 b"" => break,
-                scram::PLUS => offers_plus = true,
+                name if name == scram::PLUS.as_bytes() => offers_plus = true,
                 other => others.push(other),
             }
         }
@@ -301,7 +310,7 @@ impl PostgresSession {
             self.finish(command, Status::Error, Some(code));
         }
         self.interrupt();
-        self.events.push_back(types::event::Event::Violation(Violation { side, what }));
+        self.events.push_back(Event::Violation(Violation { side, what }));
     }
 }
 
@@ -309,8 +318,8 @@ impl PostgresSession {
 fn binding(upstream: &Leg, mut names: Reader<'_>) -> Result<Binding, scram::Failed> {
     let (mut plus, mut plain) = (false, false);
     while let Some(name @ [_, ..]) = names.cstr() {
-        plus |= name == scram::PLUS;
-        plain |= name == scram::PLAIN;
+        plus |= name == scram::PLUS.as_bytes();
+        plain |= name == scram::PLAIN.as_bytes();
     }
     match upstream {
         Leg::Plain if plus => {

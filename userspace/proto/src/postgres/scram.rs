@@ -12,10 +12,10 @@ use subtle::ConstantTimeEq;
 use types::secret::Secret;
 
 /// The mechanism without channel binding.
-pub(super) const PLAIN: &[u8] = b"SCRAM-SHA-256";
+pub(super) const PLAIN: &str = "SCRAM-SHA-256";
 
 /// The mechanism with channel binding.
-pub(super) const PLUS: &[u8] = b"SCRAM-SHA-256-PLUS";
+pub(super) const PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 /// The fewest rounds accepted (RFC 7677 §4): with fewer, a false server would learn something that a
 /// secret is quickly guessed from.
@@ -206,7 +206,7 @@ impl Server {
     }
 
     /// What is offered, the best first.
-    pub(super) fn mechanisms(&self) -> Vec<&'static [u8]> {
+    pub(super) fn mechanisms(&self) -> Vec<&'static str> {
         if self.end_point.is_some() { vec![PLUS, PLAIN] } else { vec![PLAIN] }
     }
 
@@ -225,6 +225,7 @@ impl Server {
         let (Some(flag), Some(""), Some(bare)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(MALFORMED);
         };
+        let name = std::str::from_utf8(name).map_err(|_| MALFORMED)?;
         let binding = match (flag, name, &self.end_point) {
             ("n", PLAIN, _) => Binding::Unsupported,
             // It could bind the channel: had it seen our offer, it would have.
@@ -358,7 +359,7 @@ mod tests {
     /// Both ends against each other; answers what failed.
     fn exchange(client: &mut Client, server: &mut Server, password: &str) -> Result<(), Failed> {
         let name = if matches!(client.binding, Binding::EndPoint(_)) { PLUS } else { PLAIN };
-        let first = server.client_first(name, client.first().as_bytes())?;
+        let first = server.client_first(name.as_bytes(), client.first().as_bytes())?;
         let wanted = client.server_first(first.as_bytes())?;
         let keys = ScramKeys::derive(&secret(password), &wanted);
         let last = server.client_final(client.last(&keys).unwrap().as_bytes())?;
@@ -444,7 +445,7 @@ mod tests {
             assert!(failed.0.contains(what), "{message}: {failed}");
         }
         let (mut client, mut server) = ends(Binding::Unsupported, None);
-        let first = server.client_first(PLAIN, client.first().as_bytes()).unwrap();
+        let first = server.client_first(PLAIN.as_bytes(), client.first().as_bytes()).unwrap();
         let wanted = client.server_first(first.as_bytes()).unwrap();
         client.last(&ScramKeys::derive(&secret("pencil"), &wanted)).unwrap();
         let forged = format!("v={}", BASE64.encode([0; 32]));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use types::command::{Access, Action, Risk, Statement};
 use types::limits::STARTUP_BYTES_MAX;
 
-use super::cancel::CancelKey;
+use super::cancel::{CancelKey, REQUEST_BYTES};
 use crate::reader::Reader;
 
 const SSL_REQUEST: u32 = 80_877_103;
@@ -142,8 +142,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(Packet, usize)>, StartupError
     let packet = match code {
         SSL_REQUEST if length == 8 => Packet::Ssl,
         GSSENC_REQUEST if length == 8 => Packet::Gss,
-        // Process id and a key of 4 bytes (3.0) to 256 bytes (3.2).
-        CANCEL_REQUEST if (16..=12 + 256).contains(&length) => {
+        CANCEL_REQUEST if REQUEST_BYTES.contains(&length) => {
             Packet::Cancel(CancelKey::read(reader).ok_or(StartupError::Malformed)?)
         }
         SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST => return Err(StartupError::Length),

@@ -63,9 +63,8 @@ impl Play {
 
     /// Plays the server's end of SCRAM with `password`; answers what the agent saw of it.
     fn scram(&mut self, server: &mut Server, password_known: bool) -> Vec<u8> {
-        let mut names = server.mechanisms().join(&0);
-        names.extend([0, 0]);
-        let (mut down, up) = self.ask(10, &names);
+        let names = server.mechanisms().join("\0") + "\0\0";
+        let (mut down, up) = self.ask(10, names.as_bytes());
         let Some(body) = up.get(5..) else { return down };
         let split = body.iter().position(|byte| *byte == 0).unwrap();
         let first = server.client_first(&body[..split], &body[split + 5..]).unwrap();

@@ -200,7 +200,10 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
             }
             Event::ProbeWanted => session.probe("SELECT catalog"),
             Event::Probed(_) => session.set_redactor(Box::new(Masks::default())),
-            Event::Outcome(_) | Event::Violation(_) | Event::CatalogChanged => {}
+            Event::Outcome(_)
+            | Event::Violation(_)
+            | Event::Authenticated(_)
+            | Event::CatalogChanged => {}
         }
         transcript.events.push(event);
     }
