@@ -11,6 +11,7 @@ mod catalog;
 mod crash;
 mod credentials;
 mod door;
+mod dump;
 mod enroll;
 mod evidence;
 mod flood;

@@ -374,12 +374,15 @@ fn what(access: &Access) -> String {
     }
 }
 
-/// Which functions a statement calls that are not the server's own, for whom nothing permits it.
+/// What about a statement that nothing permits keeps it from being a read like others.
 fn calls(statement: &Statement) -> String {
-    let unknown = statement.unknown_functions.first();
-    unknown.map_or_else(String::new, |name| {
-        format!(": it calls {}, which is not known to be the server's own", printable(name))
-    })
+    match statement.unknown_functions.first() {
+        Some(name) => {
+            format!(": it calls {}, which is not known to be the server's own", printable(name))
+        }
+        None if statement.risks.contains(Risk::SIDE_EFFECT) => ": it has side effects".to_owned(),
+        None => String::new(),
+    }
 }
 
 fn printable(object: &str) -> String {

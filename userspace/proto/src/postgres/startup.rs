@@ -297,14 +297,15 @@ fn split_options(options: &[u8]) -> Vec<Vec<u8>> {
 fn setting_risks(name: &[u8]) -> Risk {
     let name = name.to_ascii_lowercase();
     match name.as_slice() {
-        b"role" | b"session_authorization" | b"session_replication_role" | b"row_security" => {
-            Risk::PRIVILEGE
-        }
+        b"role"
+        | b"session_authorization"
+        | b"session_replication_role"
+        | b"session_preload_libraries"
+        | b"local_preload_libraries" => Risk::PRIVILEGE,
         b"search_path"
         | b"standard_conforming_strings"
         | b"backslash_quote"
         | b"escape_string_warning" => Risk::REINTERPRETS,
-        b"session_preload_libraries" | b"local_preload_libraries" => Risk::PRIVILEGE,
         _ => Risk::empty(),
     }
 }

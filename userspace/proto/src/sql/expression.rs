@@ -9,7 +9,7 @@ use super::functions::{self, Returns};
 use super::lineage::Flow;
 use super::names;
 use super::query::Visitor;
-use super::{set, shown};
+use super::shown;
 
 /// The stack left at which a visit continues on a new one.
 const STACK_RED_ZONE: usize = 256 * 1024;
@@ -275,9 +275,7 @@ impl Visitor<'_> {
         let path = names::path(funcname);
         self.facts.call(&path);
         if path.last() == Some(&"set_config") {
-            let (risks, _) =
-                args.first().and_then(names::string).map_or((set::ANY, None), set::setting);
-            self.facts.risks |= risks;
+            self.facts.risks |= self.set_config(args.first());
         }
         let each: Vec<Flow> = args.iter().map(|arg| self.expr(Some(arg))).collect();
         let counts = matches!(path.as_slice(), ["count"] | ["pg_catalog", "count"]);

@@ -9,7 +9,7 @@ use pg_query::{Node, NodeEnum};
 
 use super::facts::Facts;
 use super::lineage::{Flow, Relation, Scopes};
-use super::names;
+use super::{names, set};
 
 /// The stack left at which a visit continues on a new one.
 const STACK_RED_ZONE: usize = 256 * 1024;
@@ -23,6 +23,8 @@ pub(super) struct Visitor<'f> {
     pub(super) scopes: Scopes,
     /// Column references seen so far; tells a condition on rows from a constant.
     pub(super) references: usize,
+    /// The setting that the rows of the query in hand are about, where they are about one.
+    pub(super) setting: Option<String>,
     ctes: Vec<Cte>,
 }
 
@@ -37,7 +39,7 @@ struct Cte {
 impl<'f> Visitor<'f> {
     /// A visitor that adds to `facts`.
     pub(super) fn new(facts: &'f mut Facts) -> Self {
-        Self { facts, scopes: Scopes::default(), references: 0, ctes: Vec::new() }
+        Self { facts, scopes: Scopes::default(), references: 0, setting: None, ctes: Vec::new() }
     }
 
     /// Visits a SELECT, VALUES, INSERT, UPDATE, DELETE or MERGE; the rows it returns. Anything else
@@ -119,7 +121,11 @@ impl<'f> Visitor<'f> {
             for item in from_clause {
                 self.from(item);
             }
-            self.targets(target_list)
+            let about = set::only_setting(from_clause, where_clause.as_deref());
+            let outer = std::mem::replace(&mut self.setting, about);
+            let rows = self.targets(target_list);
+            self.setting = outer;
+            rows
         } else {
             self.values(values_lists)
         };

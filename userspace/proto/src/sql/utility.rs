@@ -155,7 +155,10 @@ impl Visitor<'_> {
     fn server(&mut self, kind: &NodeEnum) -> Option<&'static str> {
         let verb = match kind {
             NodeEnum::LockStmt(lock) => {
-                self.relations(Action::Admin, &lock.relations);
+                // What every SELECT takes (lockdefs.h, `AccessShareLock`).
+                let is_readers = lock.mode == 1;
+                let action = if is_readers { Action::Select } else { Action::Admin };
+                self.relations(action, &lock.relations);
                 return Some("LOCK");
             }
             NodeEnum::VacuumStmt(vacuum) => return Some(self.vacuum(vacuum)),
