@@ -19,14 +19,14 @@ fn memory_is_flat_over_a_large_result() {
     for statement in [sql.to_owned(), format!("COPY ({sql}) TO STDOUT")] {
         // proc(5): 5 resets the peak.
         fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-        let before = peak_bytes(pid);
+        let before = process::peak_bytes(pid).unwrap();
         let mut psql = world.reader().command("sh");
         psql.args(["-c", "psql -XAt -c \"$0\" | wc -cl", &statement]);
         let told = process::run(&mut psql, 400).unwrap().ok().unwrap();
         let counts: Vec<u64> = told.split_whitespace().map(|w| w.parse().unwrap()).collect();
         assert_eq!(counts[0], 190_000, "{statement}");
         assert!(counts[1] > 170_000_000, "{statement}: {} bytes", counts[1]);
-        let grown = peak_bytes(pid).saturating_sub(before);
+        let grown = process::peak_bytes(pid).unwrap().saturating_sub(before);
         assert!(grown < FLAT_BYTES, "{statement}: {} MiB more", grown >> 20);
     }
 }
@@ -47,15 +47,8 @@ with psycopg.connect(autocommit=True) as c:
 ";
     world.reader().psql("SELECT id FROM transfers LIMIT 1000").unwrap().ok().unwrap();
     fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-    let before = peak_bytes(pid);
+    let before = process::peak_bytes(pid).unwrap();
     let seen = world.reader().python(script).unwrap();
     assert!(seen.stdout.starts_with("held"), "{} {}", seen.stdout, seen.stderr);
-    assert!(peak_bytes(pid).saturating_sub(before) < FLAT_BYTES);
-}
-
-/// Answers a process's peak memory (proc(5): VmHWM is in kB).
-fn peak_bytes(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    assert!(process::peak_bytes(pid).unwrap().saturating_sub(before) < FLAT_BYTES);
 }

@@ -29,6 +29,7 @@ mod psycopg;
 mod reads;
 mod reconcile;
 mod refusals;
+mod replication;
 mod restart;
 mod talk;
 mod tap;

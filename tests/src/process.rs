@@ -43,6 +43,17 @@ pub fn run(command: &mut Command, seconds: u64) -> Result<Output> {
     feed(command, b"", seconds)
 }
 
+/// Answers a process's peak memory (proc(5): VmHWM is in kB).
+///
+/// # Errors
+/// If there is no such process.
+pub fn peak_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("no process")?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
+    let kilobytes: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    Ok(kilobytes * 1024)
+}
+
 /// Runs a program to its end with something on its standard input.
 ///
 /// # Errors

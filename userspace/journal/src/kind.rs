@@ -49,5 +49,6 @@ codes!(
         Unknown = 12,
         Resolve = 13,
         ResolveData = 14,
+        Replicate = 15,
     }
 );

@@ -130,7 +130,10 @@ impl SessionPolicy {
         hour: u8,
     ) -> Result<Decision, RequestError> {
         let requester = self.requester()?;
-        let entities = requester.entities(statement, probed)?;
+        // No mask can be applied to what is replicated.
+        let masked = if statement.replicates() { self.masks() } else { &[] };
+        let bare: Vec<DataClass> = masked.iter().map(|mask| mask.class.clone()).collect();
+        let entities = requester.entities(statement, &[probed, &bare].concat())?;
         let context = requester.context(statement, kind, hour)?;
         let (mut permits, mut approvals) = (BTreeSet::new(), BTreeSet::new());
         let accesses = statement
@@ -142,7 +145,14 @@ impl SessionPolicy {
                 format!("probe of {}: what the statement does depends on masked values", class.0);
             (requester.probe(class, context.clone(), None), what)
         });
-        for (request, what) in accesses.chain(probes) {
+        let bare = bare.iter().map(|class| {
+            let what = format!(
+                "replicateUnmasked of {}: no mask can be applied to what is replicated",
+                class.0
+            );
+            (requester.replicate_unmasked(class, context.clone(), None), what)
+        });
+        for (request, what) in accesses.chain(probes).chain(bare) {
             let request = request?;
             match self.answer(&self.hard, &request, &entities) {
                 Answer::Allow(ids) => permits.extend(ids),

@@ -75,6 +75,9 @@ pub(crate) const DISCLOSE: &str = "disclose";
 /// The action of having what a statement does depend on masked values of a class.
 pub(crate) const PROBE: &str = "probe";
 
+/// The action of having values of a class that is masked sent where no mask can be applied.
+pub(crate) const REPLICATE_UNMASKED: &str = "replicateUnmasked";
+
 /// A message on one terminal line or three.
 const REASON_BYTES_MAX: usize = 256;
 

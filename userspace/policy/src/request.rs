@@ -17,7 +17,7 @@ use types::redact::DataClass;
 use types::target::Target;
 
 use crate::lookup::{Lookup, Shape, above};
-use crate::obligation::{DISCLOSE, PROBE};
+use crate::obligation::{DISCLOSE, PROBE, REPLICATE_UNMASKED};
 
 mod probe;
 
@@ -143,6 +143,17 @@ impl Requester {
         schema: Option<&Schema>,
     ) -> Result<Request, RequestError> {
         let (action, resource) = (uid("Action", PROBE), uid("DataClass", &class.0));
+        Request::new(self.agent.clone(), action, resource, context, schema).map_err(error)
+    }
+
+    /// The request to replicate `class`, which is masked otherwise.
+    pub(crate) fn replicate_unmasked(
+        &self,
+        class: &DataClass,
+        context: Context,
+        schema: Option<&Schema>,
+    ) -> Result<Request, RequestError> {
+        let (action, resource) = (uid("Action", REPLICATE_UNMASKED), uid("DataClass", &class.0));
         Request::new(self.agent.clone(), action, resource, context, schema).map_err(error)
     }
 
@@ -295,7 +306,7 @@ pub(crate) const RISKS: [(&str, Risk); 12] = [
 ];
 
 /// Every action on a database, for the probe of the schema and the cases.
-pub(crate) const ACTIONS: [Action; 12] = [
+pub(crate) const ACTIONS: [Action; 13] = [
     Action::Connect,
     Action::Session,
     Action::Select,
@@ -306,6 +317,7 @@ pub(crate) const ACTIONS: [Action; 12] = [
     Action::Ddl,
     Action::Privilege,
     Action::Admin,
+    Action::Replicate,
     Action::Cancel,
     Action::Unknown,
 ];

@@ -34,6 +34,7 @@ fn examples() {
         ("find-by-email", None),
         ("known-functions", None),
         ("masked-dump", None),
+        ("backup", None),
     ] {
         let mut source = shipped();
         source.policies.retain(|(file, _)| Some(file.as_str()) != replaces);
@@ -44,7 +45,7 @@ fn examples() {
         // The baseline's own cases hold with every example beside it.
         run(&policies, &dir().join("cases/baseline.toml"));
     }
-    assert_eq!(names(&dir().join("examples"), "cedar").len(), 8, "an example is not tested");
+    assert_eq!(names(&dir().join("examples"), "cedar").len(), 9, "an example is not tested");
 }
 
 #[test]

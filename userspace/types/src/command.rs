@@ -89,6 +89,11 @@ impl Statement {
         self.accesses.iter().map(|a| a.action.class()).max().unwrap_or(Class::Unknown)
     }
 
+    /// Whether it has the server send what no mask can be applied to: files, its log of changes.
+    pub fn replicates(&self) -> bool {
+        self.accesses.iter().any(|access| access.action == Action::Replicate)
+    }
+
     /// Whether its record must be durable before it goes upstream (ack mode `wal`).
     pub fn needs_wal(&self) -> bool {
         self.class() >= Class::Write || self.risks.intersects(Risk::EFFECTS)
@@ -144,8 +149,10 @@ pub enum Action {
     Ddl,
     /// Grant, revoke, roles, SET ROLE.
     Privilege,
-    /// Run the server itself: VACUUM, ALTER SYSTEM, COPY with programs or files, replication.
+    /// Run the server itself: VACUUM, ALTER SYSTEM, COPY with programs or files.
     Admin,
+    /// Have the server's files and its log of changes: replication connections and their commands.
+    Replicate,
     /// Cancel another session's command.
     Cancel,
     /// Look up where a name is: addresses, aliases, services, and what belongs to a reply.
@@ -170,6 +177,7 @@ impl Action {
             Self::Ddl => "ddl",
             Self::Privilege => "privilege",
             Self::Admin => "admin",
+            Self::Replicate => "replicate",
             Self::Cancel => "cancel",
             Self::Resolve => "resolve",
             Self::ResolveData => "resolveData",
@@ -183,7 +191,7 @@ impl Action {
             Self::Connect | Self::Session | Self::Cancel => Class::Session,
             Self::Select | Self::Resolve | Self::ResolveData => Class::Read,
             Self::Insert | Self::Update | Self::Delete | Self::Call => Class::Write,
-            Self::Ddl | Self::Privilege | Self::Admin => Class::Admin,
+            Self::Ddl | Self::Privilege | Self::Admin | Self::Replicate => Class::Admin,
             Self::Unknown => Class::Unknown,
         }
     }

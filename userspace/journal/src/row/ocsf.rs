@@ -1,6 +1,6 @@
 //! OCSF 1.8 ids of an event, derived from what it is.
 
-use types::command::{Action, CommandKind};
+use types::command::{Action, Class, CommandKind};
 use types::event::Status;
 
 /// The ids OCSF gives to an event.
@@ -34,12 +34,18 @@ pub fn ocsf(kind: CommandKind, action: Action, status: Status) -> Ocsf {
         (_, Action::Insert) => 5,
         (_, Action::Delete) => 7,
         (_, Action::Connect | Action::Session | Action::Call) => 4,
-        (_, Action::Ddl | Action::Privilege | Action::Admin | Action::Cancel | Action::Unknown) => {
-            99
-        }
+        (
+            _,
+            Action::Ddl
+            | Action::Privilege
+            | Action::Admin
+            | Action::Replicate
+            | Action::Cancel
+            | Action::Unknown,
+        ) => 99,
     };
     let denied = status == Status::Denied;
-    let admin = matches!(action, Action::Ddl | Action::Privilege | Action::Admin);
+    let admin = action.class() == Class::Admin;
     Ocsf {
         class_uid,
         activity_id,

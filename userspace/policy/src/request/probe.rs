@@ -35,7 +35,8 @@ pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
         requester.disclose(&class, Some(schema))?;
         let statement = statement(Access { action: Action::Select, table: None });
         let context = requester.context(&statement, CommandKind::Query, 0)?;
-        requester.probe(&class, context, Some(schema))?;
+        requester.probe(&class, context.clone(), Some(schema))?;
+        requester.replicate_unmasked(&class, context, Some(schema))?;
         for action in LOOKUPS {
             let lookup = lookup(action);
             conform(&requester.lookup_entities(&lookup)?, schema)?;

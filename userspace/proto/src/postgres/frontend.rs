@@ -10,6 +10,7 @@ use super::authority::{Pending, Request};
 use super::expect::{Expect, InFlight};
 use super::message::{self, HEADER};
 use super::prepared::Bind;
+use super::replication::{self, Replication};
 use super::startup::{self, Packet, plain_statement, unknown_statement};
 use super::{Phase, PostgresSession};
 use crate::reader::Reader;
@@ -233,6 +234,11 @@ impl PostgresSession {
 
     /// What `text` does; nothing is known of it where its encoding hides its delimiters.
     pub(super) fn analyze(&self, text: &[u8]) -> Arc<[Arc<Statement>]> {
+        if self.replication() != Replication::No
+            && let Some(command) = replication::read(text)
+        {
+            return Arc::new([command]);
+        }
         if self.server.encoding_is_safe {
             self.analyzer.analyze(text, self.server.reading)
         } else {

@@ -22,6 +22,7 @@ mod names;
 mod notice;
 mod prepared;
 mod probe;
+mod replication;
 mod response;
 mod result;
 mod rows;
@@ -59,6 +60,7 @@ use self::login::Injected;
 use self::names::Names;
 use self::prepared::{Plan, Portal, Prepared, Rows};
 use self::probe::Probe;
+pub use self::replication::Replication;
 use self::result::CopyState;
 use self::rows::Rest;
 pub use self::scram::{KeysWanted, Nonce, ScramKeys, Verifier};
@@ -231,6 +233,11 @@ impl PostgresSession {
     /// What the session was opened with; `None` before its startup packet and for cancel requests.
     pub fn startup(&self) -> Option<&Startup> {
         self.startup.as_ref()
+    }
+
+    /// What kind of session was asked for.
+    fn replication(&self) -> Replication {
+        self.startup.as_ref().map_or(Replication::No, |startup| startup.replication)
     }
 
     /// Asks for a command to be decided.

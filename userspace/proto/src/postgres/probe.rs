@@ -6,6 +6,7 @@ use types::limits::{PROBE_BYTES_MAX, PROBE_ROWS_MAX};
 use super::PostgresSession;
 use super::message;
 use super::notice;
+use super::replication::Replication;
 use crate::reader::Reader;
 
 /// Rows of text values.
@@ -36,6 +37,11 @@ impl PostgresSession {
     /// Asks the driver for a probe, with the agent's ReadyForQuery held back.
     pub(super) fn want_probe(&mut self, status: u8) {
         self.server.catalog_stale = false;
+        if self.replication() == Replication::Physical {
+            // It takes no SQL.
+            self.events.push_back(Event::Probed(None));
+            return self.relay_ready(status);
+        }
         self.probe = Probe::Wanted { status };
         self.events.push_back(Event::ProbeWanted);
     }

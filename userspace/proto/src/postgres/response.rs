@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use types::command::Risk;
+use types::command::{Risk, Statement};
 use types::event::{Event, Status};
 use types::redact::Quotes;
 
@@ -51,6 +51,9 @@ impl PostgresSession {
         let prepared = |prepared: &Option<Arc<Prepared>>| {
             prepared.as_ref().map(|prepared| Arc::clone(&prepared.statement))
         };
+        if self.running().is_some_and(|command| command.statement.replicates()) {
+            return Quotes::Nothing;
+        }
         let answered = match self.expects.front() {
             Some(Expect::Query(batch)) => {
                 batch.commands.front().map(|command| Arc::clone(&command.statement))
@@ -230,12 +233,13 @@ impl PostgresSession {
         match self.expects.pop_front()? {
             Expect::Execute { command, .. } => self.complete_command(command, Status::Ok),
             Expect::Query(mut batch) if tag != b's' => {
-                let command = batch.commands.front_mut()?;
-                // One that did not parse may be many to the server.
-                let unparsed = command.statement.risks.contains(Risk::UNPARSED);
-                if command.completed && !unparsed {
+                let open = |command: &&mut InFlight| {
+                    !command.completed || has_many_results(&command.statement)
+                };
+                let Some(command) = batch.commands.front_mut().filter(open) else {
+                    self.expects.push_front(Expect::Query(batch));
                     return None;
-                }
+                };
                 command.completed = true;
                 if batch.commands.len() > 1
                     && let Some(command) = batch.commands.pop_front()
@@ -244,7 +248,11 @@ impl PostgresSession {
                 }
                 self.expects.push_front(Expect::Query(batch));
             }
-            _ => return None,
+            other => {
+                // Whatever is recorded of it is the session's end.
+                self.expects.push_front(other);
+                return None;
+            }
         }
         Some(())
     }
@@ -280,6 +288,12 @@ impl PostgresSession {
         self.server.plan = None;
         self.server.copy = CopyState::None;
     }
+}
+
+/// Whether a statement may have more than one result: one that did not parse may be many to the server,
+/// a replication command may have several and says its end twice.
+pub(super) fn has_many_results(statement: &Statement) -> bool {
+    statement.risks.contains(Risk::UNPARSED) || statement.replicates()
 }
 
 /// The count at a command tag's end: `SELECT 5`, `INSERT 0 5`.

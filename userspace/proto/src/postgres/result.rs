@@ -5,13 +5,14 @@ use std::sync::Arc;
 use types::addr::Side;
 use types::command::{Risk, Statement};
 use types::limits::ROW_BYTES_MAX;
-use types::redact::{Column, Format, Redaction, TreatmentKind};
+use types::redact::{Column, Format, Redaction, Treatment, TreatmentKind};
 
 use super::PostgresSession;
 use super::copy_out::CopyOut;
 use super::expect::Expect;
 use super::message::{self, HEADER};
 use super::prepared::{Plan, Portal, Rows, parameter_description, row_description};
+use super::response::has_many_results;
 use super::rows::{self, Passage, Rest};
 use crate::reader::Reader;
 
@@ -79,14 +80,20 @@ impl PostgresSession {
         if self.server.plan.is_some() || !matches!(self.server.copy, CopyState::None) {
             return None;
         }
-        self.running().filter(|command| {
-            !command.completed || command.statement.risks.contains(Risk::UNPARSED)
-        })
+        self.running().filter(|command| !command.completed || has_many_results(&command.statement))
     }
 
     fn plan_rows(&mut self, statement: &Arc<Statement>, columns: &[Column]) -> Option<Arc<Plan>> {
         let mut treatments = Vec::with_capacity(columns.len());
-        if is_fetch(statement) {
+        if statement.replicates() {
+            // Decided in the knowledge that no mask can be applied.
+            let pass = |one: &Column| Treatment {
+                kind: TreatmentKind::Pass,
+                type_oid: one.type_oid,
+                format: one.format,
+            };
+            treatments.extend(columns.iter().map(pass));
+        } else if is_fetch(statement) {
             // Its description may be older than the cursor of that name: the text alone counts.
             let unknown = |one: &Column| Column { table_oid: 0, attnum: 0, ..one.clone() };
             let columns: Vec<Column> = columns.iter().map(unknown).collect();
@@ -179,9 +186,9 @@ impl PostgresSession {
         let (binary, count) = (reader.u8()? != 0, usize::from(reader.u16()?));
         (reader.rest().len() == 2 * count).then_some(())?;
         let statement = Arc::clone(&self.fresh_result()?.statement);
-        // Replication is no SQL; of what did not parse nothing is known.
-        let unparsed = statement.risks.contains(Risk::UNPARSED);
-        (unparsed || (tag != b'W' && statement.copy.is_some())).then_some(())?;
+        // Of what did not parse nothing is known.
+        let copies = statement.copy.is_some() || statement.risks.contains(Risk::UNPARSED);
+        (statement.replicates() || (tag != b'W' && copies)).then_some(())?;
         self.server.copy = match tag {
             b'G' => {
                 self.agent.copy_in = true;
@@ -189,6 +196,7 @@ impl PostgresSession {
                 CopyState::In
             }
             b'W' => CopyState::Both,
+            _ if statement.replicates() => CopyState::Out(None),
             _ => self.copy_out(&statement, binary, count)?,
         };
         self.relay(frame);
@@ -259,7 +267,9 @@ impl PostgresSession {
                 total
             }
             (CopyState::Out(None) | CopyState::Both, Some(command)) => {
-                if !command.sample.is_full() && total <= ROW_BYTES_MAX {
+                // Of files and logs of the server's there is no text to keep.
+                let is_kept = !command.sample.is_full() && !command.statement.replicates();
+                if is_kept && total <= ROW_BYTES_MAX {
                     let Some(payload) = bytes.get(HEADER..total) else { return 0 };
                     command.sample.push(payload);
                 }
@@ -283,6 +293,10 @@ impl PostgresSession {
             CopyState::None | CopyState::In => return None,
         }
         self.relay(frame);
+        if self.running().is_some_and(|command| command.statement.replicates()) {
+            // More results may follow.
+            self.server.copy = CopyState::None;
+        }
         Some(())
     }
 

@@ -8,6 +8,7 @@ use types::command::{Access, Action, Risk, Statement};
 use types::limits::STARTUP_BYTES_MAX;
 
 use super::cancel::{CancelKey, REQUEST_BYTES};
+use super::replication::Replication;
 use crate::reader::Reader;
 
 const SSL_REQUEST: u32 = 80_877_103;
@@ -24,7 +25,7 @@ pub struct Startup {
     /// What the client calls itself; may be empty.
     pub application_name: String,
     /// Whether a replication session is asked for.
-    pub replication: bool,
+    pub replication: Replication,
     /// The `options` parameter as given; may be empty.
     pub options: String,
     /// The protocol version: major × 65,536 + minor.
@@ -37,8 +38,8 @@ impl Startup {
     /// The statement that stands for the opening in policies and records.
     pub(super) fn statement(&self) -> Arc<Statement> {
         let mut accesses = vec![Access { action: Action::Connect, table: None }];
-        if self.replication {
-            accesses.push(Access { action: Action::Admin, table: None });
+        if self.replication != Replication::No {
+            accesses.push(Access { action: Action::Replicate, table: None });
         }
         if self.risks.contains(Risk::PRIVILEGE) {
             accesses.push(Access { action: Action::Privilege, table: None });
@@ -157,7 +158,7 @@ fn startup(version: u32, mut reader: Reader<'_>) -> Result<Startup, StartupError
         user: String::new(),
         database: String::new(),
         application_name: String::new(),
-        replication: false,
+        replication: Replication::No,
         options: String::new(),
         version,
         risks: Risk::empty(),
@@ -174,7 +175,7 @@ fn startup(version: u32, mut reader: Reader<'_>) -> Result<Startup, StartupError
         match key {
             b"user" => startup.user = text(),
             b"database" => startup.database = text(),
-            b"replication" => startup.replication = replicates(value),
+            b"replication" => startup.replication = Replication::of(value),
             b"options" => {
                 startup.options = text();
                 startup.risks |= options_risks(value);
@@ -220,7 +221,7 @@ pub(super) fn for_account(packet: &[u8], account: &str) -> Vec<u8> {
             _ => value,
         };
         has_database |= key == b"database";
-        replicates_all |= key == b"replication" && replicates(value) && value != b"database";
+        replicates_all |= key == b"replication" && Replication::of(value) == Replication::Physical;
         for text in [key, value] {
             out.extend_from_slice(text);
             out.push(0);
@@ -232,11 +233,6 @@ pub(super) fn for_account(packet: &[u8], account: &str) -> Vec<u8> {
     out.push(0);
     super::message::patch_length(&mut out, 0);
     out
-}
-
-/// Whether the server takes this value of `replication` for yes. Whatever is not clearly a no is.
-fn replicates(value: &[u8]) -> bool {
-    ![b"false".as_slice(), b"off", b"no", b"0", b""].iter().any(|no| value.eq_ignore_ascii_case(no))
 }
 
 /// The risks of an `options` value: the server's command line, split at white space that no
@@ -365,8 +361,8 @@ mod tests {
         assert_eq!(opened(b"user\0a\0user\0b\0\0"), Err(StartupError::Duplicate));
         assert_eq!(opened(b"user\0a\0"), Err(StartupError::Malformed));
         assert_eq!(opened(b"user\0a\0\0x"), Err(StartupError::Malformed));
-        assert!(opened(b"user\0a\0replication\0database\0\0").unwrap().replication);
-        assert!(!opened(b"user\0a\0replication\0off\0\0").unwrap().replication);
+        let kind = opened(b"user\0a\0replication\0database\0\0").unwrap().replication;
+        assert_eq!(kind, Replication::Database);
         for (options, risks) in [
             (b"-c role=dba".as_slice(), Risk::PRIVILEGE),
             (b"-crole=dba", Risk::PRIVILEGE),

@@ -112,6 +112,18 @@ fn the_corpus_runs() {
     assert!(count >= 5);
 }
 
+/// What was asked ends in the records, whichever message of the server's cannot be.
+#[test]
+fn ends_that_are_not_due_lose_no_command() {
+    let result = [columns(&["a"]), row(&[Some("1")])].concat();
+    for ends in [vec![done(b's')], vec![complete("SELECT 1"), complete("SELECT 1")]] {
+        let answer = [result.clone(), ends.concat()];
+        let seen = check_opened(&[agent(&[query("SELECT 1")]), server(&answer)]);
+        assert!(seen.violation().is_some());
+        assert_eq!((seen.commands().len(), seen.outcomes().len()), (1, 1));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

@@ -7,6 +7,7 @@ mod garbage;
 mod injection;
 mod masking;
 mod opening;
+mod replicating;
 mod simple;
 
 use std::sync::{Arc, LazyLock};

@@ -169,11 +169,11 @@ fn the_agent_gets_a_key_of_ours() {
 }
 
 #[test]
-fn replication_is_an_administrators_access() {
+fn replication_is_an_access_of_its_own() {
     let seen = check(&[agent(&[startup(&[("user", "bob"), ("replication", "database")])])]);
     let actions: Vec<_> =
         seen.commands()[0].statement.accesses.iter().map(|access| access.action).collect();
-    assert_eq!(actions, [Action::Connect, Action::Admin]);
+    assert_eq!(actions, [Action::Connect, Action::Replicate]);
 }
 
 #[test]
