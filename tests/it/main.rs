@@ -17,6 +17,7 @@ mod evidence;
 mod flood;
 mod hostile;
 mod launch;
+mod limits;
 mod lineage;
 mod lying;
 mod masking;

@@ -43,6 +43,16 @@ impl World {
         Ok(Self { daemon, bank })
     }
 
+    /// Starts both, with a policy file more.
+    ///
+    /// # Errors
+    /// If either does not start.
+    pub fn start_ruled(policy: &str) -> Result<Self> {
+        let bank = Postgres::start()?;
+        let daemon = Daemon::start(bank.port(), 2, &[WRITER_POLICY, ("ruled.cedar", policy)])?;
+        Ok(Self { daemon, bank })
+    }
+
     /// Answers the agent that reads.
     pub fn reader(&self) -> Agent<'_> {
         Agent::new(&self.daemon, READER, bank::ROLE, self.bank.port())

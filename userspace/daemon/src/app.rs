@@ -19,6 +19,7 @@ use proxy::door::{Door, MaskSets, NameService, Netns};
 use proxy::durability::Durability;
 use proxy::flows::Flows;
 use proxy::strangers::Strangers;
+use proxy::windows::Windows;
 use redirect::Kernel;
 use redirect::event::Event;
 use redirect_common::MAX_LISTENERS;
@@ -177,6 +178,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<
         tls: tls::offer(config)?,
         credentials,
         cancels: Arc::default(),
+        windows: Windows::default(),
         policy: Arc::new(policy),
         masking_key,
         analyzer: Arc::new(Analyzer::new()),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use cedar_policy::{AuthorizationError, Authorizer, Entities, Policy, PolicyId, Request, Response};
 use lru::LruCache;
 use types::command::{Access, Command, CommandKind, Risk, Statement};
-use types::decision::{Decision, Effect, Obligation};
+use types::decision::{Decision, Effect, Limit, Obligation};
 use types::principal::Principal;
 use types::redact::{DataClass, MaskRule, Operator};
 use types::target::Target;
@@ -135,7 +135,7 @@ impl SessionPolicy {
         let bare: Vec<DataClass> = masked.iter().map(|mask| mask.class.clone()).collect();
         let entities = requester.entities(statement, &[probed, &bare].concat())?;
         let context = requester.context(statement, kind, hour)?;
-        let (mut permits, mut approvals) = (BTreeSet::new(), BTreeSet::new());
+        let (mut permits, mut lifted) = (BTreeSet::new(), BTreeSet::new());
         let accesses = statement
             .accesses
             .iter()
@@ -161,15 +161,32 @@ impl SessionPolicy {
             }
             match self.answer(&self.soft, &request, &entities) {
                 Answer::Allow(_) => {}
-                Answer::Deny(ids) => approvals.extend(ids),
+                Answer::Deny(ids) => lifted.extend(ids),
                 Answer::Failed(ids) => return Ok(self.failed(ids)),
             }
         }
-        if approvals.is_empty() {
-            return Ok(self.decision(Effect::Allow, permits, "permitted".to_owned()));
+        let (limiting, approvals): (BTreeSet<_>, _) =
+            lifted.into_iter().partition(|id| self.limits(id).is_some());
+        let mut decision = if approvals.is_empty() {
+            self.decision(Effect::Allow, permits, "permitted".to_owned())
+        } else {
+            let reason = self.approval_reason(&approvals);
+            self.decision(Effect::RequireApproval, approvals, reason)
+        };
+        if !limiting.is_empty() {
+            let limits = limiting.iter().filter_map(|id| self.limits(id)).flatten();
+            let limits = limits.cloned().map(Obligation::Limit);
+            decision.obligations = decision.obligations.iter().cloned().chain(limits).collect();
         }
-        let reason = self.approval_reason(&approvals);
-        Ok(self.decision(Effect::RequireApproval, approvals, reason))
+        Ok(decision)
+    }
+
+    /// What a policy limits; `None` where its obligation is another.
+    fn limits(&self, id: &PolicyId) -> Option<&[Limit]> {
+        match self.annotations(id)?.obligation.as_ref()? {
+            SoftObligation::Limit(limits) => Some(limits),
+            SoftObligation::Mask(_) | SoftObligation::Approve(_) => None,
+        }
     }
 
     fn decide_lookup(&self, lookup: &Lookup, hour: u8) -> Result<Decision, RequestError> {
@@ -211,7 +228,7 @@ impl SessionPolicy {
             Answer::Deny(ids) => {
                 let operator = |id: &PolicyId| match self.annotations(id)?.obligation.as_ref()? {
                     SoftObligation::Mask(operator) => Some(*operator),
-                    SoftObligation::Approve(_) => None,
+                    SoftObligation::Approve(_) | SoftObligation::Limit(_) => None,
                 };
                 // What is not a mask cannot be met here: replace.
                 let operators = ids.iter().map(|id| operator(id).unwrap_or(Operator::Replace));

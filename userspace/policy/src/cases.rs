@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use types::addr::OrigDst;
 use types::command::{Access, Action, Command, CommandKind, Risk, Statement, TableName};
-use types::decision::{Decision, Effect};
+use types::decision::{Decision, Effect, Obligation};
 use types::id::{AgentName, CgroupId, CommandId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
 use types::redact::DataClass;
@@ -43,6 +43,7 @@ pub struct Case {
     rule: Option<String>,
     reason: Option<String>,
     masks: Option<BTreeMap<String, String>>,
+    limits: Option<Vec<String>>,
 }
 
 /// What is asked for.
@@ -87,6 +88,14 @@ impl Case {
                 .collect();
             differs("masks", &format!("{masks:?}"), format!("{got:?}"))?;
         }
+        if let Some(limits) = &self.limits {
+            let limit = |obligation: &Obligation| match obligation {
+                Obligation::Limit(limit) => Some(format!("{} {limit}", limit.policy)),
+                Obligation::Mask(_) => None,
+            };
+            let got: Vec<String> = decision.obligations.iter().filter_map(limit).collect();
+            differs("limits", &format!("{limits:?}"), format!("{got:?}"))?;
+        }
         Ok(())
     }
 
@@ -113,6 +122,7 @@ impl Case {
             rule: entry.rule.clone(),
             reason: entry.reason.clone(),
             masks: entry.masks.clone(),
+            limits: entry.limits.clone(),
             name: entry.name.clone(),
         })
     }
@@ -198,6 +208,8 @@ struct CaseEntry {
     rule: Option<String>,
     reason: Option<String>,
     masks: Option<BTreeMap<String, String>>,
+    /// Limits that the decision comes with: policy, space, and the limit in its shortest form.
+    limits: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]

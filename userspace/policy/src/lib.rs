@@ -5,6 +5,7 @@
 mod authorize;
 pub mod cases;
 pub mod classification;
+mod limit;
 mod load;
 pub mod lookup;
 pub mod mask;

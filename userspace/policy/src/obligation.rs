@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
-use cedar_policy::{ActionConstraint, Effect, Policy, ResourceConstraint};
+use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, ResourceConstraint};
+use types::decision::Limit;
 use types::redact::Operator;
+
+use crate::limit;
 
 /// A policy's annotations, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +18,7 @@ pub(crate) struct Annotations {
     pub(crate) id: Arc<str>,
     /// `@reason`: what the agent is told.
     pub(crate) reason: Option<Arc<str>>,
-    /// `@mask` or `@approve`; makes a forbid soft.
+    /// `@mask`, `@approve` or `@limit`; makes a forbid soft.
     pub(crate) obligation: Option<SoftObligation>,
 }
 
@@ -26,12 +29,14 @@ pub(crate) enum SoftObligation {
     Mask(Operator),
     /// `@approve("approvers")`.
     Approve(Arc<str>),
+    /// `@limit("rows=1000, …")`.
+    Limit(Box<[Limit]>),
 }
 
 impl Annotations {
     /// Reads a policy's annotations; the error says what is wrong with them, and leaves out where.
     pub(crate) fn read(policy: &Policy) -> Result<Self, String> {
-        let (mut id, mut reason, mut obligations) = (None, None, Vec::new());
+        let (mut id, mut reason, mut obligations, mut limits) = (None, None, Vec::new(), None);
         for (key, value) in policy.annotations() {
             match key {
                 "id" => id = Some(value),
@@ -42,6 +47,7 @@ impl Annotations {
                 "mask" => obligations.push(SoftObligation::Mask(operator(value)?)),
                 "approve" if value.is_empty() => return Err("@approve names nobody".to_owned()),
                 "approve" => obligations.push(SoftObligation::Approve(value.into())),
+                "limit" => limits = Some(value),
                 _ => return Err(format!("unknown annotation @{key}")),
             }
         }
@@ -50,12 +56,16 @@ impl Annotations {
         if id.is_empty() || id.len() > ID_BYTES_MAX || !id.bytes().all(good) {
             return Err(format!("@id {id:?} is not 1 to {ID_BYTES_MAX} of A-Z a-z 0-9 . _ -"));
         }
+        let id: Arc<str> = id.into();
+        if let Some(limits) = limits {
+            obligations.push(SoftObligation::Limit(limit::read(&id, limits)?));
+        }
         if obligations.len() > 1 {
-            return Err("@mask and @approve stand together".to_owned());
+            return Err("of @mask, @approve and @limit more than one stands here".to_owned());
         }
         let obligation = obligations.pop();
         check_scope(policy, obligation.as_ref())?;
-        Ok(Self { id: id.into(), reason, obligation })
+        Ok(Self { id, reason, obligation })
     }
 }
 
@@ -78,6 +88,10 @@ pub(crate) const PROBE: &str = "probe";
 /// The action of having values of a class that is masked sent where no mask can be applied.
 pub(crate) const REPLICATE_UNMASKED: &str = "replicateUnmasked";
 
+/// The actions, and groups of them, whose statements a limit can be kept for.
+const LIMITED: [&str; 8] =
+    ["select", "insert", "update", "delete", "call", "probe", "read", "write"];
+
 /// A message on one terminal line or three.
 const REASON_BYTES_MAX: usize = 256;
 
@@ -91,6 +105,16 @@ fn operator(word: &str) -> Result<Operator, String> {
         .ok_or_else(|| format!("@mask({word:?}) is not replace, partial, hash or null"))
 }
 
+/// Whether a policy is about statements alone that have a response to cut or a time to end.
+fn only_limited(policy: &Policy) -> bool {
+    let is_limited = |uid: &EntityUid| LIMITED.contains(&uid.id().unescaped());
+    match policy.action_constraint() {
+        ActionConstraint::Any => false,
+        ActionConstraint::Eq(uid) => is_limited(&uid),
+        ActionConstraint::In(uids) => uids.iter().all(is_limited),
+    }
+}
+
 fn check_scope(policy: &Policy, obligation: Option<&SoftObligation>) -> Result<(), String> {
     let only_disclose = matches!(
         policy.action_constraint(),
@@ -99,9 +123,12 @@ fn check_scope(policy: &Policy, obligation: Option<&SoftObligation>) -> Result<(
     match (policy.effect(), obligation) {
         (Effect::Permit, Some(_)) => {
             return Err(
-                "@mask and @approve stand on forbid only: another permit would bypass them"
+                "@mask, @approve and @limit stand on forbid only: another permit would bypass them"
                     .to_owned(),
             );
+        }
+        (Effect::Forbid, Some(SoftObligation::Limit(_))) if !only_limited(policy) => {
+            return Err(format!("@limit needs actions among {}", LIMITED.join(", ")));
         }
         (Effect::Forbid, Some(SoftObligation::Mask(_))) if !only_disclose => {
             return Err("@mask needs action == Action::\"disclose\"".to_owned());

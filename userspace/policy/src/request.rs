@@ -290,7 +290,7 @@ fn risks(risks: Risk) -> Result<RestrictedExpression, RequestError> {
 }
 
 /// The risks as the schema and the cases name them.
-pub(crate) const RISKS: [(&str, Risk); 12] = [
+pub(crate) const RISKS: [(&str, Risk); 13] = [
     ("noWhere", Risk::NO_WHERE),
     ("ddl", Risk::DDL),
     ("copyProgram", Risk::COPY_PROGRAM),
@@ -303,6 +303,7 @@ pub(crate) const RISKS: [(&str, Risk); 12] = [
     ("sideEffect", Risk::SIDE_EFFECT),
     ("reinterprets", Risk::REINTERPRETS),
     ("unknownFunction", Risk::UNKNOWN_FUNCTION),
+    ("fullExport", Risk::FULL_EXPORT),
 ];
 
 /// Every action on a database, for the probe of the schema and the cases.

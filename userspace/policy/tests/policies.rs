@@ -35,6 +35,7 @@ fn examples() {
         ("known-functions", None),
         ("masked-dump", None),
         ("backup", None),
+        ("read-limits", None),
     ] {
         let mut source = shipped();
         source.policies.retain(|(file, _)| Some(file.as_str()) != replaces);
@@ -45,7 +46,7 @@ fn examples() {
         // The baseline's own cases hold with every example beside it.
         run(&policies, &dir().join("cases/baseline.toml"));
     }
-    assert_eq!(names(&dir().join("examples"), "cedar").len(), 9, "an example is not tested");
+    assert_eq!(names(&dir().join("examples"), "cedar").len(), 10, "an example is not tested");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use types::id::CommandId;
 use types::limits::TRANSMIT_BYTES_HIGH;
 use types::redact::Redactor;
 
+use crate::limit::Limits;
+
 /// A protocol session between an agent (downstream) and its target (upstream).
 ///
 /// After every call the driver drains [`Session::poll_event`] until `None`, answering each
@@ -59,6 +61,8 @@ pub trait Session: Send {
 pub enum Verdict {
     /// It goes upstream.
     Allow,
+    /// It goes upstream, and ends where it reaches a limit.
+    Limited(Limits),
     /// It is refused, and the agent is told so by the protocol.
     Deny(Refusal),
 }
@@ -70,6 +74,15 @@ pub struct Refusal {
     pub policy: Arc<str>,
     /// Its message, in words.
     pub message: Arc<str>,
+    /// The SQLSTATE.
+    pub code: [u8; 5],
+}
+
+impl Refusal {
+    /// What policy refuses: insufficient_privilege.
+    pub fn new(policy: Arc<str>, message: Arc<str>) -> Self {
+        Self { policy, message, code: *b"42501" }
+    }
 }
 
 /// What an emptied buffer keeps: what a bulk transfer fills again at once.

@@ -27,6 +27,7 @@ use crate::flows::{Difference, Flows};
 use crate::strangers::Strangers;
 use crate::targets::Targets;
 use crate::tls::AgentTls;
+use crate::windows::Windows;
 
 /// Where an accepted connection wanted to go, and who made it: the kernel's record.
 pub trait OriginalDestination: Send + Sync {
@@ -79,6 +80,8 @@ pub struct Door {
     pub credentials: Credentials,
     /// What they may cancel.
     pub cancels: Arc<Cancels>,
+    /// What they used of limits over windows.
+    pub windows: Windows,
     /// What they may do there.
     pub policy: Arc<PolicySet>,
     /// The key of hashed values.

@@ -76,6 +76,11 @@ impl<'d> Ledger<'d> {
         &self.target
     }
 
+    /// The connection.
+    pub(crate) fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
     /// Which session.
     pub(crate) fn session(&self) -> SessionId {
         self.session

@@ -15,10 +15,12 @@ pub mod listener;
 pub mod strangers;
 pub mod targets;
 pub mod tls;
+pub mod windows;
 
 mod admit;
 mod ledger;
 mod leg;
+mod limiter;
 mod login;
 mod preface;
 mod relay;

@@ -22,12 +22,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::client;
 use tokio_rustls::rustls::ProtocolVersion;
 use tracing::debug;
+use types::accepted::Accepted;
 use types::addr::OrigDst;
 use types::hex::hex;
 use types::limits::STARTUP_BYTES_MAX;
 use types::principal::Principal;
 use types::target::{Target, Tls};
 
+use crate::admit::dial;
 use crate::cancels::Way;
 use crate::door::Door;
 use crate::flows::Bytes;
@@ -154,6 +156,33 @@ pub(crate) async fn refuse(door: &Door, mut ledger: Ledger<'_>, refused: NotOpen
     debug!(?telling, "the agent was told");
     let carried = Bytes { sent: leg.came(), received: leg.written() };
     ledger.close(why.word(), carried, door.clock.now());
+}
+
+/// Sends a cancel request of our own to a server that is reached by `way`, on a connection of its own,
+/// and waits until the server closes it: whatever it cancels is signalled by then.
+pub(crate) async fn cancel(
+    door: &Arc<Door>,
+    accepted: &Accepted,
+    way: &Way,
+    request: &[u8],
+) -> Result<(), Why> {
+    let server = Wire::new(dial(door, accepted).await.map_err(Why::Server)?);
+    let server = match way {
+        Way::Plain => Stream::Plain(server.counted()),
+        Way::Tls(rules, name) => Stream::Target(Box::new(secure(rules, server, name).await?)),
+    };
+    let mut leg = Leg::new(server);
+    let mut transmit = Transmit::default();
+    transmit.buffer().extend_from_slice(request);
+    while !transmit.is_empty() {
+        poll_fn(|cx| leg.poll_write(cx, &mut transmit)).await.map_err(Why::Server)?;
+    }
+    poll_fn(|cx| leg.poll_flush(cx)).await.map_err(Why::Server)?;
+    let mut buffer = [0; 1];
+    // A reset is an end as well.
+    let end = poll_fn(|cx| leg.poll_read(cx, &mut buffer).map_ok(drop)).await;
+    debug!(?end, "a statement over its limit was cancelled");
+    Ok(())
 }
 
 /// How long an agent may take to be told.

@@ -15,7 +15,7 @@ use tracing::debug;
 use types::addr::Side;
 use types::clock::Timestamp;
 use types::command::{Command, CommandKind};
-use types::decision::{Decision, Effect, Obligation};
+use types::decision::{Decision, Effect};
 use types::event::Event;
 use types::redact::DataClass;
 
@@ -23,6 +23,7 @@ use crate::catalogs::CatalogKey;
 use crate::flows::Bytes;
 use crate::ledger::Ledger;
 use crate::leg::Leg;
+use crate::limiter::{self, Limiter};
 use crate::login::Login;
 use crate::serve::Worker;
 
@@ -32,6 +33,7 @@ pub(crate) struct Relay<'w> {
     slot: u64,
     session: PostgresSession,
     login: Login<'w>,
+    limiter: Limiter<'w>,
     ledger: Ledger<'w>,
     downstream: Leg,
     upstream: Leg,
@@ -75,7 +77,7 @@ impl<'w> Relay<'w> {
     pub(crate) fn new(
         worker: &'w Worker,
         slot: u64,
-        (session, login): (PostgresSession, Login<'w>),
+        (session, login, limiter): (PostgresSession, Login<'w>, Limiter<'w>),
         ledger: Ledger<'w>,
         (downstream, upstream): (Leg, Leg),
     ) -> Self {
@@ -84,6 +86,7 @@ impl<'w> Relay<'w> {
             slot,
             session,
             login,
+            limiter,
             ledger,
             downstream,
             upstream,
@@ -99,6 +102,7 @@ impl<'w> Relay<'w> {
         loop {
             self.settle();
             let mut moved = self.login.poll(&mut self.session, cx).is_ready();
+            moved |= self.limiter.poll(&mut self.session, &self.ledger, cx).is_ready();
             for side in [Side::Upstream, Side::Downstream] {
                 match self.poll_write(side, cx) {
                     Poll::Ready(Ok(wrote)) => moved |= wrote,
@@ -235,8 +239,8 @@ impl<'w> Relay<'w> {
         let probed = self.probed(command);
         let decision = (policy.authorize(command, &probed, now.unix_us), &*self.worker.door);
         let decision = self.login.restrict(command.kind, &mut self.session, decision, &self.ledger);
-        let verdict = verdict(&decision);
-        let denied = verdict != Verdict::Allow;
+        let (decision, verdict) = self.verdict(command.kind, decision);
+        let denied = matches!(verdict, Verdict::Deny(_));
         let verdict = match self.ledger.begin(command, &decision, self.masks.as_deref(), now) {
             Ok(lsn) => {
                 self.worker.waiters.gathered();
@@ -248,10 +252,10 @@ impl<'w> Relay<'w> {
                 }
                 verdict
             }
-            Err(error) => Verdict::Deny(Refusal {
-                policy: "journal".into(),
-                message: format!("{error}; nothing goes on unrecorded").into(),
-            }),
+            Err(error) => {
+                let message = format!("{error}; nothing goes on unrecorded");
+                Verdict::Deny(Refusal::new("journal".into(), message.into()))
+            }
         };
         let counters = &self.worker.door.counters;
         counters.commands_total.up();
@@ -259,6 +263,29 @@ impl<'w> Relay<'w> {
             counters.commands_denied.up();
         }
         self.session.handle_decision(command.id, verdict);
+    }
+
+    /// What the session is told: an allow with obligations that all are met, or a refusal; and the
+    /// decision as it is recorded.
+    fn verdict(&self, kind: CommandKind, decision: Decision) -> (Decision, Verdict) {
+        let refusal = |message| Refusal::new(decision.rule().into(), message);
+        let verdict = match decision.effect {
+            Effect::Allow => match self.limiter.limits(kind, &decision, &self.ledger) {
+                Ok(None) => Verdict::Allow,
+                Ok(Some(limits)) => Verdict::Limited(limits),
+                Err(refusal) => {
+                    return (limiter::refused(&decision, &refusal), Verdict::Deny(refusal));
+                }
+            },
+            Effect::Deny => Verdict::Deny(refusal(Arc::clone(&decision.reason))),
+            Effect::RequireApproval => {
+                let reason = &decision.reason;
+                let message =
+                    format!("{reason} (needs a person's approval, and no approval desk is set up)");
+                Verdict::Deny(refusal(message.into()))
+            }
+        };
+        (decision, verdict)
     }
 
     /// The session's policy; its first command opens its record.
@@ -336,21 +363,3 @@ impl Drop for Relay<'_> {
 
 /// How `pg_get_viewdef` writes text.
 const STANDARD: Reading = Reading { standard_conforming_strings: true };
-
-/// What the session is told: an allow with obligations that all are met, or a refusal.
-fn verdict(decision: &Decision) -> Verdict {
-    let Decision { effect, obligations, reason, determining: _, policy_digest: _ } = decision;
-    let refusal = |message| Verdict::Deny(Refusal { policy: decision.rule().into(), message });
-    match effect {
-        Effect::Allow => {
-            // Masks are the redactor's, in force for the whole session. A new kind of obligation
-            // does not compile until it is met here.
-            for Obligation::Mask(_) in obligations.iter() {}
-            Verdict::Allow
-        }
-        Effect::Deny => refusal(Arc::clone(reason)),
-        Effect::RequireApproval => refusal(
-            format!("{reason} (needs a person's approval, and no approval desk is set up)").into(),
-        ),
-    }
-}

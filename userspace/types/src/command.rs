@@ -241,6 +241,8 @@ bitflags! {
         const REINTERPRETS = 1 << 10;
         /// Calls a function that is not known to be one of the server's own: it may write.
         const UNKNOWN_FUNCTION = 1 << 11;
+        /// Brings all rows of a relation: nothing of the statement says which, or how many.
+        const FULL_EXPORT = 1 << 12;
 
         /// Risks that make a read as effective as a write.
         const EFFECTS = Self::DDL.bits() | Self::COPY_PROGRAM.bits() | Self::PRIVILEGE.bits()

@@ -1,5 +1,6 @@
 //! What policy answers.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::id::PolicyId;
@@ -60,4 +61,57 @@ impl Effect {
 pub enum Obligation {
     /// Mask this class of data in the response.
     Mask(MaskRule),
+    /// Cut the response, or end the statement, where this is reached.
+    Limit(Limit),
+}
+
+/// How much there may be of something, in one statement or in all statements of a window.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    /// The policy that sets it.
+    pub policy: PolicyId,
+    /// Of what.
+    pub measure: Measure,
+    /// How much: rows, bytes, or microseconds.
+    pub most: u64,
+    /// The window, in seconds, over which all statements of an agent at a target are counted
+    /// together; `None`: each statement for itself.
+    pub window_s: Option<u32>,
+}
+
+/// What a limit is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Measure {
+    /// Rows of results and of COPY data that go to the agent.
+    Rows,
+    /// Their bytes, as the server sent them.
+    Bytes,
+    /// How long statements run, in microseconds.
+    Time,
+}
+
+impl Measure {
+    /// Its word in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Bytes => "bytes",
+            Self::Time => "time",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    /// `rows=1000`, `bytes=1048576/3600s`, `time=30000ms`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { policy: _, measure, most, window_s } = self;
+        match measure {
+            Measure::Rows | Measure::Bytes => write!(f, "{}={most}", measure.as_str())?,
+            Measure::Time => write!(f, "time={}ms", most / 1_000)?,
+        }
+        match window_s {
+            Some(window) => write!(f, "/{window}s"),
+            None => Ok(()),
+        }
+    }
 }

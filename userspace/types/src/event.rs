@@ -61,6 +61,8 @@ pub enum Status {
     Skipped,
     /// The connection ended before the server's answer.
     Interrupted,
+    /// It was cut where it reached a limit.
+    Limited,
 }
 
 impl Status {
@@ -72,6 +74,7 @@ impl Status {
             Self::Denied => "denied",
             Self::Skipped => "skipped",
             Self::Interrupted => "interrupted",
+            Self::Limited => "limited",
         }
     }
 }

@@ -324,11 +324,12 @@ fn what_is_too_long_is_cut_and_the_whole_is_named() {
 fn numbers_of_words_go_both_ways() {
     for code in 0..=u8::MAX {
         let status = kind::status(code).map(kind::status_code);
-        assert_eq!(status.is_ok_and(|c| c == code), (1..=5).contains(&code));
+        assert_eq!(status.is_ok_and(|c| c == code), (1..=6).contains(&code));
         let action = kind::action(code).map(kind::action_code);
         assert_eq!(action.is_ok_and(|c| c == code), (1..=15).contains(&code));
         let effect = kind::effect(code).map(kind::effect_code);
         assert_eq!(effect.is_ok_and(|c| c == code), (1..=3).contains(&code));
     }
     assert_eq!(kind::status_code(Status::Interrupted), 5);
+    assert_eq!(kind::status_code(Status::Limited), 6);
 }

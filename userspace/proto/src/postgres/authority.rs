@@ -54,8 +54,24 @@ impl PostgresSession {
             return;
         }
         pending.decided += 1;
-        if let Verdict::Deny(refusal) = verdict {
-            command.refusal = Some(refusal);
+        match verdict {
+            Verdict::Allow => command.limited = self.cursors.limits_of(command),
+            Verdict::Deny(refusal) => command.refusal = Some(refusal),
+            Verdict::Limited(limits) => match &pending.kind {
+                Request::Query => command.limited = Some(self.cursors.limited(command, limits)),
+                Request::Execute { portal, .. } => {
+                    let mut under = self.cursors.limited(command, limits);
+                    if let Some(portal) = portal {
+                        under.limited = under.limited.counted_in(&portal.used);
+                    }
+                    command.limited = Some(under);
+                }
+                // A limit that can't be kept is no obligation that is met.
+                Request::Startup | Request::Cancel | Request::Function => {
+                    let message = "a limit can't be kept for this kind of request".into();
+                    command.refusal = Some(Refusal::new("limit".into(), message));
+                }
+            },
         }
         if pending.decided < pending.commands.len() {
             return;
@@ -97,7 +113,7 @@ impl PostgresSession {
                 message::refusal(out, "FATAL", &refusal);
                 command.bytes_out = out.len() as u64;
             }
-            self.finish(command, Status::Denied, Some(message::REFUSED));
+            self.finish(command, Status::Denied, Some(refusal.code));
             self.interrupt();
             return;
         }
@@ -119,8 +135,11 @@ impl PostgresSession {
             }
         }
         self.send(refusal.as_ref(), frame, message::failing_query);
-        let commands = VecDeque::from(commands);
-        self.expect(Expect::Query(Batch { commands, refusal, failed: false }));
+        let batch = Batch { commands: VecDeque::from(commands), refusal, failed: false };
+        if batch.refusal.is_none() && batch.is_limited() {
+            self.limit(true);
+        }
+        self.expect(Expect::Query(batch));
     }
 
     fn dispatch_function(&mut self, command: InFlight, frame: &[u8]) {
@@ -139,6 +158,9 @@ impl PostgresSession {
         if command.refusal.is_none() && !self.server.skipping {
             rows = self.describe_before(name, portal.as_deref());
             self.foresee(&command.statement);
+            if command.limited.is_some() {
+                self.limit(false);
+            }
         }
         self.send(command.refusal.as_ref(), frame, message::failing_parse);
         self.expect(Expect::Execute { command, portal, rows });
@@ -178,7 +200,10 @@ impl PostgresSession {
 
     fn skip_command(&mut self, command: InFlight, code: Option<[u8; 5]>) {
         match (&command.refusal, code) {
-            (Some(_), _) => self.finish(command, Status::Denied, Some(message::REFUSED)),
+            (Some(refusal), _) => {
+                let code = refusal.code;
+                self.finish(command, Status::Denied, Some(code));
+            }
             (None, Some(code)) => self.finish(command, Status::Error, Some(code)),
             (None, None) => self.finish(command, Status::Skipped, None),
         }

@@ -66,6 +66,10 @@ impl PostgresSession {
                 out.extend_from_slice(bytes.get(..count).unwrap_or_default());
                 (count, (left > count).then(|| Rest::Relay(left - count)))
             }
+            Rest::Drop(left) => {
+                let count = left.min(bytes.len());
+                (count, (left > count).then(|| Rest::Drop(left - count)))
+            }
             Rest::Row(mut row) => {
                 let Ok(taken) = row.feed(self.redactor.as_mut(), bytes, out) else {
                     // The agent is in the middle of a row: nothing can be said to it.
@@ -114,6 +118,9 @@ impl PostgresSession {
         }
         if matches!(self.probe, Probe::Running { .. }) {
             return self.probe_message(tag, frame, body);
+        }
+        if self.has_dropped() && self.drop_message(tag)? {
+            return Some(());
         }
         match tag {
             b'E' => self.error_response(frame, body),

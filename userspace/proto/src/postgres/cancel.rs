@@ -61,6 +61,14 @@ impl CancelKey {
         out.extend_from_slice(&self.process.to_be_bytes());
         out.extend_from_slice(self.key.expose());
     }
+
+    /// Appends a CancelRequest with this key.
+    fn request(&self, out: &mut Vec<u8>) {
+        let length = u32::try_from(12 + self.key.expose().len()).expect("at most 256 bytes");
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&CANCEL_REQUEST.to_be_bytes());
+        self.write(out);
+    }
 }
 
 impl fmt::Debug for CancelKey {
@@ -124,11 +132,7 @@ impl PostgresSession {
             self.interrupt();
             return None;
         };
-        let out = self.transmit.upstream.buffer();
-        let length = u32::try_from(12 + real.key.expose().len()).expect("at most 256 bytes");
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&CANCEL_REQUEST.to_be_bytes());
-        real.write(out);
+        real.request(self.transmit.upstream.buffer());
         Some(command)
     }
 
@@ -157,4 +161,18 @@ pub(super) struct Cancel {
     issued: Option<IssuedKey>,
     pub(super) asked: Option<CancelKey>,
     forwarded: Option<CancelKey>,
+}
+
+impl Cancel {
+    /// Whether the server issued a key.
+    pub(super) fn has_key(&self) -> bool {
+        self.issued.is_some()
+    }
+
+    /// A request to cancel what this session runs.
+    pub(super) fn request(&self) -> Option<Vec<u8>> {
+        let mut request = Vec::new();
+        self.issued.as_ref()?.real.request(&mut request);
+        Some(request)
+    }
 }

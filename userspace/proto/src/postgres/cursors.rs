@@ -9,21 +9,53 @@ use std::sync::Arc;
 use types::command::{Risk, Statement};
 use types::limits::PREPARED_MAX;
 
+use super::expect::InFlight;
+use super::limited::Under;
+use crate::limit::{Limited, Limits};
+
 /// The cursors that are open.
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
-    declared: HashMap<Arc<str>, Arc<Statement>>,
+    declared: HashMap<Arc<str>, Declared>,
+}
+
+/// An open cursor.
+#[derive(Debug)]
+struct Declared {
+    statement: Arc<Statement>,
+    limited: Option<Limited>,
 }
 
 impl Cursors {
     /// The statement whose rows `statement` brings: its cursor's for a FETCH, else its own.
     pub(super) fn source(&self, statement: &Arc<Statement>) -> Arc<Statement> {
-        let cursor = statement.cursor.as_ref().filter(|_| statement.verb == "FETCH");
-        Arc::clone(cursor.and_then(|name| self.declared.get(name)).unwrap_or(statement))
+        Arc::clone(self.read_by(statement).map_or(statement, |cursor| &cursor.statement))
+    }
+
+    /// The limits that a command is under by its cursor alone.
+    pub(super) fn limits_of(&self, command: &InFlight) -> Option<Under> {
+        let limited = self.read_by(&command.statement)?.limited.clone()?;
+        Some(Under { limited, started: None })
+    }
+
+    /// A command under `limits`, and under its cursor's if it is a FETCH.
+    pub(super) fn limited(&self, command: &InFlight, limits: Limits) -> Under {
+        let limited = Limited::new(limits, Arc::default());
+        let cursor = self.read_by(&command.statement).and_then(|cursor| cursor.limited.as_ref());
+        let limited = match cursor {
+            Some(cursor) => limited.reads(cursor),
+            None => limited,
+        };
+        Under { limited, started: None }
+    }
+
+    fn read_by(&self, statement: &Statement) -> Option<&Declared> {
+        let name = statement.cursor.as_ref().filter(|_| statement.verb == "FETCH")?;
+        self.declared.get(name)
     }
 
     /// Notes that the server ran a statement.
-    pub(super) fn ran(&mut self, statement: &Arc<Statement>) {
+    pub(super) fn ran(&mut self, statement: &Arc<Statement>, limited: Option<Limited>) {
         let hidden = Risk::OPAQUE | Risk::UNKNOWN_FUNCTION | Risk::UNPARSED;
         if matches!(statement.verb, "CLOSE" | "DISCARD") || statement.risks.intersects(hidden) {
             self.declared.clear();
@@ -33,7 +65,8 @@ impl Cursors {
             if self.declared.len() >= PREPARED_MAX {
                 self.declared.clear();
             }
-            self.declared.insert(Arc::clone(name), Arc::clone(statement));
+            let declared = Declared { statement: Arc::clone(statement), limited };
+            self.declared.insert(Arc::clone(name), declared);
         }
     }
 

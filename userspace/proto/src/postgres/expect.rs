@@ -7,6 +7,7 @@ use types::command::Statement;
 use types::event::{Outcome, Status};
 use types::id::CommandId;
 
+use super::limited::Under;
 use super::names::Change;
 use super::prepared::{Portal, Prepared, Rows};
 use super::sample::Sample;
@@ -27,6 +28,12 @@ pub(super) struct InFlight {
     pub(super) refusal: Option<Refusal>,
     pub(super) completed: bool,
     pub(super) sample: Sample,
+    /// Set where it may be cut.
+    pub(super) limited: Option<Under>,
+    /// The SQLSTATE of the limit that cut it.
+    pub(super) cut: Option<[u8; 5]>,
+    /// CopyData messages seen, where it is limited.
+    pub(super) copied: u64,
 }
 
 impl InFlight {
@@ -41,12 +48,20 @@ impl InFlight {
             refusal: None,
             completed: false,
             sample: Sample::default(),
+            limited: None,
+            cut: None,
+            copied: 0,
         }
     }
 
     /// The record of its end; what was masked is the caller's to add.
     pub(super) fn outcome(&mut self, status: Status, error_code: Option<[u8; 5]>) -> Outcome {
-        let rows = self.tagged.or((self.rows > 0).then_some(self.rows));
+        let (status, error_code) = match self.cut {
+            Some(code) if status != Status::Interrupted => (Status::Limited, Some(code)),
+            _ => (status, error_code),
+        };
+        let seen = (self.rows > 0 || self.cut.is_some()).then_some(self.rows);
+        let rows = self.tagged.filter(|_| self.cut.is_none()).or(seen);
         Outcome {
             command: self.id,
             status,
@@ -89,6 +104,8 @@ pub(super) enum Expect {
     Close { target: CloseTarget, name: Box<[u8]>, change: Change },
     /// ReadyForQuery.
     Sync,
+    /// The error and the ReadyForQuery of a Query of ours that fails a transaction.
+    Failing,
 }
 
 /// What a Close closes.
@@ -109,7 +126,8 @@ impl Expect {
             | Self::Bind { .. }
             | Self::Describe { .. }
             | Self::Close { .. }
-            | Self::Sync => None,
+            | Self::Sync
+            | Self::Failing => None,
         }
     }
 }

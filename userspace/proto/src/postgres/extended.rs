@@ -69,6 +69,7 @@ impl PostgresSession {
             formats: bind.formats.clone(),
             parameters,
             bind_bytes: frame.len() as u64,
+            used: Arc::default(),
             _held: Held::new(&self.held, frame.len().min(512 * 1024)),
         });
         self.cursors.forget(bind.portal);

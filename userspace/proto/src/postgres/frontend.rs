@@ -87,6 +87,9 @@ impl PostgresSession {
             self.refuse_agent("a request in the middle of COPY data", *b"08P01");
             return false;
         }
+        if self.must_see_limited(tag) {
+            return false;
+        }
         match tag {
             b'Q' => self.query(frame, body),
             b'P' => self.parse(frame, body),

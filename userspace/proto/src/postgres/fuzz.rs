@@ -5,13 +5,16 @@ use std::sync::{Arc, LazyLock};
 use types::addr::Side;
 use types::clock::Timestamp;
 use types::command::CommandKind;
+use types::decision::{Limit, Measure};
 use types::event::Event;
+use types::id::PolicyId;
 use types::secret::Secret;
 
 use super::{
     Credential, Injection, KeysWanted, Methods, Nonce, PostgresSession, ScramKeys, Transport,
     Verifier,
 };
+use crate::limit::{Bound, Limits};
 use crate::session::{Refusal, Session, Verdict};
 use crate::sql::Analyzer;
 
@@ -43,7 +46,7 @@ fn injection(has_placeholder: bool) -> Injection {
 ///
 /// Flags: 1 from the server, 2 refuse what this chunk asks, 4 skip probes, 8 end of stream after
 /// it, 16 everything waiting is written before it, 32 a credential is used for a login asked with it,
-/// 64 with a placeholder.
+/// 64 with a placeholder, 128 what it asks is limited.
 pub fn one_input(mut input: &[u8]) {
     let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
     session.set_cancel_key(Secret::new([7; 32]));
@@ -70,6 +73,19 @@ pub fn one_input(mut input: &[u8]) {
     assert!(session.is_ended(), "a session ends with its server");
 }
 
+/// One row, or one more that is small, for a millisecond.
+fn limits(flags: u8) -> Option<Limits> {
+    if flags & 128 == 0 {
+        return None;
+    }
+    let bounds = [(Measure::Rows, 1), (Measure::Bytes, 64), (Measure::Time, 1_000)];
+    let bound = |(measure, most)| {
+        let limit = Limit { policy: PolicyId("fuzz".into()), measure, most, window_s: None };
+        Bound { limit, window: None }
+    };
+    Limits::new(bounds.into_iter().map(bound).collect())
+}
+
 fn settle(session: &mut PostgresSession, flags: u8) {
     while let Some(event) = session.poll_event() {
         match event {
@@ -81,9 +97,9 @@ fn settle(session: &mut PostgresSession, flags: u8) {
                     session.forward_cancel(asked);
                 }
                 let verdict = if flags & 2 == 0 {
-                    Verdict::Allow
+                    limits(flags).map_or(Verdict::Allow, Verdict::Limited)
                 } else {
-                    Verdict::Deny(Refusal { policy: "fuzz".into(), message: "no".into() })
+                    Verdict::Deny(Refusal::new("fuzz".into(), "no".into()))
                 };
                 session.handle_decision(command.id, verdict);
             }
@@ -94,6 +110,16 @@ fn settle(session: &mut PostgresSession, flags: u8) {
             | Event::Authenticated(_)
             | Event::Probed(_)
             | Event::CatalogChanged => {}
+        }
+    }
+    if session.is_limited() {
+        let now = Timestamp { unix_us: 0, mono_ns: u64::from(flags & 1) * 1_000_000 };
+        if session.time_left(now) == Some(0) {
+            session.time_out(now);
+        }
+        if session.take_cancel().is_some() {
+            session.cancel_ended(flags & 4 == 0);
+            session.cancel_again();
         }
     }
     if session.keys_wanted().is_some() {

@@ -93,13 +93,10 @@ pub(super) fn error(out: &mut Vec<u8>, severity: &str, code: [u8; 5], text: &str
     });
 }
 
-/// The SQLSTATE of every refusal: insufficient_privilege.
-pub(super) const REFUSED: [u8; 5] = *b"42501";
-
 /// Appends the ErrorResponse of a refusal.
 pub(super) fn refusal(out: &mut Vec<u8>, severity: &str, refusal: &Refusal) {
-    let Refusal { policy, message } = refusal;
-    error(out, severity, REFUSED, message, &format!("policy {policy}: {message}"));
+    let Refusal { policy, message, code } = refusal;
+    error(out, severity, *code, message, &format!("policy {policy}: {message}"));
 }
 
 /// Appends a simple Query that fails by its grammar, whatever the session's state.
@@ -114,6 +111,11 @@ pub(super) fn failing_parse(out: &mut Vec<u8>) {
         out.extend_from_slice(UNGRAMMATICAL);
         out.extend_from_slice(&[0, 0]);
     });
+}
+
+/// Appends a CopyFail: the server ends a COPY IN with an error.
+pub(super) fn copy_fail(out: &mut Vec<u8>) {
+    frame(out, b'f', |out| out.extend_from_slice(UNGRAMMATICAL));
 }
 
 /// Appends a call of the function with OID 0, which does not exist.

@@ -16,6 +16,7 @@ mod cursors;
 mod expect;
 mod extended;
 mod frontend;
+mod limited;
 mod login;
 mod message;
 mod names;
@@ -56,6 +57,7 @@ pub use self::cancel::{CANCEL_KEY_BYTES, CancelKey, IssuedKey};
 pub use self::credential::{Credential, Injection, Methods};
 use self::cursors::Cursors;
 use self::expect::{Expect, InFlight};
+use self::limited::{Limiting, Under};
 use self::login::Injected;
 use self::names::Names;
 use self::prepared::{Plan, Portal, Prepared, Rows};
@@ -101,6 +103,9 @@ pub struct PostgresSession {
     held: Arc<AtomicUsize>,
     expects: VecDeque<Expect>,
     probe: Probe,
+    limiting: Limiting,
+    /// The latest time that was told.
+    now: Timestamp,
     /// Descriptions and plans of an earlier epoch do not hold.
     epoch: u64,
     scratch: Vec<u8>,
@@ -225,6 +230,8 @@ impl PostgresSession {
             held: Arc::default(),
             expects: VecDeque::new(),
             probe: Probe::Idle,
+            limiting: Limiting::default(),
+            now: Timestamp::default(),
             epoch: 0,
             scratch: Vec::new(),
         }
@@ -256,6 +263,9 @@ impl PostgresSession {
 
     /// Records the end of a command.
     fn finish(&mut self, mut command: InFlight, status: Status, code: Option<[u8; 5]>) {
+        if let Some(Under { limited, started: Some(started) }) = &command.limited {
+            limited.ran(self.now.us_since(*started));
+        }
         let mut outcome = command.outcome(status, code);
         outcome.masked = self.redactor.take_counts();
         self.events.push_back(Event::Outcome(outcome));
@@ -310,7 +320,7 @@ impl PostgresSession {
                 expect::CloseTarget::Statement => self.statements.drop_change(&name, change),
                 expect::CloseTarget::Portal => self.portals.drop_change(&name, change),
             },
-            Expect::Function(None) | Expect::Describe { .. } | Expect::Sync => {}
+            Expect::Function(None) | Expect::Describe { .. } | Expect::Sync | Expect::Failing => {}
         }
     }
 
@@ -329,10 +339,14 @@ impl PostgresSession {
 }
 
 impl Session for PostgresSession {
-    fn handle_input(&mut self, side: Side, input: &[u8], _now: Timestamp) {
+    fn handle_input(&mut self, side: Side, input: &[u8], now: Timestamp) {
+        self.now = now;
         self.feed(side, input);
         if side == Side::Upstream {
             self.agent.waiting = false;
+            if self.is_limited() {
+                self.release();
+            }
             self.resume(Side::Downstream);
         }
     }
@@ -393,7 +407,9 @@ impl Session for PostgresSession {
                         || self.carry.downstream.len() <= TRANSMIT_BYTES_HIGH)
             }
             Side::Upstream => {
-                self.transmit.downstream.len() <= TRANSMIT_BYTES_HIGH && !self.is_blocked(side)
+                // What is dropped needs no room.
+                (self.transmit.downstream.len() <= TRANSMIT_BYTES_HIGH || self.is_cut())
+                    && !self.is_blocked(side)
             }
         }
     }

@@ -8,6 +8,7 @@ use types::redact::{Column, Format, Treatment, TreatmentKind};
 
 use super::names::Held;
 use super::value;
+use crate::limit::Used;
 use crate::reader::Reader;
 
 /// A prepared statement.
@@ -109,6 +110,8 @@ pub(super) struct Portal {
     pub(super) formats: Formats,
     pub(super) parameters: Vec<Parameter>,
     pub(super) bind_bytes: u64,
+    /// What its executions used of their limits.
+    pub(super) used: Arc<Used>,
     pub(super) _held: Held,
 }
 

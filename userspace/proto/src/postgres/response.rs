@@ -37,8 +37,13 @@ impl PostgresSession {
             Some(Expect::Function(None)) => None,
             Some(Expect::Sync) => {
                 // Ending the implicit transaction failed; its ReadyForQuery still comes.
-                self.relay_error(None, summary, quotes, frame)?;
+                let cut = self.take_cut(summary.code);
+                self.relay_error(cut.as_ref(), summary, quotes, frame)?;
                 self.expects.push_front(Expect::Sync);
+                Some(())
+            }
+            Some(Expect::Failing) => {
+                self.expects.push_front(Expect::Failing);
                 Some(())
             }
             Some(expect) => self.step_failed(expect, summary, quotes, frame),
@@ -65,7 +70,7 @@ impl PostgresSession {
             Some(Expect::Bind { portal, .. }) => prepared(&portal.prepared),
             Some(Expect::Describe { prepared: of, .. }) => prepared(of),
             Some(Expect::Sync) => None,
-            Some(Expect::Close { .. } | Expect::Function(None)) | None => {
+            Some(Expect::Close { .. } | Expect::Function(None) | Expect::Failing) | None => {
                 return Quotes::Nothing;
             }
         };
@@ -89,14 +94,16 @@ impl PostgresSession {
         if batch.failed {
             return None;
         }
-        let sent = self.relay_error(batch.refusal.as_ref(), summary, quotes, frame)?;
+        let refusal = batch.refusal.clone().or_else(|| self.take_cut(summary.code));
+        let sent = self.relay_error(refusal.as_ref(), summary, quotes, frame)?;
         if let Some(command) = batch.commands.front_mut() {
             command.bytes_out += sent;
         }
         let refused = batch.refusal.is_some();
+        let refusal_code = refusal.map_or(summary.code, |refusal| refusal.code);
         for (at, command) in std::mem::take(&mut batch.commands).into_iter().enumerate() {
             if command.refusal.is_some() {
-                self.finish(command, Status::Denied, Some(message::REFUSED));
+                self.finish(command, Status::Denied, Some(refusal_code));
             } else if command.completed {
                 self.finish(command, Status::Ok, None);
             } else if at == 0 && !refused {
@@ -118,7 +125,9 @@ impl PostgresSession {
         frame: &[u8],
     ) -> Option<()> {
         let refusal = match &expect {
-            Expect::Execute { command, .. } => command.refusal.clone(),
+            Expect::Execute { command, .. } => {
+                command.refusal.clone().or_else(|| self.take_cut(summary.code))
+            }
             _ => None,
         };
         let sent = self.relay_error(refusal.as_ref(), summary, quotes, frame)?;
@@ -183,7 +192,7 @@ impl PostgresSession {
                     self.complete_command(command, ended);
                 }
             }
-            Some(Expect::Function(None) | Expect::Sync) => {}
+            Some(Expect::Function(None) | Expect::Sync | Expect::Failing) => {}
             Some(Expect::Function(Some(command))) if command.completed => {
                 self.complete_command(command, Status::Ok);
             }
@@ -197,7 +206,9 @@ impl PostgresSession {
         }
         self.end_result();
         self.agent.copy_in = false;
-        self.ready(*status);
+        if !(self.is_cut() && self.end_cut(*status)) {
+            self.ready(*status);
+        }
         Some(())
     }
 
@@ -220,6 +231,7 @@ impl PostgresSession {
     /// Relays the end of a command's answer.
     pub(super) fn complete(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
         let command = self.running()?;
+        Self::ended_in_time(command);
         command.bytes_out += frame.len() as u64;
         if tag == b'C' {
             let mut reader = Reader::new(body);
@@ -259,11 +271,12 @@ impl PostgresSession {
 
     fn complete_command(&mut self, command: InFlight, status: Status) {
         let statement = Arc::clone(&command.statement);
+        let limited = command.limited.as_ref().map(|under| under.limited.clone());
         self.finish(command, status, None);
         if status != Status::Ok {
             return;
         }
-        self.cursors.ran(&statement);
+        self.cursors.ran(&statement, limited);
         if matches!(statement.verb, "DEALLOCATE" | "DISCARD") {
             let text = &statement.text;
             let all = may_name(text, b"all");

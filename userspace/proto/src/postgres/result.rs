@@ -157,14 +157,24 @@ impl PostgresSession {
 
     /// Takes the DataRows that `bytes` start with.
     pub(super) fn take_rows(&mut self, bytes: &[u8]) -> usize {
-        if self.running().is_none() {
+        if self.is_limited() {
+            self.limit_by_cursor();
+        }
+        let Some(command) = self.running() else {
             self.refuse_server("a row that is not due");
             return 0;
+        };
+        let is_limited = command.limited.is_some();
+        if self.is_cut() {
+            return self.drop_rows(bytes);
         }
         let Some(plan) = self.current_plan() else {
             self.refuse_server("a row without a description");
             return 0;
         };
+        if is_limited {
+            return self.take_limited_rows(&plan, bytes);
+        }
         let Some(command) = self.expects.front_mut().and_then(Expect::command) else { return 0 };
         let passage = Passage {
             redactor: self.redactor.as_mut(),
@@ -236,6 +246,12 @@ impl PostgresSession {
 
     /// Takes a CopyData, or as much of it as may go.
     pub(super) fn take_copy(&mut self, bytes: &[u8], total: usize) -> usize {
+        if self.is_limited()
+            && let CopyState::Out(_) = self.server.copy
+            && let Some(dropped) = self.limit_copy(bytes, total)
+        {
+            return dropped;
+        }
         let head = bytes.get(..total).unwrap_or(bytes);
         let out = self.transmit.downstream.buffer();
         let command = self.expects.front_mut().and_then(Expect::command);

@@ -27,6 +27,8 @@ pub(super) struct BadRow;
 pub(super) enum Rest {
     /// Nothing is changed in the next so many bytes.
     Relay(usize),
+    /// The next so many bytes are dropped.
+    Drop(usize),
     /// A row too large to hold.
     Row(Box<LargeRow>),
 }

@@ -4,6 +4,7 @@ use pg_query::protobuf::{CopyStmt, DefElem, a_const};
 use pg_query::{Node, NodeEnum};
 use types::command::{Action, ColumnName, Copy, CopyFormat, Output, Risk};
 
+use super::export;
 use super::names;
 use super::query::Visitor;
 
@@ -25,6 +26,7 @@ impl Visitor<'_> {
         if let Some(table) = &table {
             let action = if *is_from { Action::Insert } else { Action::Select };
             self.facts.table(action, Some(table.clone()));
+            self.brings_all |= !*is_from && relation.as_ref().is_some_and(export::is_data);
             if let (Some(columns), false) = (&columns, *is_from) {
                 let output = |column| Output::Column(ColumnName { table: table.clone(), column });
                 self.facts.outputs = Some(columns.iter().cloned().map(output).collect());
@@ -33,6 +35,7 @@ impl Visitor<'_> {
             let rows = self.query(query.as_deref());
             self.facts.outputs = Some(rows.outputs());
         }
+        self.export();
         if where_clause.is_some() {
             self.scoped(None, |visitor| {
                 if let Some(relation) = relation {

@@ -8,6 +8,7 @@ use pg_query::protobuf::{
 use pg_query::{Node, NodeEnum};
 use types::command::Action;
 
+use super::export;
 use super::lineage::{Flow, Item, Relation};
 use super::names;
 use super::query::Visitor;
@@ -54,6 +55,7 @@ impl Visitor<'_> {
             (*rows).clone()
         } else {
             self.facts.relation(Action::Select, Some(relation));
+            self.brings_all |= export::is_data(relation);
             Relation::base(names::table(relation))
         };
         let alias = relation.alias.as_ref();

@@ -8,6 +8,7 @@ mod cache;
 mod copy;
 mod ddl;
 mod drops;
+mod export;
 mod expression;
 mod facts;
 mod from;

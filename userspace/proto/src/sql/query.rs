@@ -9,7 +9,7 @@ use pg_query::{Node, NodeEnum};
 
 use super::facts::Facts;
 use super::lineage::{Flow, Relation, Scopes};
-use super::{names, set};
+use super::{export, names, set};
 
 /// The stack left at which a visit continues on a new one.
 const STACK_RED_ZONE: usize = 256 * 1024;
@@ -25,6 +25,8 @@ pub(super) struct Visitor<'f> {
     pub(super) references: usize,
     /// The setting that the rows of the query in hand are about, where they are about one.
     pub(super) setting: Option<String>,
+    /// Whether what was visited of the current query brings all rows of a relation.
+    pub(super) brings_all: bool,
     ctes: Vec<Cte>,
 }
 
@@ -34,12 +36,20 @@ struct Cte {
     name: String,
     relation: Rc<Relation>,
     used: bool,
+    brings_all: bool,
 }
 
 impl<'f> Visitor<'f> {
     /// A visitor that adds to `facts`.
     pub(super) fn new(facts: &'f mut Facts) -> Self {
-        Self { facts, scopes: Scopes::default(), references: 0, setting: None, ctes: Vec::new() }
+        Self {
+            facts,
+            scopes: Scopes::default(),
+            references: 0,
+            setting: None,
+            brings_all: false,
+            ctes: Vec::new(),
+        }
     }
 
     /// Visits a SELECT, VALUES, INSERT, UPDATE, DELETE or MERGE; the rows it returns. Anything else
@@ -107,6 +117,7 @@ impl<'f> Visitor<'f> {
             larg,
             rarg,
         } = select;
+        let outer = std::mem::take(&mut self.brings_all);
         let rows = if *op > SetOperation::SetopNone as i32 {
             let mut side =
                 |side: Option<&SelectStmt>| side.map(|side| self.select(side)).unwrap_or_default();
@@ -121,6 +132,10 @@ impl<'f> Visitor<'f> {
             for item in from_clause {
                 self.from(item);
             }
+            let before = self.references;
+            self.probe(where_clause.as_deref());
+            let is_chosen = self.references > before || export::is_summary(target_list);
+            self.brings_all &= !is_chosen;
             let about = set::only_setting(from_clause, where_clause.as_deref());
             let outer = std::mem::replace(&mut self.setting, about);
             let rows = self.targets(target_list);
@@ -129,7 +144,9 @@ impl<'f> Visitor<'f> {
         } else {
             self.values(values_lists)
         };
-        for condition in [where_clause, having_clause, limit_offset, limit_count] {
+        self.brings_all &= !export::is_limit(limit_count.as_deref());
+        self.brings_all |= outer;
+        for condition in [having_clause, limit_offset, limit_count] {
             self.probe(condition.as_deref());
         }
         self.by_output(sort_clause, &rows, true);
@@ -191,7 +208,9 @@ impl<'f> Visitor<'f> {
 
     /// Visits an expression whose value decides something and does not come out.
     pub(super) fn probe(&mut self, node: Option<&Node>) {
+        let brings_all = self.brings_all;
         let flow = self.expr(node);
+        self.brings_all = brings_all;
         self.facts.probe(flow);
     }
 
@@ -286,6 +305,7 @@ impl<'f> Visitor<'f> {
     pub(super) fn cte(&mut self, name: &str) -> Option<Rc<Relation>> {
         let cte = self.ctes.iter_mut().rev().find(|cte| cte.name == name)?;
         cte.used = true;
+        self.brings_all |= cte.brings_all;
         Some(Rc::clone(&cte.relation))
     }
 
@@ -306,11 +326,16 @@ impl<'f> Visitor<'f> {
             }
         }
         for (i, query) in queries().enumerate() {
+            let outer = std::mem::take(&mut self.brings_all);
             if with.recursive {
                 self.recursive(query, first + i);
             } else {
                 let rows = self.cte_rows(query);
                 self.bind(query, rows);
+            }
+            let brings_all = std::mem::replace(&mut self.brings_all, outer);
+            if let Some(own) = self.ctes.get_mut(first + i) {
+                own.brings_all = brings_all;
             }
         }
     }
@@ -332,7 +357,8 @@ impl<'f> Visitor<'f> {
     }
 
     fn bind(&mut self, query: &CommonTableExpr, rows: Relation) {
-        self.ctes.push(Cte { name: query.ctename.clone(), relation: Rc::new(rows), used: false });
+        let name = query.ctename.clone();
+        self.ctes.push(Cte { name, relation: Rc::new(rows), used: false, brings_all: false });
     }
 
     fn cte_rows(&mut self, query: &CommonTableExpr) -> Relation {

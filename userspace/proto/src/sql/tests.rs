@@ -101,6 +101,11 @@ fn what_decides_is_probed() {
 }
 
 #[test]
+fn full_exports_are_told_by_their_form() {
+    check("exports", 50, |statement| statement.risks.contains(Risk::FULL_EXPORT).to_string());
+}
+
+#[test]
 fn functions_are_named_as_written() {
     let statement = one("SELECT Lower(a), pg_catalog.upper(b), s.f(c), lower(d) FROM t");
     let names: Vec<&str> = statement.functions.iter().map(|name| &**name).collect();

@@ -73,7 +73,17 @@ impl Visitor<'_> {
         };
         let rows = self.query(Some(node));
         self.facts.outputs = returns.then(|| rows.outputs());
+        if returns && matches!(kind, NodeEnum::SelectStmt(_)) {
+            self.export();
+        }
         Some(verb)
+    }
+
+    /// Notes that the rows that were visited come out.
+    pub(super) fn export(&mut self) {
+        if self.brings_all {
+            self.facts.risks |= Risk::FULL_EXPORT;
+        }
     }
 
     /// Session and transaction control.
@@ -130,6 +140,7 @@ impl Visitor<'_> {
             NodeEnum::DeclareCursorStmt(declare) => {
                 let rows = self.query(declare.query.as_deref());
                 self.facts.outputs = Some(rows.outputs());
+                self.export();
                 self.facts.cursor = Some(declare.portalname.as_str().into());
                 "DECLARE"
             }
@@ -201,6 +212,7 @@ impl Visitor<'_> {
     /// EXPLAIN plans, and so reads; EXPLAIN ANALYZE runs. Either shows constants of the statement.
     fn explain(&mut self, explain: &ExplainStmt) {
         self.nested(explain.query.as_deref());
+        self.facts.risks -= Risk::FULL_EXPORT;
         // Plans show constants of the text, names and numbers of rows; what decides those is a probe.
         let unknown = Risk::OPAQUE | Risk::UNKNOWN_FUNCTION;
         let shown = if self.facts.risks.intersects(unknown) {

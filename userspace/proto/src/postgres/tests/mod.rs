@@ -5,6 +5,7 @@ mod copying;
 mod extended;
 mod garbage;
 mod injection;
+mod limited;
 mod masking;
 mod opening;
 mod replicating;
@@ -15,7 +16,9 @@ use std::sync::{Arc, LazyLock};
 use types::addr::Side;
 use types::clock::Timestamp;
 use types::command::Statement;
+use types::decision::{Limit, Measure};
 use types::event::{Event, Outcome, Status};
+use types::id::PolicyId;
 use types::redact::{
     Column, DataClass, Format, MaskCount, Quotes, Redaction, Redactor, Treatment, TreatmentKind,
 };
@@ -23,6 +26,7 @@ use types::secret::Secret;
 
 use super::message::frame;
 use super::{CancelKey, PostgresSession, Transport};
+use crate::limit::{Bound, Limits};
 use crate::session::{Refusal, Session, Verdict};
 use crate::sql::Analyzer;
 
@@ -124,6 +128,8 @@ struct Transcript {
     events: Vec<Event>,
     down: Vec<u8>,
     up: Vec<u8>,
+    /// Cancel requests of ours.
+    cancels: usize,
     ended: bool,
 }
 
@@ -191,8 +197,12 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
                 let refused = statement.text.contains("denied")
                     || statement.verb == "UNKNOWN"
                     || statement.risks.contains(types::command::Risk::PRIVILEGE);
-                let refusal = Refusal { policy: "p1".into(), message: "not allowed".into() };
-                let verdict = if refused { Verdict::Deny(refusal) } else { Verdict::Allow };
+                let refusal = Refusal::new("p1".into(), "not allowed".into());
+                let verdict = match refused {
+                    true => Verdict::Deny(refusal),
+                    false if statement.text.contains("limited") => Verdict::Limited(two_rows()),
+                    false => Verdict::Allow,
+                };
                 if let Some(asked) = session.cancel_request().filter(|asked| asked.process == 7) {
                     let real = vec![b'r'; asked.key.expose().len()];
                     session.forward_cancel(CancelKey { process: 70, key: Secret::new(real) });
@@ -208,6 +218,17 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
         }
         transcript.events.push(event);
     }
+    if session.take_cancel().is_some() {
+        transcript.cancels += 1;
+        session.cancel_ended(true);
+        settle(session, transcript);
+    }
+}
+
+fn two_rows() -> Limits {
+    let policy = PolicyId("p2".into());
+    let limit = Limit { policy, measure: Measure::Rows, most: 2, window_s: None };
+    Limits::new(vec![Bound { limit, window: None }]).unwrap()
 }
 
 fn drain(session: &mut PostgresSession, transcript: &mut Transcript) {
