@@ -15,6 +15,7 @@ mod dump;
 mod enroll;
 mod evidence;
 mod flood;
+mod functions;
 mod hostile;
 mod launch;
 mod limits;

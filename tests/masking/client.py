@@ -3,7 +3,7 @@
 client.py REQUESTS ANSWERS, both JSON. A request is a connection of its own:
 {"name", "user", "by", "messages"}; `by` says how each message goes up: `simple` (one Query), `extended`
 (Parse, Bind, Execute, Sync: nothing is described), `binary` (the same, results in binary), `described` (that
-with a Describe), `oracle` (a
+with a Describe), `call` (a FunctionCall, where it begins with CALLING; else as `simple`), `oracle` (a
 template that is asked for each place and digit, `{known}`, `{place}` and `{digit}` filled in; what
 answers one digit unlike the others is that digit). An answer is {"name", "said", "recovered"}; `said` is
 a list of [type, payload, cells], in Latin-1 so that no byte is lost.
@@ -93,9 +93,27 @@ class Connection:
             if kind == b"G":
                 self.send(b"f", b"nothing to copy\0")
 
+    def call(self, text):
+        """A FunctionCall, results in binary: the function's name and its arguments, binary and in hexadecimal."""
+        name, *values = text.split()
+        before = len(self.said)
+        self.send(b"Q", b"SELECT min(oid) FROM pg_catalog.pg_proc WHERE proname = '%s'\0" % name.encode())
+        self.until_ready()
+        found = [cells for kind, _, cells in self.said[before:] if kind == "D"]
+        if not found:
+            return True
+        values = [bytes.fromhex(value) for value in values]
+        body = struct.pack("!IHHH", int(found[0][0]), 1, 1, len(values))
+        for value in values:
+            body += struct.pack("!I", len(value)) + value
+        self.send(b"F", body + struct.pack("!H", 1))
+        return self.until_ready()
+
     def run(self, by, text):
+        if by == "call" and text.startswith("CALLING "):
+            return self.call(text[text.index("*/") + 2 :])
         data = text.encode()
-        if by == "simple":
+        if by in ("simple", "call"):
             self.send(b"Q", data + b"\0")
         else:
             formats = b"\0\0" if by == "extended" else struct.pack("!HH", 1, 1)

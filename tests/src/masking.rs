@@ -125,7 +125,7 @@ impl Stage {
                    regexp_extract(statement, 'mask-test:([a-z0-9_]+)', 1) AS name FROM recordings \
                    WHERE statement LIKE '%mask-test:%') \
                    SELECT DISTINCT name, decision, rule_id, CAST(masked AS VARCHAR) AS masked \
-                   FROM events JOIN named USING (session_id) WHERE kind = 'db.query'";
+                   FROM events JOIN named USING (session_id) WHERE kind IN ('db.query', 'db.function')";
         let mut record: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for row in evidence.duckdb(sql)? {
             let name = row.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -256,3 +256,38 @@ SELECT customer_key(77)
 -- undo: reverse
 -- expect: deny default-deny it calls public.customer_key
 SELECT public.customer_key(77)
+
+--- large_object_by_call
+-- by: call
+-- undo: reverse
+-- expect: deny no-statistics large objects
+SELECT id FROM customers WHERE id = 77
+;;
+CALLING lo_get 00001267
+
+--- large_object_read_by_calls
+-- by: call
+-- undo: reverse
+-- expect: deny default-deny no policy permits call
+BEGIN
+;;
+CALLING lo_open 00001267 00040000
+;;
+CALLING loread 00000000 00000064
+
+--- own_function_by_call
+-- by: call
+-- as: caller
+-- undo: reverse
+-- expect: deny no-opaque
+SELECT id FROM customers WHERE id = 77
+;;
+CALLING customer_key 0000004d
+
+--- query_by_call
+-- by: call
+-- undo: reverse
+-- expect: deny no-opaque
+SELECT id FROM customers WHERE id = 77
+;;
+CALLING query_to_xml 53454c45435420726576657273652873736e292046524f4d20637573746f6d657273205748455245206964203d203737 01 00 78

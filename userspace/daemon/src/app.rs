@@ -18,7 +18,7 @@ use proxy::counters::Counters;
 use proxy::door::{Door, MaskSets, NameService, Netns};
 use proxy::durability::Durability;
 use proxy::flows::Flows;
-use proxy::strangers::Strangers;
+use proxy::sparing::Sparing;
 use proxy::windows::Windows;
 use redirect::Kernel;
 use redirect::event::Event;
@@ -188,7 +188,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<
         counters: Arc::new(Counters::default()),
         clock: Arc::clone(&clock),
         masks: MaskSets::default(),
-        strangers: Strangers::default(),
+        strangers: Sparing::default(),
         sessions_max,
         flows: Flows::default(),
         names: Arc::new(Names::new(Hosts::load(&config.dns.hosts)?.pairs())),

@@ -24,7 +24,7 @@ use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::durability::Durability;
 use crate::flows::{Difference, Flows};
-use crate::strangers::Strangers;
+use crate::sparing::Sparing;
 use crate::targets::Targets;
 use crate::tls::AgentTls;
 use crate::windows::Windows;
@@ -101,7 +101,7 @@ pub struct Door {
     /// Compiled masks.
     pub masks: MaskSets,
     /// Connections of nobody's agents.
-    pub strangers: Strangers,
+    pub strangers: Sparing,
     /// Sessions at once: as many as there may be, or as files may be open for.
     pub sessions_max: u64,
     /// Flows to be reconciled with the kernel's counts.

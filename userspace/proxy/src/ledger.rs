@@ -14,7 +14,7 @@ use types::accepted::Accepted;
 use types::clock::Timestamp;
 use types::command::{Command, Parameter, Statement};
 use types::decision::Decision;
-use types::event::{Outcome, Violation};
+use types::event::{Notification, Outcome, Violation};
 use types::id::{AgentName, SessionId};
 use types::principal::Principal;
 use types::target::{Target, Tls, UsedCredential};
@@ -23,6 +23,10 @@ use crate::admit::Refused;
 use crate::credentials::Loaded;
 use crate::door::Door;
 use crate::flows::Bytes;
+use crate::sparing::Sparing;
+
+/// Characters of a channel's name that are written; PostgreSQL's names have 63 bytes.
+const CHANNEL_CHARS_MAX: usize = 63;
 
 /// Writes one session's records.
 pub(crate) struct Ledger<'d> {
@@ -35,6 +39,7 @@ pub(crate) struct Ledger<'d> {
     opened: bool,
     closed: bool,
     text: Option<KeptText>,
+    notified: Sparing,
 }
 
 /// The text of the statement executed last, as it is kept: prepared statements run many times.
@@ -63,6 +68,7 @@ impl<'d> Ledger<'d> {
             opened: false,
             closed: false,
             text: None,
+            notified: Sparing::default(),
         }
     }
 
@@ -118,6 +124,19 @@ impl<'d> Ledger<'d> {
             kind: "session.authenticated",
             detail: &detail,
         }));
+    }
+
+    /// Writes that others' word reached the agent.
+    pub(crate) fn notified(&mut self, notification: &Notification, now: Timestamp) {
+        let Some(unrecorded) = self.notified.record(now) else { return };
+        let Notification { channel, process, bytes } = notification;
+        let plain = |c: char| if c.is_control() || matches!(c, '"' | '\\') { '?' } else { c };
+        let channel: String = channel.chars().map(plain).take(CHANNEL_CHARS_MAX).collect();
+        let detail = format!(
+            r#"{{"session_id":"{}","agent":"{}","channel":"{channel}","by":{process},"bytes":{bytes},"unrecorded_before":{unrecorded}}}"#,
+            self.session, self.principal.agent
+        );
+        self.write(Frame::Control(Control { at: now, kind: "session.notified", detail: &detail }));
     }
 
     /// Notes how the target is reached; before [`Ledger::open`].
@@ -260,7 +279,7 @@ impl<'d> Ledger<'d> {
 }
 
 /// Writes that a connection became no session. Strangers are written down no more often than
-/// [`crate::strangers`] allows.
+/// [`crate::sparing`] allows.
 pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<(), AppendError> {
     let who = match refused {
         Refused::NoRecord { peer } => match door.strangers.record(door.clock.now()) {

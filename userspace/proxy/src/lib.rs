@@ -12,7 +12,7 @@ pub mod door;
 pub mod durability;
 pub mod flows;
 pub mod listener;
-pub mod strangers;
+pub mod sparing;
 pub mod targets;
 pub mod tls;
 pub mod windows;

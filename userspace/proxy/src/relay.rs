@@ -226,6 +226,7 @@ impl<'w> Relay<'w> {
                 Event::Outcome(outcome) => self.ledger.end(&outcome, now),
                 Event::Violation(violation) => self.ledger.violation(violation, now),
                 Event::Authenticated(method) => self.ledger.authenticated(method, now),
+                Event::Notified(notification) => self.ledger.notified(&notification, now),
                 Event::ProbeWanted => self.want_catalog(now),
                 Event::Probed(rows) => self.take_catalog(rows.as_deref(), now),
                 Event::CatalogChanged => self.worker.door.catalogs.forget(&self.catalog_key()),

@@ -16,6 +16,8 @@ pub enum Event {
     /// A credential of ours logged in at the target, which proved what this method has it prove; by
     /// the protocol's name of the method.
     Authenticated(&'static str),
+    /// What another session said reached the agent, unasked.
+    Notified(Notification),
     /// The session wants rows of the target's catalog; answered by `Event::Probed` later.
     /// The driver answers with the session's `probe` or `skip_probe`.
     ProbeWanted,
@@ -23,6 +25,17 @@ pub enum Event {
     Probed(Option<Vec<Vec<Option<String>>>>),
     /// A definition may have changed: what is known of the catalog is stale.
     CatalogChanged,
+}
+
+/// A notification of another session's, as the agent saw it (PostgreSQL `NotificationResponse`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The channel's name, masked where it looked like a value.
+    pub channel: String,
+    /// The server's process that sent it.
+    pub process: u32,
+    /// Bytes of its payload.
+    pub bytes: usize,
 }
 
 /// How a command ended.

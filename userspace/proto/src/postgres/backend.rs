@@ -1,7 +1,7 @@
 //! The server's messages: each must be one that is due.
 
 use types::addr::Side;
-use types::event::Status;
+use types::event::{Event, Status};
 use types::limits::{MESSAGE_BYTES_MAX, ROW_BYTES_MAX};
 
 use super::expect::{CloseTarget, Expect};
@@ -104,7 +104,9 @@ impl PostgresSession {
             b'A' => {
                 let out = self.transmit.downstream.buffer();
                 let redactor = self.redactor.as_mut();
-                return notice::relay_notification(body, redactor, &mut self.scratch, out);
+                let told = notice::relay_notification(body, redactor, &mut self.scratch, out)?;
+                self.events.push_back(Event::Notified(told));
+                return Some(());
             }
             b'S' => {
                 self.note_parameter(body)?;

@@ -9,14 +9,13 @@ use types::limits::{COMMANDS_IN_FLIGHT_MAX, TRANSMIT_BYTES_HIGH};
 use super::authority::{Pending, Request};
 use super::expect::{Expect, InFlight};
 use super::message::{self, HEADER};
-use super::prepared::Bind;
 use super::replication::{self, Replication};
 use super::startup::{self, Packet, plain_statement, unknown_statement};
 use super::{Phase, PostgresSession};
 use crate::reader::Reader;
 use crate::session::Transmit;
 
-const MALFORMED: &str = "malformed message";
+pub(super) const MALFORMED: &str = "malformed message";
 
 impl PostgresSession {
     /// Takes the agent's next message from `bytes`, or as much of it as may go; answers how many
@@ -265,25 +264,6 @@ impl PostgresSession {
             message::frame(self.transmit.upstream.buffer(), b'H', |_| {});
         }
         true
-    }
-
-    fn function_call(&mut self, frame: &[u8], body: &[u8]) -> bool {
-        let mut reader = Reader::new(body);
-        let read = reader.u32().and_then(|oid| Some((oid, Bind::read_call(reader.rest())?)));
-        let Some((oid, call)) = read else {
-            self.refuse_agent(MALFORMED, *b"08P01");
-            return false;
-        };
-        let text = format!("FUNCTION {oid}");
-        let accesses = vec![Access { action: Action::Call, table: None }];
-        let statement = plain_statement("FUNCTION", &text, &text, accesses, Risk::SIDE_EFFECT);
-        let statement = Arc::new(statement);
-        let id =
-            self.ask(CommandKind::FunctionCall, Arc::clone(&statement), call.parameters(|_| 0));
-        self.next_batch = self.next_batch.wrapping_add(1);
-        let command = InFlight::new(id, statement, frame.len() as u64);
-        self.agent.pending = Some(Pending::new(frame.len(), Request::Function, vec![command]));
-        false
     }
 
     fn sync(&mut self, frame: &[u8]) -> bool {

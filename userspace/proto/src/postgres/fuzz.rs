@@ -108,6 +108,7 @@ fn settle(session: &mut PostgresSession, flags: u8) {
             Event::Outcome(_)
             | Event::Violation(_)
             | Event::Authenticated(_)
+            | Event::Notified(_)
             | Event::Probed(_)
             | Event::CatalogChanged => {}
         }

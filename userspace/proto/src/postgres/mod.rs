@@ -16,6 +16,7 @@ mod cursors;
 mod expect;
 mod extended;
 mod frontend;
+mod function_call;
 mod limited;
 mod login;
 mod message;

@@ -2,6 +2,7 @@
 //!
 //! They quote values ("Key (email)=(…) already exists"), so they are masked like values.
 
+use types::event::Notification;
 use types::redact::{Quotes, Redaction, Redactor};
 
 use super::message::{HEADER, frame};
@@ -77,16 +78,19 @@ pub(super) fn relay_notification(
     redactor: &mut dyn Redactor,
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
-) -> Option<()> {
+) -> Option<Notification> {
     let mut reader = Reader::new(body);
-    let (process, channel, payload) = (reader.array::<4>()?, reader.cstr()?, reader.cstr()?);
+    let (process, channel, payload) = (reader.u32()?, reader.cstr()?, reader.cstr()?);
     reader.is_empty().then_some(())?;
+    let mut shown = Vec::new();
+    text(true, channel, redactor, scratch, &mut shown);
     frame(out, b'A', |out| {
-        out.extend_from_slice(&process);
-        text(true, channel, redactor, scratch, out);
+        out.extend_from_slice(&process.to_be_bytes());
+        out.extend_from_slice(&shown);
         text(true, payload, redactor, scratch, out);
     });
-    Some(())
+    let channel = String::from_utf8_lossy(shown.strip_suffix(&[0]).unwrap_or(&shown)).into_owned();
+    Some(Notification { channel, process, bytes: payload.len() })
 }
 
 /// Whether a field may hold anything: all but severities, codes, positions and the names of

@@ -10,6 +10,7 @@ use types::redact::{Column, Format, Redaction, Treatment, TreatmentKind};
 use super::PostgresSession;
 use super::copy_out::CopyOut;
 use super::expect::Expect;
+use super::function_call;
 use super::message::{self, HEADER};
 use super::prepared::{Plan, Portal, Rows, parameter_description, row_description};
 use super::response::has_many_results;
@@ -331,6 +332,9 @@ impl PostgresSession {
             Column { name: Vec::new(), table_oid: 0, attnum: 0, type_oid: 0, format: Format::Text };
         let plan = self.plan_rows(&statement, &[column])?;
         self.scratch.clear();
+        // Of nothing there is nothing to mask; and for who reads on until there is no more, it is the end.
+        let value =
+            value.filter(|value| !value.is_empty() && function_call::returns_values(&statement));
         let redaction = match (value, plan.treatments.first()) {
             (Some(value), Some(treatment)) if treatment.kind != TreatmentKind::Pass => {
                 self.redactor.redact(*treatment, value, &mut self.scratch)

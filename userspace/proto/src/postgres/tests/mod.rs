@@ -214,6 +214,7 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
             Event::Outcome(_)
             | Event::Violation(_)
             | Event::Authenticated(_)
+            | Event::Notified(_)
             | Event::CatalogChanged => {}
         }
         transcript.events.push(event);
