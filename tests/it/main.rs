@@ -11,7 +11,8 @@ mod catalog;
 mod crash;
 mod credentials;
 mod door;
-mod dump;
+mod drivers;
+
 mod enroll;
 mod evidence;
 mod flood;
@@ -37,5 +38,6 @@ mod talk;
 mod tap;
 mod tls;
 mod tls_login;
+mod tools;
 mod units;
 mod unix;

@@ -57,6 +57,7 @@ pub(super) fn install(scope: Scope) -> Result<()> {
 const BUILD: &[Scope] = &[Scope::Demo, Scope::Test, Scope::Bench, Scope::Vm];
 const TEST: &[Scope] = &[Scope::Test];
 const BENCH: &[Scope] = &[Scope::Bench];
+const POOL: &[Scope] = &[Scope::Test, Scope::Bench];
 const VM: &[Scope] = &[Scope::Vm];
 
 const PACKAGES: &[Package] = &[
@@ -98,7 +99,7 @@ const PACKAGES: &[Package] = &[
     package("xz-utils", Probe::Program("xz"), VM),
     package("zstd", Probe::Program("zstd"), VM),
     package("systemd", Probe::Files(&["/lib/systemd/systemd"]), VM),
-    package("pgbouncer", Probe::Program("pgbouncer"), BENCH),
+    package("pgbouncer", Probe::Program("pgbouncer"), POOL),
     package("haproxy", Probe::Program("haproxy"), BENCH),
 ];
 

@@ -9,6 +9,8 @@ use crate::command::{command, run_logged};
 /// Package to install, and a file in `site-packages` that shows it is there.
 const PACKAGES: &[(&str, &str)] = &[
     ("psycopg[binary]>=3,<4", "psycopg_binary"),
+    ("psycopg2-binary>=2.9,<3", "psycopg2"),
+    ("SQLAlchemy>=2,<3", "sqlalchemy"),
     ("duckdb", "duckdb"),
     ("duckdb-cli", "duckdb_cli"),
     ("pyarrow", "pyarrow"),
@@ -26,7 +28,9 @@ pub(super) fn look(_: Scope) -> State {
         .map(|(name, _)| *name)
         .collect();
     if missing.is_empty() {
-        return State::Present("psycopg 3, duckdb, pyarrow in target/venv".into());
+        return State::Present(
+            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow in target/venv".into(),
+        );
     }
     State::Missing(missing.join(" "))
 }

@@ -1,4 +1,4 @@
-//! pg_dump, psql and pg_restore: a copy of the bank through the door, with and without masks.
+//! PostgreSQL's own programs: a copy of the bank by pg_dump and psql, and pgbench.
 
 use integration::daemon::{ExtraPolicy, Supervisor};
 use integration::process::{Output, feed, run};
@@ -83,4 +83,27 @@ fn a_dump_and_its_restoration_go_through_the_door() {
     let evidence = Evidence::seal(&copying.daemon).unwrap();
     let copies = "SELECT count(*) FROM events WHERE verb = 'COPY'";
     assert_eq!(evidence.count(copies).unwrap(), 10);
+}
+
+/// Its transactions add up as they do without the door, whatever the mode.
+#[test]
+fn pgbench_in_every_mode() {
+    let copying = Copying::start();
+    let pgbench = |arguments: &str| {
+        let program = paths::postgres_programs().unwrap().join("pgbench");
+        let mut command = copying.agent(COPIER).command(program);
+        command.env("PGDATABASE", "copy").args(arguments.split(' '));
+        run(&mut command, 60).unwrap().ok().unwrap()
+    };
+    pgbench("-i -s 1 -q");
+    for mode in ["simple", "extended", "prepared"] {
+        let said = pgbench(&format!("-n -c 4 -j 2 -t 25 -M {mode}"));
+        assert!(said.contains("number of transactions actually processed: 100/100"), "{said}");
+    }
+    let sums = "SELECT count(*), sum(delta) = (SELECT sum(abalance) FROM pgbench_accounts), \
+                sum(delta) = (SELECT sum(bbalance) FROM pgbench_branches) FROM pgbench_history";
+    let asked = copying.bank.program("psql", &["-XAt", "-d", "copy", "-c", sums], 30).unwrap();
+    assert_eq!(asked.ok().unwrap(), "300|t|t\n");
+    let evidence = Evidence::seal(&copying.daemon).unwrap();
+    assert_eq!(evidence.count("SELECT count(*) FROM events WHERE verb = 'UPDATE'").unwrap(), 900);
 }
