@@ -63,6 +63,11 @@ impl Case {
         }
     }
 
+    /// Whether it is meant by its word, or by word and clients (`prepared-8`).
+    pub(crate) fn is_called(self, name: &str) -> bool {
+        name == self.name() || name == format!("{}-{}", self.name(), self.clients())
+    }
+
     /// Answers how many clients it has.
     pub(crate) fn clients(self) -> u32 {
         match self {

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use integration::Postgres;
 
 mod case;
 mod load;
@@ -20,7 +19,7 @@ mod target;
 
 use case::Case;
 use report::{Row, Sample};
-use target::Target;
+use target::{Bed, Target};
 
 /// Compare vestibule with other proxies and with none.
 #[derive(Parser)]
@@ -40,6 +39,9 @@ struct Cli {
     /// Only these targets.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Only these cases: their word, or word and clients as in `prepared-8`.
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<String>,
 }
 
 /// How long and how much.
@@ -66,26 +68,29 @@ fn main() -> ExitCode {
     let mut plan = Plan::new(cli.quick);
     plan.rounds = cli.rounds.unwrap_or(plan.rounds);
     plan.seconds = cli.seconds.unwrap_or(plan.seconds);
-    let done =
-        measure(&plan, &cli.only).and_then(|rows| report::publish(&rows, cli.json.as_deref()));
+    let mut cases = Case::all();
+    cases.retain(|case| cli.cases.is_empty() || cli.cases.iter().any(|name| case.is_called(name)));
+    let done = measure(&plan, &cases, &cli.only)
+        .and_then(|rows| report::publish(&rows, cli.json.as_deref()));
     let Err(error) = done else { return ExitCode::SUCCESS };
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
 }
 
-fn measure(plan: &Plan, only: &[String]) -> Result<Vec<Row>> {
+fn measure(plan: &Plan, cases: &[Case], only: &[String]) -> Result<Vec<Row>> {
+    let is_bulk = |case: &Case| matches!(case, Case::Bulk(_));
+    let bulk_bytes = if cases.iter().any(is_bulk) { plan.bulk_bytes } else { 1_000_000 };
     eprintln!(
         "loading: pgbench at scale {}, {} MB of bulk data",
         plan.scale,
-        plan.bulk_bytes / 1_000_000
+        bulk_bytes / 1_000_000
     );
-    let server = Postgres::with_settings(&["shared_buffers=512MB", "max_wal_size=4GB"])?;
-    load::fill(&server, plan.scale, plan.bulk_bytes)?;
-    let targets = target::start(&server, only)?;
-    let cases = Case::all();
+    let bed = Bed::start()?;
+    load::fill(&bed.server, plan.scale, bulk_bytes)?;
+    let targets = target::start(&bed, only)?;
     let mut samples: Vec<Sample> = Vec::new();
     for round in 0..plan.rounds {
-        for case in &cases {
+        for case in cases {
             // Each round begins with another target: none is always the first after a pause.
             for step in 0..targets.len() {
                 let target = targets.get((step + round) % targets.len()).context("a target")?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::case::Case;
 use crate::load::as_f64;
+use crate::target::TLS;
 
 /// One case on one target in one round.
 pub(crate) struct Sample {
@@ -89,10 +90,12 @@ fn table(rows: &[Row]) -> String {
             rows.iter()
                 .find(|r| r.target == target && r.case == row.case && r.clients == row.clients)
         };
-        let direct = same("direct");
-        let bouncer = same("pgbouncer-session").and_then(|r| r.cpu_us_per_txn);
+        // What has TLS is held against what has it.
+        let tls = if row.target.ends_with(TLS) { TLS } else { "" };
+        let direct = same(&format!("direct{tls}"));
+        let bouncer = same(&format!("pgbouncer-session{tls}")).and_then(|r| r.cpu_us_per_txn);
         let added = |own: Option<f64>, base: Option<f64>| match (own, base) {
-            (Some(own), Some(base)) if row.target != "direct" => {
+            (Some(own), Some(base)) if !row.target.starts_with("direct") => {
                 format!("{own:.0} ({:+.0})", own - base)
             }
             (Some(own), _) => format!("{own:.0}"),

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use integration::certificates::Certificates;
 use integration::port::Port;
 use integration::process::{Running, run, wait_until};
-use integration::{Agent, Daemon, Postgres, bank, postgres, world};
+use integration::{Agent, Daemon, Postgres, Supervisor, bank, postgres, world};
 use tempfile::TempDir;
 
 use crate::case::{Case, Mode};
@@ -16,42 +17,107 @@ use crate::case::{Case, Mode};
 /// A way to the server.
 pub(crate) struct Target<'a> {
     name: &'static str,
-    server: &'a Postgres,
+    bed: &'a Bed,
     way: Way,
-    prepares: bool,
+    takes: Takes,
+}
+
+/// The server and its certificates: it takes clients with TLS and without.
+pub(crate) struct Bed {
+    // Dropped in this order.
+    pub(crate) server: Postgres,
+    certificates: Certificates,
+}
+
+impl Bed {
+    /// Starts it.
+    pub(crate) fn start() -> Result<Self> {
+        let certificates = Certificates::make("DNS:localhost,IP:127.0.0.1")?;
+        certificates.admit("")?;
+        certificates.make_authority()?;
+        let mut settings = certificates.server_settings();
+        settings.retain(|setting| !setting.starts_with("log_connections"));
+        settings.extend(["shared_buffers=512MB".to_owned(), "max_wal_size=4GB".to_owned()]);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        Ok(Self { server: Postgres::with_settings(&settings)?, certificates })
+    }
+}
+
+/// What a way is measured with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// Everything.
+    All,
+    /// What needs no prepared statements.
+    Unprepared,
+    /// Prepared statements, inside TLS on both legs.
+    Tls,
+    /// Connections, with a credential that the daemon has.
+    Connections,
 }
 
 enum Way {
     Direct,
     Proxy { process: Running, port: Port, _folder: TempDir },
     // Boxed: far larger than the others.
-    Vestibule(Box<Daemon>),
+    Vestibule { daemon: Box<Daemon>, _folder: Option<TempDir> },
 }
 
 /// Starts all of them, or only those named.
-pub(crate) fn start<'a>(server: &'a Postgres, only: &[String]) -> Result<Vec<Target<'a>>> {
+pub(crate) fn start<'a>(bed: &'a Bed, only: &[String]) -> Result<Vec<Target<'a>>> {
     let wanted = |name: &&str| only.is_empty() || only.iter().any(|o| o == name);
-    NAMES.iter().filter(|name| wanted(name)).map(|name| Target::start(name, server)).collect()
+    NAMES.iter().filter(|name| wanted(name)).map(|name| Target::start(name, bed)).collect()
 }
 
-const NAMES: [&str; 5] =
-    ["direct", "pgbouncer-session", "pgbouncer-transaction", "haproxy", "vestibule"];
+/// What ends in [`TLS`] has TLS on every leg.
+const NAMES: [&str; 9] = [
+    "direct",
+    "pgbouncer-session",
+    "pgbouncer-transaction",
+    "haproxy",
+    "vestibule",
+    "direct-tls",
+    "pgbouncer-session-tls",
+    "vestibule-tls",
+    "vestibule-credential",
+];
+
+/// Ends the names of ways with TLS.
+pub(crate) const TLS: &str = "-tls";
 
 impl<'a> Target<'a> {
-    fn start(name: &'static str, server: &'a Postgres) -> Result<Self> {
+    fn start(name: &'static str, bed: &'a Bed) -> Result<Self> {
         // pgbouncer knows prepared statements in transaction mode since 1.21 (its changelog).
         let pools_prepared = || Ok::<_, anyhow::Error>(pgbouncer_version()? >= (1, 21));
-        let (way, prepares) = match name {
-            "direct" => (Way::Direct, true),
-            "pgbouncer-session" => (pgbouncer(server, "session", pools_prepared()?)?, true),
+        let Bed { server, certificates } = bed;
+        let (way, takes) = match name {
+            "direct" => (Way::Direct, Takes::All),
+            "direct-tls" => (Way::Direct, Takes::Tls),
+            "pgbouncer-session" => {
+                (pgbouncer(server, "session", pools_prepared()?, None)?, Takes::All)
+            }
+            "pgbouncer-session-tls" => {
+                let tls = Some(certificates);
+                (pgbouncer(server, "session", pools_prepared()?, tls)?, Takes::Tls)
+            }
             "pgbouncer-transaction" => {
                 let prepares = pools_prepared()?;
-                (pgbouncer(server, "transaction", prepares)?, prepares)
+                let takes = if prepares { Takes::All } else { Takes::Unprepared };
+                (pgbouncer(server, "transaction", prepares, None)?, takes)
             }
-            "haproxy" => (haproxy(server)?, true),
-            _ => (Way::Vestibule(Box::new(Daemon::start(server.port(), threads(), &[])?)), true),
+            "haproxy" => (haproxy(server)?, Takes::All),
+            "vestibule-tls" => {
+                // The server binds SCRAM to its certificate (RFC 5929): it can't be relayed.
+                let settings = certificates.daemon_settings("ca = \"BANK_CA\"");
+                (with_credential(server, &settings)?, Takes::Tls)
+            }
+            "vestibule-credential" => (with_credential(server, "")?, Takes::Connections),
+            _ => {
+                let daemon = Box::new(Daemon::start(server.port(), threads(), &[])?);
+                (Way::Vestibule { daemon, _folder: None }, Takes::All)
+            }
         };
-        Ok(Self { name, server, way, prepares })
+        Ok(Self { name, bed, way, takes })
     }
 
     /// Answers its name in the report.
@@ -61,7 +127,13 @@ impl<'a> Target<'a> {
 
     /// Whether it can do this at all.
     pub(crate) fn supports(&self, case: Case) -> bool {
-        self.prepares || !matches!(case, Case::Select { mode: Mode::Prepared, .. })
+        let prepared = matches!(case, Case::Select { mode: Mode::Prepared, .. });
+        match self.takes {
+            Takes::All => true,
+            Takes::Unprepared => !prepared,
+            Takes::Tls => prepared,
+            Takes::Connections => matches!(case, Case::Connect { .. }),
+        }
     }
 
     /// Answers the proxy's process id, where there is a proxy.
@@ -69,14 +141,14 @@ impl<'a> Target<'a> {
         match &self.way {
             Way::Direct => Ok(None),
             Way::Proxy { process, .. } => Ok(Some(process.pid())),
-            Way::Vestibule(daemon) => daemon.pid().map(Some),
+            Way::Vestibule { daemon, .. } => daemon.pid().map(Some),
         }
     }
 
     /// Answers the journal's folder, where there is one.
     pub(crate) fn journal(&self) -> Option<std::path::PathBuf> {
         match &self.way {
-            Way::Vestibule(daemon) => Some(daemon.journal()),
+            Way::Vestibule { daemon, .. } => Some(daemon.journal()),
             _ => None,
         }
     }
@@ -84,21 +156,44 @@ impl<'a> Target<'a> {
     /// Answers a client's command that goes this way: for vestibule as an enrolled agent.
     pub(crate) fn client(&self, program: impl AsRef<Path>) -> Command {
         let program = program.as_ref();
+        let server = &self.bed.server;
         let mut command = match &self.way {
-            Way::Vestibule(daemon) => {
-                let agent =
-                    Agent::new(daemon, world::READER, postgres::SUPERUSER, self.server.port());
-                return agent.command(program);
+            Way::Vestibule { daemon, .. } => {
+                let agent = Agent::new(daemon, world::READER, postgres::SUPERUSER, server.port());
+                agent.command(program)
             }
-            Way::Direct | Way::Proxy { .. } => Command::new(program),
+            Way::Direct | Way::Proxy { .. } => {
+                let mut command = Command::new(program);
+                let port = match &self.way {
+                    Way::Proxy { port, .. } => port.number(),
+                    _ => server.port(),
+                };
+                integration::agent::with_bank(&mut command, postgres::SUPERUSER, port);
+                command
+            }
         };
-        let port = match &self.way {
-            Way::Proxy { port, .. } => port.number(),
-            _ => self.server.port(),
-        };
-        integration::agent::with_bank(&mut command, postgres::SUPERUSER, port);
+        command.env("PGSSLMODE", if self.name.ends_with(TLS) { "require" } else { "disable" });
+        if self.takes == Takes::Connections {
+            command.env("PGPASSWORD", "what-the-agent-believes");
+        }
         command
     }
+}
+
+/// A daemon that logs in with a password of its own, by SCRAM; agents with a placeholder.
+fn with_credential(server: &Postgres, more: &str) -> Result<Way> {
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let secret = folder.path().join("secret");
+    fs::write(&secret, bank::PASSWORD).context("the secret")?;
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).context("its mode")?;
+    let settings = format!(
+        "{more}\n[[credential]]\ntarget = \"bank\"\naccount = \"{}\"\nsecret_file = \"{}\"\n",
+        postgres::SUPERUSER,
+        secret.display()
+    );
+    let port = server.port();
+    let daemon = Daemon::start_with(Supervisor::None, port, threads(), &[], &settings)?;
+    Ok(Way::Vestibule { daemon: Box::new(daemon), _folder: Some(folder) })
 }
 
 /// As many threads for each proxy that has them: half the processors.
@@ -117,7 +212,12 @@ fn pgbouncer_version() -> Result<(u32, u32)> {
     }
 }
 
-fn pgbouncer(server: &Postgres, mode: &str, prepares: bool) -> Result<Way> {
+fn pgbouncer(
+    server: &Postgres,
+    mode: &str,
+    prepares: bool,
+    tls: Option<&Certificates>,
+) -> Result<Way> {
     let folder = open_folder()?;
     let port = Port::take()?;
     let user = postgres::SUPERUSER;
@@ -128,12 +228,18 @@ fn pgbouncer(server: &Postgres, mode: &str, prepares: bool) -> Result<Way> {
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = scram-sha-256\nauth_file = {users}\npool_mode = {mode}\n\
          max_client_conn = 300\ndefault_pool_size = 80\n\
-         ignore_startup_parameters = extra_float_digits\n{prepared}",
+         ignore_startup_parameters = extra_float_digits\n{prepared}{encrypted}",
         db = bank::DATABASE,
         upstream = server.port(),
         port = port.number(),
         users = users.display(),
         prepared = if prepares { "max_prepared_statements = 200\n" } else { "" },
+        encrypted = tls.map_or_else(String::new, |tls| format!(
+            "client_tls_sslmode = require\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n\
+             server_tls_sslmode = require\n",
+            tls.path("server.crt").display(),
+            tls.path("server.key").display()
+        )),
     );
     let path = folder.path().join("pgbouncer.ini");
     fs::write(&path, config).context("pgbouncer.ini")?;
