@@ -1,4 +1,7 @@
-//! The committing thread: takes what waits, writes it, syncs it, says so.
+//! Committing: taking what waits, writing it, syncing it, saying so.
+//!
+//! A thread does it; so may any other that has nothing better to do until then, which saves waking
+//! the one and being woken by it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -79,6 +82,15 @@ impl Shared {
         }
     }
 
+    /// Wakes the committer if it must be for what was pushed last: something that is `urgent`, or
+    /// not.
+    pub(crate) fn wake(&self, urgent: bool) {
+        let wake = self.lock().take_wake(urgent);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
     fn publish(&self, writer: &Writer, committed: Committed) {
         let lsn = writer.next_lsn().0 - 1;
         let Committed { frames, bytes } = committed;
@@ -94,6 +106,7 @@ impl Shared {
 /// The thread's handle; dropping it stops the thread and waits for its last commit.
 pub(crate) struct Committer {
     shared: Arc<Shared>,
+    press: Arc<Mutex<Option<Press>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -107,11 +120,35 @@ impl Committer {
     ) -> std::io::Result<Self> {
         shared.durable.store(writer.next_lsn().0 - 1, Ordering::Release);
         shared.rows.store(writer.next_seq(), Ordering::Release);
-        let run = Run { shared: Arc::clone(&shared), writer, reserve, on_durable };
+        let batch = Vec::new();
+        let press = Press {
+            shared: Arc::clone(&shared),
+            writer,
+            reserve,
+            on_durable,
+            batch,
+            commits: 0,
+            failed: false,
+        };
+        let press = Arc::new(Mutex::new(Some(press)));
+        let run = Run { shared: Arc::clone(&shared), press: Arc::clone(&press) };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
             run.commit_until_closed();
         })?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, press, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Commits what waits on the calling thread, if nothing is being committed; else has the
+    /// committing thread do it next.
+    pub(crate) fn commit_here(&self) {
+        let sound = match self.press.try_lock() {
+            Ok(mut press) => press.as_mut().is_none_or(Press::commit),
+            Err(_) => false,
+        };
+        // A failure ends the committing thread.
+        if !sound {
+            self.shared.wake(true);
+        }
     }
 
     /// Closes the queue, waits for the last commit, returns the last frame's place.
@@ -136,79 +173,55 @@ impl Drop for Committer {
     }
 }
 
-struct Run {
+/// What writes: whoever holds it commits.
+struct Press {
     shared: Arc<Shared>,
     writer: Writer,
     reserve: Reserve,
     on_durable: Box<dyn Fn(Durable) + Send>,
+    batch: Vec<u8>,
+    commits: u64,
+    /// Something went wrong: nothing is written any more.
+    failed: bool,
 }
 
-impl Run {
-    fn commit_until_closed(mut self) {
-        let _stopped = Stopped(Arc::clone(&self.shared));
-        let mut batch = Vec::new();
-        let mut commits = 0_u64;
-        self.check_space();
-        while self.take(&mut batch) {
-            if batch.is_empty() {
-                self.check_space();
-                continue;
-            }
-            let segment = self.writer.first_lsn();
-            match self.writer.commit(&mut batch, self.shared.clock.as_ref()) {
-                Ok(committed) => self.shared.publish(&self.writer, committed),
-                Err(error) => return self.fail(&error.to_string()),
-            }
-            // Whoever has found it not durable under the lock waits by the time this has it.
-            drop(self.shared.lock());
-            self.shared.committed.notify_all();
-            self.report();
-            batch.clear();
-            batch.shrink_to(BUFFER_BYTES_KEPT);
-            commits += 1;
-            if commits.is_multiple_of(SPACE_CHECK_COMMITS) || segment != self.writer.first_lsn() {
-                self.check_space();
-            }
+impl Press {
+    /// Commits what waits, if anything does; false once the journal has failed.
+    fn commit(&mut self) -> bool {
+        if self.failed {
+            return false;
         }
-    }
-
-    /// Waits for frames and takes them all; false once closed and empty. Under pressure it also
-    /// returns with nothing, from time to time.
-    fn take(&self, batch: &mut Vec<u8>) -> bool {
         let mut queue = self.shared.lock();
-        let mut dozed = false;
-        loop {
-            let waits = queue.pending_bytes() > 0;
-            if queue.is_urgent() || (dozed && waits) {
-                break;
-            }
-            if queue.is_closing() {
-                if waits {
-                    break;
-                }
+        queue.swap(&mut self.batch);
+        let awaited = queue.awaited.space > 0;
+        drop(queue);
+        if self.batch.is_empty() {
+            return true;
+        }
+        if awaited {
+            self.shared.space.notify_all();
+        }
+        let segment = self.writer.first_lsn();
+        match self.writer.commit(&mut self.batch, self.shared.clock.as_ref()) {
+            Ok(committed) => self.shared.publish(&self.writer, committed),
+            Err(error) => {
+                self.fail(&error.to_string());
                 return false;
             }
-            if dozed && *queue.health() != Health::Pressure {
-                queue.set_rest(Rest::Asleep);
-                queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                dozed = false;
-                continue;
-            }
-            if dozed {
-                break;
-            }
-            queue.set_rest(Rest::Dozing);
-            let doze = if *queue.health() == Health::Pressure { PRESSURE_RECHECK } else { DOZE };
-            let waited = self.shared.work.wait_timeout(queue, doze);
-            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            queue = woken;
-            dozed = timeout.timed_out();
         }
-        queue.set_rest(Rest::Awake);
-        queue.swap(batch);
-        drop(queue);
-        self.shared.space.notify_all();
-        true
+        // Whoever has found it not durable under the lock waits by the time this has it.
+        let awaited = self.shared.lock().awaited.commit > 0;
+        if awaited {
+            self.shared.committed.notify_all();
+        }
+        self.report();
+        self.batch.clear();
+        self.batch.shrink_to(BUFFER_BYTES_KEPT);
+        self.commits += 1;
+        if self.commits.is_multiple_of(SPACE_CHECK_COMMITS) || segment != self.writer.first_lsn() {
+            self.check_space();
+        }
+        !self.failed
     }
 
     fn check_space(&mut self) {
@@ -233,9 +246,12 @@ impl Run {
         let _refused = queue.push(&Frame::Control(Control { at, kind, detail: &detail }), None);
         drop(queue);
         self.report();
+        // It looks again before long.
+        self.shared.wake(true);
     }
 
-    fn fail(&self, reason: &str) {
+    fn fail(&mut self, reason: &str) {
+        self.failed = true;
         self.shared.lock().set_health(Health::Failed(reason.into()));
         self.report();
     }
@@ -248,13 +264,97 @@ impl Run {
     }
 }
 
-/// Whatever ends the thread, nobody waits for it any more.
-struct Stopped(Arc<Shared>);
+/// The committing thread.
+struct Run {
+    shared: Arc<Shared>,
+    press: Arc<Mutex<Option<Press>>>,
+}
+
+impl Run {
+    fn commit_until_closed(self) {
+        let _stopped = Stopped(Arc::clone(&self.shared), Arc::clone(&self.press));
+        self.press(|press| {
+            press.check_space();
+            true
+        });
+        while let Some(work) = self.wait() {
+            let commit = |press: &mut Press| {
+                if work == Work::Space {
+                    press.check_space();
+                }
+                press.commit()
+            };
+            if !self.press(commit) {
+                return;
+            }
+        }
+    }
+
+    /// Does something with what writes; after a panic elsewhere this thread panics as well, and
+    /// nobody waits for it.
+    fn press(&self, act: impl FnOnce(&mut Press) -> bool) -> bool {
+        let mut press = self.press.lock().expect("nothing panics while it commits");
+        press.as_mut().is_some_and(act)
+    }
+
+    /// Waits for frames; `None` once closed and empty, or failed. Under pressure it also returns
+    /// without any, from time to time.
+    fn wait(&self) -> Option<Work> {
+        let mut queue = self.shared.lock();
+        let mut dozed = false;
+        let mut seen = queue.taken();
+        loop {
+            let waits = queue.pending_bytes() > 0;
+            if matches!(queue.health(), Health::Failed(_)) {
+                return None;
+            }
+            if queue.is_urgent() || (dozed && waits) {
+                queue.set_rest(Rest::Awake);
+                return Some(Work::Frames);
+            }
+            if queue.is_closing() {
+                return waits.then_some(Work::Frames);
+            }
+            if dozed && *queue.health() != Health::Pressure {
+                queue.set_rest(Rest::Asleep);
+                queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                (dozed, seen) = (false, queue.taken());
+                continue;
+            }
+            if dozed {
+                queue.set_rest(Rest::Awake);
+                return Some(Work::Space);
+            }
+            queue.set_rest(Rest::Dozing);
+            let doze = if *queue.health() == Health::Pressure { PRESSURE_RECHECK } else { DOZE };
+            let waited = self.shared.work.wait_timeout(queue, doze);
+            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = woken;
+            // What waits now came after somebody's commit: it has not waited for long.
+            dozed = timeout.timed_out() && (queue.taken() == seen || queue.pending_bytes() == 0);
+            seen = queue.taken();
+        }
+    }
+}
+
+/// Why the committing thread looks up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Frames wait.
+    Frames,
+    /// It is time to look at the free space.
+    Space,
+}
+
+/// Whatever ends the thread, nobody waits for it any more, and the journal is let go.
+struct Stopped(Arc<Shared>, Arc<Mutex<Option<Press>>>);
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        self.0.lock().stop();
-        self.0.space.notify_all();
-        self.0.committed.notify_all();
+        let Self(shared, press) = self;
+        shared.lock().stop();
+        shared.space.notify_all();
+        shared.committed.notify_all();
+        drop(press.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

@@ -26,8 +26,11 @@ pub(crate) struct Queue {
     stopped: bool,
     /// Something waits that somebody waits for.
     urgent: bool,
+    taken: u64,
     /// What the committer does while nothing is urgent.
     rest: Rest,
+    /// Threads that wait.
+    pub(crate) awaited: Awaited,
     /// Open sessions, and of each the open commands in ascending order. At most
     /// [`OPEN_SESSIONS_MAX`] × (16 B + 24 B) and 4 B for each command in flight.
     open: HashMap<SessionId, Vec<CommandId>>,
@@ -44,6 +47,15 @@ pub(crate) enum Rest {
     Asleep,
 }
 
+/// How many threads wait for what: nobody is told what nobody waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Awaited {
+    /// Appenders, for space.
+    pub(crate) space: usize,
+    /// Whoever wants something to be durable.
+    pub(crate) commit: usize,
+}
+
 impl Queue {
     /// An empty queue whose first frame and row get these numbers.
     pub(crate) fn new(next_lsn: Lsn, next_seq: u64, boot_id: BootId) -> Self {
@@ -56,7 +68,9 @@ impl Queue {
             closing: false,
             stopped: false,
             urgent: false,
+            taken: 0,
             rest: Rest::Awake,
+            awaited: Awaited::default(),
             open: HashMap::new(),
         }
     }
@@ -69,7 +83,7 @@ impl Queue {
         digest: Option<[u8; 32]>,
     ) -> Result<Lsn, AppendError> {
         self.admit(frame)?;
-        self.urgent |= !matches!(frame, Frame::End(_) | Frame::SessionClose(_));
+        self.urgent |= is_urgent(frame);
         match *frame {
             Frame::SessionOpen(SessionOpen { session, .. }) => {
                 if self.open.contains_key(&session) {
@@ -172,12 +186,14 @@ impl Queue {
         self.rest = rest;
     }
 
-    /// Whether the committer must be woken for what was pushed last; asked once.
-    pub(crate) fn take_wake(&mut self) -> bool {
+    /// Whether the committer must be woken for what was pushed last, be it `urgent` or not; asked
+    /// once.
+    pub(crate) fn take_wake(&mut self, urgent: bool) -> bool {
         let wake = match self.rest {
             Rest::Awake => false,
-            Rest::Dozing => self.urgent,
-            Rest::Asleep => true,
+            Rest::Dozing => urgent,
+            // Beside what is urgent, whoever pushed that has it committed.
+            Rest::Asleep => urgent || !self.urgent,
         };
         if wake {
             self.rest = Rest::Awake;
@@ -194,7 +210,13 @@ impl Queue {
     /// Exchanges what waits for an empty buffer.
     pub(crate) fn swap(&mut self, empty: &mut Vec<u8>) {
         self.urgent = false;
+        self.taken += u64::from(!self.pending.is_empty());
         std::mem::swap(&mut self.pending, empty);
+    }
+
+    /// How often something was taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     fn admit(&self, frame: &Frame<'_>) -> Result<(), AppendError> {
@@ -247,6 +269,11 @@ impl Queue {
         self.next_seq += kind.rows();
         Ok(lsn)
     }
+}
+
+/// Whether somebody waits for such a frame to be durable.
+pub(crate) fn is_urgent(frame: &Frame<'_>) -> bool {
+    !matches!(frame, Frame::End(_) | Frame::SessionClose(_))
 }
 
 /// The outcome of a command whose end nobody saw.

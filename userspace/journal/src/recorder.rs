@@ -1,4 +1,5 @@
-//! The journal's one entrance: frames go in under a short lock, one thread commits them in groups.
+//! The journal's one entrance: frames go in under a short lock and are committed in groups, by a
+//! thread of its own or by whoever would only wait for it.
 //!
 //! There is no linger: a commit takes whatever came while the previous one ran. Only what nobody
 //! waits for, ends of commands and sessions, stays for the next commit or a few milliseconds. Nothing is lost
@@ -14,7 +15,7 @@ use types::limits::{COMMANDS_IN_FLIGHT_MAX, JOURNAL_PENDING_BYTES_MAX, SESSIONS_
 
 use crate::committer::{Committer, Shared};
 use crate::encode::text_digest;
-use crate::queue::Queue;
+use crate::queue::{Queue, is_urgent};
 use crate::record::{Control, Frame, Lsn};
 use crate::recover::{self, OpenError, Recovery};
 
@@ -152,7 +153,7 @@ pub struct NotDurable {
 impl Recorder {
     /// Opens the journal at `options.dir`, recovers what a crash left, and starts to commit.
     ///
-    /// `on_durable` is called on the committing thread after each commit and after a failure; it
+    /// `on_durable` is called after each commit and after a failure, on the thread that commits; it
     /// must be quick and must not append.
     pub fn open(
         options: &Options,
@@ -173,7 +174,9 @@ impl Recorder {
         let digest = text_digest(&frame);
         let mut queue = self.shared.lock();
         while queue.pending_bytes() >= self.shared.pending_bytes_max && queue.is_open() {
+            queue.awaited.space += 1;
             queue = self.shared.space.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.awaited.space -= 1;
         }
         self.push(queue, &frame, digest)
     }
@@ -192,10 +195,15 @@ impl Recorder {
 
     /// Has what was gathered committed.
     pub fn commit(&self) {
-        let wake = self.shared.lock().take_wake();
-        if wake {
-            self.shared.work.notify_one();
-        }
+        let urgent = self.shared.lock().is_urgent();
+        self.shared.wake(urgent);
+    }
+
+    /// Commits what was gathered, by anyone, before it returns: for a thread that could do nothing
+    /// more until then. Where a commit is under way it is left to the committing thread, as by
+    /// [`Recorder::commit`].
+    pub fn commit_here(&self) {
+        self.committer.commit_here();
     }
 
     /// As [`Recorder::append`], but answers [`AppendError::Full`] instead of waiting.
@@ -234,7 +242,9 @@ impl Recorder {
             if let Some(reason) = queue.ended() {
                 return Err(NotDurable { lsn, reason });
             }
+            queue.awaited.commit += 1;
             queue = self.shared.committed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.awaited.commit -= 1;
         }
     }
 
@@ -277,7 +287,7 @@ impl Recorder {
         digest: Option<[u8; 32]>,
     ) -> Result<Lsn, AppendError> {
         let lsn = queue.push(frame, digest)?;
-        let wake = queue.take_wake();
+        let wake = queue.take_wake(is_urgent(frame));
         drop(queue);
         if wake {
             self.shared.work.notify_one();

@@ -1,6 +1,6 @@
 //! Waiting for the journal: one wake per worker and commit, however many sessions wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use journal::record::Lsn;
 use journal::recorder::{Durable, Health, Recorder};
 use tokio::sync::Notify;
+use types::limits::READ_BYTES;
 
 /// How far the journal is durable, told by its committer to every worker.
 #[derive(Debug)]
@@ -72,12 +73,24 @@ pub(crate) struct Waiters {
     waiting: RefCell<HashMap<u64, (Lsn, Waker)>>,
     /// Rung when a session gathered a record.
     gathered: Notify,
+    /// Bytes relayed since the last commit.
+    relayed: Cell<usize>,
 }
+
+/// What many sessions relay between two commits while each runs small commands: 64 of them 1 KiB
+/// each. More means that a large result is on its way.
+const RELAYED_BYTES_FEW: usize = READ_BYTES;
 
 impl Waiters {
     /// The waiters of worker number `worker`.
     pub(crate) fn new(shared: Arc<Durability>, worker: usize) -> Self {
-        Self { shared, worker, waiting: RefCell::default(), gathered: Notify::new() }
+        Self {
+            shared,
+            worker,
+            waiting: RefCell::default(),
+            gathered: Notify::new(),
+            relayed: Cell::new(0),
+        }
     }
 
     /// Ready once everything up to `lsn` is durable; `slot` is the waiting session's own number.
@@ -108,14 +121,26 @@ impl Waiters {
         self.gathered.notify_one();
     }
 
+    /// Notes that bytes were relayed.
+    pub(crate) fn relayed(&self, bytes: usize) {
+        self.relayed.set(self.relayed.get().saturating_add(bytes));
+    }
+
     /// Has gathered records committed once every session that could run has run: what they all
     /// write shares one trip to the disk. Runs as long as the worker.
+    ///
+    /// The worker makes the trip itself: it would only wait, and be woken for the answer. Where a
+    /// session relays much, which is not to wait for others' records, the journal's thread makes it.
     pub(crate) async fn commit(&self, recorder: &Recorder) {
         loop {
             self.gathered.notified().await;
             // Back after the sockets were looked at and whoever is ready there has run.
             tokio::task::yield_now().await;
-            recorder.commit();
+            if self.relayed.take() > RELAYED_BYTES_FEW {
+                recorder.commit();
+            } else {
+                recorder.commit_here();
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use proto::sql::Reading;
 use tracing::debug;
 use types::addr::Side;
 use types::clock::Timestamp;
-use types::command::{Command, CommandKind};
+use types::command::{Command, CommandKind, Statement};
 use types::decision::{Decision, Effect};
 use types::event::Event;
 use types::redact::DataClass;
@@ -42,6 +42,8 @@ pub(crate) struct Relay<'w> {
     policy: Option<Arc<SessionPolicy>>,
     masks: Option<Arc<Masks>>,
     catalog: Arc<Catalog>,
+    /// What the last statement probes, by this catalog.
+    probed: Option<(Arc<Statement>, Arc<[DataClass]>)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,6 +96,7 @@ impl<'w> Relay<'w> {
             policy: None,
             masks: None,
             catalog: Arc::new(Catalog::unknown()),
+            probed: None,
         }
     }
 
@@ -104,10 +107,9 @@ impl<'w> Relay<'w> {
             let mut moved = self.login.poll(&mut self.session, cx).is_ready();
             moved |= self.limiter.poll(&mut self.session, &self.ledger, cx).is_ready();
             for side in [Side::Upstream, Side::Downstream] {
-                match self.poll_write(side, cx) {
-                    Poll::Ready(Ok(wrote)) => moved |= wrote,
-                    Poll::Ready(Err(end)) => return Poll::Ready(end),
-                    Poll::Pending => {}
+                // What was written makes nothing possible but reading, which comes next.
+                if let Poll::Ready(Err(end)) = self.poll_write(side, cx) {
+                    return Poll::Ready(end);
                 }
             }
             if self.session.is_ended() {
@@ -208,6 +210,7 @@ impl<'w> Relay<'w> {
             Ok(read) => read,
             Err(error) => return Poll::Ready(Err(End::Socket(side, error))),
         };
+        self.worker.waiters.relayed(read.len());
         let now = self.worker.door.clock.now();
         if read.is_empty() {
             self.session.handle_eof(side, now);
@@ -305,10 +308,19 @@ impl<'w> Relay<'w> {
         policy
     }
 
-    /// The masked classes that a command probes.
-    fn probed(&self, command: &Command) -> Vec<DataClass> {
+    /// The masked classes that a command probes; those of the last statement are remembered.
+    fn probed(&mut self, command: &Command) -> Arc<[DataClass]> {
+        let statement = &command.statement;
+        if let Some((known, probed)) = &self.probed
+            && Arc::ptr_eq(known, statement)
+        {
+            return Arc::clone(probed);
+        }
         let masks = self.masks.as_ref();
-        masks.map(|masks| masks.probed(&self.catalog, &command.statement)).unwrap_or_default()
+        let probed = masks.map(|masks| masks.probed(&self.catalog, statement));
+        let probed: Arc<[DataClass]> = probed.unwrap_or_default().into();
+        self.probed = Some((Arc::clone(statement), Arc::clone(&probed)));
+        probed
     }
 
     fn catalog_key(&self) -> CatalogKey {
@@ -347,6 +359,7 @@ impl<'w> Relay<'w> {
 
     fn use_catalog(&mut self, catalog: Arc<Catalog>) {
         self.catalog = catalog;
+        self.probed = None;
         if let Some(masks) = &self.masks {
             self.session.set_redactor(masks.redactor(Arc::clone(&self.catalog)));
         }

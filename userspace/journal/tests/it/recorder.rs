@@ -237,6 +237,63 @@ fn little_space_stops_what_begins_not_what_ends() {
 }
 
 #[test]
+fn whoever_gathers_may_commit() {
+    const THREADS: u64 = 4;
+    const COMMANDS: u32 = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let (recorder, _) = open(&options(dir.path())).unwrap();
+    std::thread::scope(|scope| {
+        for number in 1..=THREADS {
+            let (world, recorder) = (&world, &recorder);
+            scope.spawn(move || {
+                world.open(recorder, number).unwrap();
+                for command in 1..=COMMANDS {
+                    let lsn = recorder.gather(world.begin_frame(number, command)).unwrap();
+                    recorder.commit_here();
+                    recorder.wait(lsn).unwrap();
+                    end(recorder, number, command).unwrap();
+                }
+                // The committing thread takes what nobody waits for.
+                let last = close(recorder, number).unwrap();
+                recorder.wait(last).unwrap();
+            });
+        }
+    });
+    recorder.close().unwrap();
+    let events = count(&rows(dir.path()), Table::Events);
+    assert_eq!(events as u64, THREADS * u64::from(COMMANDS));
+}
+
+#[test]
+fn a_failure_is_for_good_on_whatever_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("journal");
+    let world = World::new();
+    let (recorder, _) = open(&options(&home)).unwrap();
+    world.open(&recorder, 1).unwrap();
+    // The next segment cannot be made.
+    std::fs::rename(&home, dir.path().join("gone")).unwrap();
+    let mut last = Lsn(0);
+    for command in 1.. {
+        match recorder.gather(world.begin_frame(1, command)) {
+            Ok(lsn) => last = lsn,
+            Err(error) => {
+                assert!(matches!(error, AppendError::Failed(_)), "{error:?}");
+                break;
+            }
+        }
+        recorder.commit_here();
+        if command % 2 == 0 {
+            recorder.commit_here();
+        }
+    }
+    assert!(recorder.durable() < last);
+    assert!(recorder.wait(last).is_err());
+    assert!(recorder.close().is_err());
+}
+
+#[test]
 fn a_failure_is_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("journal");
