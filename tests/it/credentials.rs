@@ -103,7 +103,7 @@ const { Client } = require('pg');
     // The secret is in its file and nowhere else.
     let words = SECRET.split_once(' ').unwrap().1;
     assert!(holds(secrets.0.path(), words.as_bytes()), "the search finds what is there");
-    for known in [words, "horse battery staple IX"] {
+    for known in [words, "horse battery staple IX", "a wrong one"] {
         assert!(!holds(world.daemon.directory(), known.as_bytes()));
         assert!(!world.daemon.status().unwrap().to_string().contains(known));
         for table in ["events", "sessions", "control", "recordings"] {
@@ -236,6 +236,12 @@ fn a_credential_that_fails_is_told_without_it_and_its_file_is_read_again() {
     let denied = "SELECT count(*) FROM events WHERE kind = 'db.connect' AND status = 'denied' \
                   AND rule_id = 'credential'";
     assert_eq!(evidence.count(denied).unwrap(), 1);
+    // Nor do failures say it: neither the logs, the journal nor the archive.
+    let words = SECRET.split_once(' ').unwrap().1;
+    for known in [words, "not the secret", "horse battery staple IX"] {
+        assert!(!holds(world.daemon.directory(), known.as_bytes()), "{known}");
+        assert!(!refused.stderr.contains(known), "{known}");
+    }
     drop(evidence);
     world.daemon.stop().unwrap();
     assert!(

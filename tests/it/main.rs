@@ -31,6 +31,7 @@ mod podman;
 mod psycopg;
 mod reads;
 mod reconcile;
+mod recording;
 mod refusals;
 mod replication;
 mod restart;

@@ -199,6 +199,11 @@ impl<'a> Cursor<'a> {
         Ok(SocketAddr::new(ip, self.u16()?))
     }
 
+    /// Whether all was read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Refuses bytes that nothing read.
     pub(crate) fn finish(self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes left over")) }

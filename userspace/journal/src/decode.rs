@@ -164,7 +164,7 @@ fn process_key(cursor: &mut Cursor<'_>) -> Result<ProcessKey, Malformed> {
 }
 
 fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
-    Ok(BegunCommand {
+    let mut begun = BegunCommand {
         session: session(cursor)?,
         command: CommandId(cursor.u32()?),
         at: cursor.timestamp()?,
@@ -187,7 +187,15 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
         parameters: cursor.list(parameter)?,
         batch: cursor.u32()?,
         decision: decision(cursor)?,
-    })
+        decided_us: None,
+        columns: Vec::new(),
+    };
+    // Records of version 2 end here.
+    if !cursor.is_empty() {
+        begun.decided_us = Some(cursor.u32()?);
+        begun.columns = cursor.list(|c| Ok(c.str()?.to_owned()))?;
+    }
+    Ok(begun)
 }
 
 fn parameter(cursor: &mut Cursor<'_>) -> Result<Parameter, Malformed> {
@@ -215,7 +223,7 @@ fn end(cursor: &mut Cursor<'_>) -> Result<EndedCommand, Malformed> {
     let session = session(cursor)?;
     let command = CommandId(cursor.u32()?);
     let at = cursor.timestamp()?;
-    let outcome = Outcome {
+    let mut outcome = Outcome {
         command,
         status: kind::status(cursor.u8()?)?,
         error_code: cursor.opt(Cursor::array)?,
@@ -225,7 +233,14 @@ fn end(cursor: &mut Cursor<'_>) -> Result<EndedCommand, Malformed> {
         masked: cursor
             .list(|c| Ok(MaskCount { class: DataClass(c.str()?.into()), count: c.u64()? }))?,
         sample: cursor.bytes()?.to_vec(),
+        first_at: None,
+        digest: None,
     };
+    // Records of version 2 end here.
+    if !cursor.is_empty() {
+        outcome.first_at = cursor.opt(Cursor::timestamp)?;
+        outcome.digest = cursor.opt(Cursor::array)?;
+    }
     Ok(EndedCommand { session, at, outcome })
 }
 

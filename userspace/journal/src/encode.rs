@@ -1,11 +1,11 @@
 //! Records to bytes, straight into the recorder's buffer: nothing is allocated here.
 
 use sha2::{Digest, Sha256};
-use types::command::{Access, Class, Parameter, ParameterValue, Risk, TableName};
+use types::command::{Access, Class, Parameter, ParameterValue, Risk, Statement, TableName};
 use types::decision::Decision;
 use types::limits::{
-    COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX, RESPONSE_SAMPLE_BYTES_MAX,
-    STATEMENT_TEXT_BYTES_MAX,
+    COLUMNS_MAX, COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
+    RESPONSE_RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
 };
 use types::principal::{ANCESTORS_MAX, Confinement, Principal, Process, ProcessKey, Provenance};
 use types::target::{Target, UsedCredential};
@@ -156,7 +156,18 @@ fn put_process_key(out: &mut Vec<u8>, key: ProcessKey) {
 }
 
 fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>) {
-    let Begin { session, command, at, kind, statement, text, parameters, batch, decision } = *begin;
+    let Begin {
+        session,
+        command,
+        at,
+        kind,
+        statement,
+        text,
+        parameters,
+        batch,
+        decision,
+        decided_us,
+    } = *begin;
     out.extend_from_slice(session.as_bytes());
     put_u32(out, command.0);
     put_timestamp(out, at);
@@ -178,6 +189,30 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
     put_list(out, parameters, PARAMETERS_MAX, put_parameter);
     put_u32(out, batch);
     put_decision(out, decision);
+    put_u32(out, decided_us);
+    put_columns(out, statement);
+}
+
+/// Appends the base columns that a statement names, `table.column` each.
+fn put_columns(out: &mut Vec<u8>, statement: &Statement) {
+    let at = out.len();
+    put_u32(out, 0);
+    let mut count: u32 = 0;
+    for column in statement.columns().take(COLUMNS_MAX) {
+        let start = out.len();
+        put_table(out, &column.table);
+        let name = cut(&column.column, NAME_BYTES_MAX / 2);
+        put_u8(out, b'.');
+        out.extend_from_slice(name.as_bytes());
+        let length = u32::try_from(out.len() - start - 4).expect("three cut names are short");
+        if let Some(place) = out.get_mut(start..start + 4) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        count += 1;
+    }
+    if let Some(place) = out.get_mut(at..at + 4) {
+        place.copy_from_slice(&count.to_be_bytes());
+    }
 }
 
 fn put_access(out: &mut Vec<u8>, access: &Access) {
@@ -236,6 +271,8 @@ fn put_end(out: &mut Vec<u8>, end: &End<'_>) {
         bytes_out,
         masked,
         sample,
+        first_at,
+        digest,
     } = end.outcome;
     out.extend_from_slice(end.session.as_bytes());
     put_u32(out, command.0);
@@ -249,7 +286,9 @@ fn put_end(out: &mut Vec<u8>, end: &End<'_>) {
         put_name(out, &mask.class.0);
         put_u64(out, mask.count);
     });
-    put_bytes(out, sample, RESPONSE_SAMPLE_BYTES_MAX);
+    put_bytes(out, sample, RESPONSE_RECORD_BYTES_MAX);
+    put_opt(out, *first_at, put_timestamp);
+    put_opt(out, *digest, |out, digest| out.extend_from_slice(&digest));
 }
 
 fn put_session_close(out: &mut Vec<u8>, close: &SessionClose<'_>) {

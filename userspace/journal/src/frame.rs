@@ -14,8 +14,14 @@ pub const HEADER_BYTES: usize = 28;
 /// Bytes of a chain value.
 pub const CHAIN_BYTES: usize = 32;
 
-/// The version of frames and bodies written now.
-pub const VERSION: u16 = 2;
+/// The version of frames and bodies written now. In 3 there is more at the end of begins and ends; 2
+/// is read as well.
+pub const VERSION: u16 = 3;
+
+/// Whether frames of a version are understood.
+pub(crate) fn is_known(version: u16) -> bool {
+    matches!(version, 2 | VERSION)
+}
 
 /// A chain value.
 pub type Chain = [u8; CHAIN_BYTES];
@@ -107,7 +113,7 @@ impl Header {
         let (version, _) = rest.split_first_chunk::<2>()?;
         let body_bytes = usize::try_from(u32::from_be_bytes(*len)).ok()?;
         let kind = u16::from_be_bytes(*kind);
-        let known = u16::from_be_bytes(*version) == VERSION
+        let known = is_known(u16::from_be_bytes(*version))
             && (1..=BODY_BYTES_MAX).contains(&body_bytes)
             && u64::from_be_bytes(*lsn) > 0;
         if !known {
@@ -245,7 +251,7 @@ mod tests {
     }
 
     const GENESIS: &str = "c024cae72308415040f983b04ab8bfba017983b97e453d9d00dda1d02e811006";
-    const FRAME: &str = "0000000461623ffe0000000000000001000000000000000040060002626f6479\
-        41cc5c1d53c2269ee3c1aafacfad8d43cb3aef3b86c38ebb142caac61132fed4\
+    const FRAME: &str = "00000004597350520000000000000001000000000000000040060003626f6479\
+        9d507b4f710d3fb17b8ac52a54e6772a05b58bdfb7d693ab26f6230028da51af\
         ";
 }

@@ -287,5 +287,7 @@ pub(crate) fn interrupted(command: CommandId) -> Outcome {
         bytes_out: 0,
         masked: Vec::new(),
         sample: Vec::new(),
+        first_at: None,
+        digest: None,
     }
 }

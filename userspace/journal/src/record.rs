@@ -68,6 +68,8 @@ pub struct Begin<'a> {
     pub batch: u32,
     /// What was decided.
     pub decision: &'a Decision,
+    /// How long that took, in microseconds.
+    pub decided_us: u32,
 }
 
 /// A command ended.
@@ -209,6 +211,10 @@ pub struct BegunCommand {
     pub batch: u32,
     /// What was decided.
     pub decision: DecisionEntry,
+    /// How long that took, in microseconds; `None` in records of before.
+    pub decided_us: Option<u32>,
+    /// The base columns that the statement names, `table.column`.
+    pub columns: Vec<String>,
 }
 
 /// One access of a command read back.
@@ -287,5 +293,5 @@ pub const ACCESSES_MAX: usize = 512;
 pub const NAME_BYTES_MAX: usize = 512;
 
 /// A frame's body at most: text 64 KiB + normalized text 64 KiB + 256 parameters × 1 KiB +
-/// 512 accesses × (512 + 6) B + 256 policies × (512 + 4) B = 775 KiB; 1 MiB leaves room.
+/// 512 accesses × (512 + 6) B + 256 policies × (512 + 4) B + 256 columns × (769 + 4) B = 968 KiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -12,7 +12,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use types::clock::Timestamp;
 
 use crate::codec::{Cursor, Malformed, put_str, put_timestamp, put_u16, put_u32, put_u64};
-use crate::frame::{Chain, VERSION};
+use crate::frame::{Chain, VERSION, is_known};
 use crate::record::{BootId, Lsn, NAME_BYTES_MAX};
 
 const MAGIC: &[u8; 16] = b"vestibulejournal";
@@ -57,7 +57,7 @@ impl SegmentHeader {
     /// Reads the body of a segment's first frame.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(body);
-        if cursor.array()? != *MAGIC || cursor.u16()? != VERSION {
+        if cursor.array()? != *MAGIC || !is_known(cursor.u16()?) {
             return Err(Malformed("not a journal segment of this version"));
         }
         let header = Self {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use cedar_policy::{AuthorizationError, Authorizer, Entities, Policy, PolicyId, Request, Response};
 use lru::LruCache;
 use types::command::{Access, Command, CommandKind, Risk, Statement};
-use types::decision::{Decision, Effect, Limit, Obligation};
+use types::decision::{Decision, Effect, Obligation};
 use types::principal::Principal;
 use types::redact::{DataClass, MaskRule, Operator};
 use types::target::Target;
@@ -166,7 +166,7 @@ impl SessionPolicy {
             }
         }
         let (limiting, approvals): (BTreeSet<_>, _) =
-            lifted.into_iter().partition(|id| self.limits(id).is_some());
+            lifted.into_iter().partition(|id| !self.kept(id).is_empty());
         let mut decision = if approvals.is_empty() {
             self.decision(Effect::Allow, permits, "permitted".to_owned())
         } else {
@@ -174,18 +174,21 @@ impl SessionPolicy {
             self.decision(Effect::RequireApproval, approvals, reason)
         };
         if !limiting.is_empty() {
-            let limits = limiting.iter().filter_map(|id| self.limits(id)).flatten();
-            let limits = limits.cloned().map(Obligation::Limit);
-            decision.obligations = decision.obligations.iter().cloned().chain(limits).collect();
+            let kept = limiting.iter().flat_map(|id| self.kept(id));
+            decision.obligations = decision.obligations.iter().cloned().chain(kept).collect();
         }
         Ok(decision)
     }
 
-    /// What a policy limits; `None` where its obligation is another.
-    fn limits(&self, id: &PolicyId) -> Option<&[Limit]> {
-        match self.annotations(id)?.obligation.as_ref()? {
-            SoftObligation::Limit(limits) => Some(limits),
-            SoftObligation::Mask(_) | SoftObligation::Approve(_) => None,
+    /// What is to be kept to for a policy while the statement runs; nothing where its obligation is
+    /// another.
+    fn kept(&self, id: &PolicyId) -> Vec<Obligation> {
+        match self.annotations(id).and_then(|annotations| annotations.obligation.as_ref()) {
+            Some(SoftObligation::Limit(limits)) => {
+                limits.iter().cloned().map(Obligation::Limit).collect()
+            }
+            Some(SoftObligation::Record(bytes)) => vec![Obligation::Record(*bytes)],
+            Some(SoftObligation::Mask(_) | SoftObligation::Approve(_)) | None => Vec::new(),
         }
     }
 
@@ -228,7 +231,9 @@ impl SessionPolicy {
             Answer::Deny(ids) => {
                 let operator = |id: &PolicyId| match self.annotations(id)?.obligation.as_ref()? {
                     SoftObligation::Mask(operator) => Some(*operator),
-                    SoftObligation::Approve(_) | SoftObligation::Limit(_) => None,
+                    SoftObligation::Approve(_)
+                    | SoftObligation::Limit(_)
+                    | SoftObligation::Record(_) => None,
                 };
                 // What is not a mask cannot be met here: replace.
                 let operators = ids.iter().map(|id| operator(id).unwrap_or(Operator::Replace));

@@ -91,6 +91,7 @@ impl Case {
         if let Some(limits) = &self.limits {
             let limit = |obligation: &Obligation| match obligation {
                 Obligation::Limit(limit) => Some(format!("{} {limit}", limit.policy)),
+                Obligation::Record(bytes) => Some(format!("record={bytes}")),
                 Obligation::Mask(_) => None,
             };
             let got: Vec<String> = decision.obligations.iter().filter_map(limit).collect();
@@ -208,7 +209,8 @@ struct CaseEntry {
     rule: Option<String>,
     reason: Option<String>,
     masks: Option<BTreeMap<String, String>>,
-    /// Limits that the decision comes with: policy, space, and the limit in its shortest form.
+    /// Limits that the decision comes with: policy, space, and the limit in its shortest form; and how
+    /// many bytes of the response are recorded.
     limits: Option<Vec<String>>,
 }
 

@@ -1,11 +1,14 @@
 //! `@limit("rows=1000, bytes=16MiB, time=30s, rows=100000/1h")`: how its terms are read.
 //!
+//! `@record("64KiB")` as well.
+//!
 //! What is not understood refuses the whole policy set: a limit that is not kept is none.
 
 use std::sync::Arc;
 
 use types::decision::{Limit, Measure};
 use types::id::PolicyId;
+use types::limits::RESPONSE_RECORD_BYTES_MAX;
 
 /// Terms of one policy: three measures, by statement and by three windows.
 const TERMS_MAX: usize = 12;
@@ -40,6 +43,14 @@ pub(crate) fn read(policy: &Arc<str>, text: &str) -> Result<Box<[Limit]>, String
         return Err(format!("@limit has more than {TERMS_MAX} terms"));
     }
     Ok(limits.into())
+}
+
+/// How much of a response is recorded.
+pub(crate) fn read_record(text: &str) -> Result<u32, String> {
+    let most = RESPONSE_RECORD_BYTES_MAX as u64;
+    let read = bytes(text).filter(|count| (1..=most).contains(count));
+    read.and_then(|count| u32::try_from(count).ok())
+        .ok_or_else(|| format!("@record: {text:?} is not 1 to {most} bytes, like 64KiB"))
 }
 
 fn read_term(policy: &Arc<str>, term: &str) -> Option<Limit> {

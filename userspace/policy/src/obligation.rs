@@ -18,7 +18,7 @@ pub(crate) struct Annotations {
     pub(crate) id: Arc<str>,
     /// `@reason`: what the agent is told.
     pub(crate) reason: Option<Arc<str>>,
-    /// `@mask`, `@approve` or `@limit`; makes a forbid soft.
+    /// `@mask`, `@approve`, `@limit` or `@record`; makes a forbid soft.
     pub(crate) obligation: Option<SoftObligation>,
 }
 
@@ -31,6 +31,8 @@ pub(crate) enum SoftObligation {
     Approve(Arc<str>),
     /// `@limit("rows=1000, …")`.
     Limit(Box<[Limit]>),
+    /// `@record("64KiB")`.
+    Record(u32),
 }
 
 impl Annotations {
@@ -48,6 +50,7 @@ impl Annotations {
                 "approve" if value.is_empty() => return Err("@approve names nobody".to_owned()),
                 "approve" => obligations.push(SoftObligation::Approve(value.into())),
                 "limit" => limits = Some(value),
+                "record" => obligations.push(SoftObligation::Record(limit::read_record(value)?)),
                 _ => return Err(format!("unknown annotation @{key}")),
             }
         }
@@ -61,7 +64,9 @@ impl Annotations {
             obligations.push(SoftObligation::Limit(limit::read(&id, limits)?));
         }
         if obligations.len() > 1 {
-            return Err("of @mask, @approve and @limit more than one stands here".to_owned());
+            return Err(
+                "of @mask, @approve, @limit and @record more than one stands here".to_owned()
+            );
         }
         let obligation = obligations.pop();
         check_scope(policy, obligation.as_ref())?;
@@ -123,12 +128,16 @@ fn check_scope(policy: &Policy, obligation: Option<&SoftObligation>) -> Result<(
     match (policy.effect(), obligation) {
         (Effect::Permit, Some(_)) => {
             return Err(
-                "@mask, @approve and @limit stand on forbid only: another permit would bypass them"
+                "@mask, @approve, @limit and @record stand on forbid only: another permit would bypass \
+                 them"
                     .to_owned(),
             );
         }
         (Effect::Forbid, Some(SoftObligation::Limit(_))) if !only_limited(policy) => {
             return Err(format!("@limit needs actions among {}", LIMITED.join(", ")));
+        }
+        (Effect::Forbid, Some(SoftObligation::Record(_))) if !only_limited(policy) => {
+            return Err(format!("@record needs actions among {}", LIMITED.join(", ")));
         }
         (Effect::Forbid, Some(SoftObligation::Mask(_))) if !only_disclose => {
             return Err("@mask needs action == Action::\"disclose\"".to_owned());

@@ -61,10 +61,19 @@ pub trait Session: Send {
 pub enum Verdict {
     /// It goes upstream.
     Allow,
-    /// It goes upstream, and ends where it reaches a limit.
-    Limited(Limits),
+    /// It goes upstream; this is kept to while it runs.
+    Under(Obligations),
     /// It is refused, and the agent is told so by the protocol.
     Deny(Refusal),
+}
+
+/// What is kept to while a command runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Obligations {
+    /// It ends where it reaches one of these.
+    pub limits: Option<Limits>,
+    /// How many bytes of its response are recorded, beside a digest of all of it.
+    pub record: Option<u32>,
 }
 
 /// What the agent is told of a refusal.

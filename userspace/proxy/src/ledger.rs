@@ -171,7 +171,7 @@ impl<'d> Ledger<'d> {
         command: &Command,
         decision: &Decision,
         masks: Option<&Masks>,
-        now: Timestamp,
+        (now, decided): (Timestamp, Timestamp),
     ) -> Result<Lsn, AppendError> {
         let text = self.kept_text(&command.statement, masks);
         let parameters = kept_parameters(&command.parameters, masks);
@@ -185,6 +185,7 @@ impl<'d> Ledger<'d> {
             parameters: &parameters,
             batch: command.batch,
             decision,
+            decided_us: u32::try_from(decided.us_since(now)).unwrap_or(u32::MAX),
         }))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proto::limit::{self, Bound, Limits};
 use proto::postgres::PostgresSession;
-use proto::session::Refusal;
+use proto::session::{Obligations, Refusal};
 use tokio::time::Sleep;
 use tracing::warn;
 use types::accepted::Accepted;
@@ -44,18 +44,22 @@ impl<'d> Limiter<'d> {
         Self { door, way, timer: None, cancelling: None }
     }
 
-    /// The limits that a decision sets; where one is reached already, or can't be kept, the refusal.
-    pub(crate) fn limits(
+    /// What a decision has kept to; where a limit is reached already, or can't be kept, the refusal.
+    pub(crate) fn obligations(
         &self,
         kind: CommandKind,
         decision: &Decision,
         ledger: &Ledger<'_>,
-    ) -> Result<Option<Limits>, Refusal> {
-        let mut bounds = Vec::new();
+    ) -> Result<Obligations, Refusal> {
+        let (mut bounds, mut record) = (Vec::new(), None);
         for obligation in decision.obligations.iter() {
             // A new kind of obligation does not compile until it is met.
             let limit = match obligation {
                 Obligation::Limit(limit) => limit,
+                Obligation::Record(bytes) => {
+                    record = record.max(Some(*bytes));
+                    continue;
+                }
                 // The redactor's, in force for the whole session.
                 Obligation::Mask(_) => continue,
             };
@@ -65,7 +69,7 @@ impl<'d> Limiter<'d> {
             }
             bounds.push(self.bound(limit, ledger)?);
         }
-        Ok(Limits::new(bounds))
+        Ok(Obligations { limits: Limits::new(bounds), record })
     }
 
     fn bound(&self, limit: &Limit, ledger: &Ledger<'_>) -> Result<Bound, Refusal> {

@@ -9,7 +9,7 @@ use journal::record::Lsn;
 use policy::SessionPolicy;
 use policy::mask::{Catalog, Masks, catalog_query};
 use proto::postgres::PostgresSession;
-use proto::session::{Refusal, Session, Verdict};
+use proto::session::{Obligations, Refusal, Session, Verdict};
 use proto::sql::Reading;
 use tracing::debug;
 use types::addr::Side;
@@ -245,7 +245,9 @@ impl<'w> Relay<'w> {
         let decision = self.login.restrict(command.kind, &mut self.session, decision, &self.ledger);
         let (decision, verdict) = self.verdict(command.kind, decision);
         let denied = matches!(verdict, Verdict::Deny(_));
-        let verdict = match self.ledger.begin(command, &decision, self.masks.as_deref(), now) {
+        let decided = self.worker.door.clock.now();
+        let masks = self.masks.as_deref();
+        let verdict = match self.ledger.begin(command, &decision, masks, (now, decided)) {
             Ok(lsn) => {
                 self.worker.waiters.gathered();
                 self.gates.downstream = lsn;
@@ -274,9 +276,9 @@ impl<'w> Relay<'w> {
     fn verdict(&self, kind: CommandKind, decision: Decision) -> (Decision, Verdict) {
         let refusal = |message| Refusal::new(decision.rule().into(), message);
         let verdict = match decision.effect {
-            Effect::Allow => match self.limiter.limits(kind, &decision, &self.ledger) {
-                Ok(None) => Verdict::Allow,
-                Ok(Some(limits)) => Verdict::Limited(limits),
+            Effect::Allow => match self.limiter.obligations(kind, &decision, &self.ledger) {
+                Ok(Obligations { limits: None, record: None }) => Verdict::Allow,
+                Ok(obligations) => Verdict::Under(obligations),
                 Err(refusal) => {
                     return (limiter::refused(&decision, &refusal), Verdict::Deny(refusal));
                 }

@@ -87,6 +87,7 @@ impl Ledger {
             parameters: &[],
             batch: command.0,
             decision,
+            decided_us: 0,
         }))?;
         Ok(lsn)
     }
@@ -113,6 +114,8 @@ impl Ledger {
             bytes_out: bytes_out as u64,
             masked: Vec::new(),
             sample: sample(answer),
+            first_at: None,
+            digest: None,
         };
         let end = End { session, at: self.clock.now(), outcome: &outcome };
         let lsn = self.recorder.append(Frame::End(end))?;

@@ -94,6 +94,12 @@ impl Statement {
         self.accesses.iter().any(|access| access.action == Action::Replicate)
     }
 
+    /// The base columns that the text names: those that come out and those that decide; some more than
+    /// once. What it brings by `*` alone is not among them.
+    pub fn columns(&self) -> impl Iterator<Item = &ColumnName> {
+        self.outputs.iter().flatten().flat_map(Output::columns).chain(&self.probes)
+    }
+
     /// Whether its record must be durable before it goes upstream (ack mode `wal`).
     pub fn needs_wal(&self) -> bool {
         self.class() >= Class::Write || self.risks.intersects(Risk::EFFECTS)
@@ -264,6 +270,17 @@ pub enum Output {
     Row(TableName),
     /// Any number of outputs, each from these base columns; `None`: not known.
     Several(Option<Vec<ColumnName>>),
+}
+
+impl Output {
+    /// The base columns that are known by name.
+    fn columns(&self) -> &[ColumnName] {
+        match self {
+            Self::Column(column) => std::slice::from_ref(column),
+            Self::Columns(columns) | Self::Several(Some(columns)) => columns,
+            Self::Opaque | Self::Row(_) | Self::Several(None) => &[],
+        }
+    }
 }
 
 /// A base column.

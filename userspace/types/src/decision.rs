@@ -63,6 +63,8 @@ pub enum Obligation {
     Mask(MaskRule),
     /// Cut the response, or end the statement, where this is reached.
     Limit(Limit),
+    /// Record so many bytes of the response, as the agent sees it, and a digest of all of it.
+    Record(u32),
 }
 
 /// How much there may be of something, in one statement or in all statements of a window.

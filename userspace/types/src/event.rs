@@ -1,5 +1,6 @@
 //! What a protocol session tells its driver.
 
+use crate::clock::Timestamp;
 use crate::command::Command;
 use crate::id::CommandId;
 use crate::redact::MaskCount;
@@ -56,8 +57,12 @@ pub struct Outcome {
     /// What was masked.
     pub masked: Vec<MaskCount>,
     /// The head of the response as the agent saw it, as text lines, at most
-    /// [`crate::limits::RESPONSE_SAMPLE_BYTES_MAX`].
+    /// [`crate::limits::RESPONSE_SAMPLE_BYTES_MAX`], or what policy says instead.
     pub sample: Vec<u8>,
+    /// When the server's answer began.
+    pub first_at: Option<Timestamp>,
+    /// SHA-256 of all that went to the agent as the response, where policy asks for it.
+    pub digest: Option<[u8; 32]>,
 }
 
 /// How a command ended, in a word.

@@ -27,6 +27,13 @@ pub const ROW_BYTES_MAX: usize = 1024 * 1024;
 /// address of 254 (RFC 5321 §4.5.3.1).
 pub const RECOGNIZER_SPAN_MAX: usize = 256;
 
+/// The response sample of one command where policy asks for a longer one: `@record`; 64 KiB in each
+/// command in flight is as much as its own statement may have.
+pub const RESPONSE_RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// Columns of one command in the record.
+pub const COLUMNS_MAX: usize = 256;
+
 /// The response sample of one command.
 pub const RESPONSE_SAMPLE_BYTES_MAX: usize = 4 * 1024;
 

@@ -165,6 +165,7 @@ impl Node {
             parameters: &parameters,
             batch: command,
             decision: &decision,
+            decided_us: 7,
         }));
     }
 
@@ -180,6 +181,8 @@ impl Node {
             bytes_out: 900,
             masked: if denied { Vec::new() } else { vec![masked] },
             sample: format!("id | ssn\n{command} | <ssn>\n").into_bytes(),
+            first_at: None,
+            digest: None,
         };
         let at = self.clock.now();
         self.append(Frame::End(End { session, at, outcome: &outcome }));

@@ -1,5 +1,7 @@
 //! One record with what it belongs to, as a row. A count over i64 becomes the largest.
 
+use std::collections::BTreeSet;
+
 use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
@@ -75,6 +77,12 @@ pub(super) fn event(
         bytes_in: long(outcome.bytes_in),
         bytes_out: long(outcome.bytes_out),
         duration_us: same_boot.then(|| long(ended.at.us_since(begun.at))),
+        decided_us: begun.decided_us.map(i64::from),
+        first_byte_us: outcome
+            .first_at
+            .filter(|_| same_boot)
+            .map(|first| long(first.us_since(begun.at))),
+        columns: columns(&begun.columns),
         status: outcome.status.as_str().to_owned(),
         error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
         ..EventRow::default()
@@ -82,6 +90,12 @@ pub(super) fn event(
     put_principal(&mut row, &opened.principal);
     put_ends(&mut row, opened);
     Row::Event(Box::new(row))
+}
+
+/// The columns in order, each once; none where none is named.
+fn columns(named: &[String]) -> Option<String> {
+    let named: BTreeSet<&str> = named.iter().map(String::as_str).collect();
+    (!named.is_empty()).then(|| named.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 fn put_principal(row: &mut EventRow, principal: &Principal) {
@@ -148,6 +162,7 @@ pub(super) fn recording(
         statement: has_text.then_some(begun.text),
         statement_sha256: begun.text_sha256.as_ref().map(|digest| hex(digest)),
         parameters: (!begun.parameters.is_empty()).then(|| parameters(&begun.parameters)),
+        response_sha256: ended.outcome.digest.as_ref().map(|digest| hex(digest)),
         response_sample: (!sample.is_empty()).then(|| String::from_utf8_lossy(sample).into_owned()),
         ..RecordingRow::default()
     }))

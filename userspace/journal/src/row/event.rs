@@ -150,7 +150,7 @@ table! {
     bytes_out: i64 = 70,
     /// From begin to end, monotonic, microseconds.
     duration_us: Option<i64> = 71,
-    /// `ok`, `error`, `denied`, `skipped`, `interrupted`.
+    /// `ok`, `error`, `denied`, `skipped`, `interrupted`, `limited`.
     status: String = 72,
     /// SQLSTATE.
     error_code: Option<String> = 73,
@@ -166,4 +166,10 @@ table! {
     payload_digest: Option<String> = 78,
     /// The role that the agent asked for, where a credential authenticated as `target_account`.
     target_role: Option<String> = 79,
+    /// How long it took to decide, microseconds.
+    decided_us: Option<i64> = 80,
+    /// From begin to the first byte of the server's answer, monotonic, microseconds.
+    first_byte_us: Option<i64> = 81,
+    /// The base columns that the statement names, `table.column`, `, ` between them.
+    columns: Option<String> = 82,
 }

@@ -45,4 +45,6 @@ table! {
     sealed: Option<Vec<u8>> = 18,
     /// SHA-256 of the sealed bytes, hex.
     sha256: Option<String> = 19,
+    /// SHA-256 of all messages of the response as the agent saw them, hex, where policy asks for it.
+    response_sha256: Option<String> = 20,
 }

@@ -143,6 +143,7 @@ impl World {
             parameters: &[],
             batch: command,
             decision: &self.decision,
+            decided_us: 7,
         })
     }
 }
@@ -170,6 +171,8 @@ pub(crate) fn outcome(command: u32) -> Outcome {
         bytes_out: 20,
         masked: vec![MaskCount { class: DataClass("us_ssn".into()), count: 3 }],
         sample: b"x".to_vec(),
+        first_at: None,
+        digest: None,
     }
 }
 

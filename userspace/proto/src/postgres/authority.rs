@@ -12,7 +12,7 @@ use super::expect::{Batch, Expect, InFlight};
 use super::message;
 use super::prepared::{Portal, Rows};
 use super::{Phase, PostgresSession};
-use crate::session::{Refusal, Verdict};
+use crate::session::{Obligations, Refusal, Verdict};
 
 /// A message whose commands are being decided.
 #[derive(Debug)]
@@ -57,21 +57,28 @@ impl PostgresSession {
         match verdict {
             Verdict::Allow => command.limited = self.cursors.limits_of(command),
             Verdict::Deny(refusal) => command.refusal = Some(refusal),
-            Verdict::Limited(limits) => match &pending.kind {
-                Request::Query => command.limited = Some(self.cursors.limited(command, limits)),
-                Request::Execute { portal, .. } => {
-                    let mut under = self.cursors.limited(command, limits);
-                    if let Some(portal) = portal {
-                        under.limited = under.limited.counted_in(&portal.used);
+            Verdict::Under(Obligations { limits, record }) => {
+                if let Some(most) = record {
+                    self.recorder.record(command, most);
+                }
+                command.limited = match (limits, &pending.kind) {
+                    (None, _) => self.cursors.limits_of(command),
+                    (Some(limits), Request::Query) => Some(self.cursors.limited(command, limits)),
+                    (Some(limits), Request::Execute { portal, .. }) => {
+                        let mut under = self.cursors.limited(command, limits);
+                        if let Some(portal) = portal {
+                            under.limited = under.limited.counted_in(&portal.used);
+                        }
+                        Some(under)
                     }
-                    command.limited = Some(under);
-                }
-                // A limit that can't be kept is no obligation that is met.
-                Request::Startup | Request::Cancel | Request::Function => {
-                    let message = "a limit can't be kept for this kind of request".into();
-                    command.refusal = Some(Refusal::new("limit".into(), message));
-                }
-            },
+                    // A limit that can't be kept is no obligation that is met.
+                    (Some(_), Request::Startup | Request::Cancel | Request::Function) => {
+                        let message = "a limit can't be kept for this kind of request".into();
+                        command.refusal = Some(Refusal::new("limit".into(), message));
+                        None
+                    }
+                };
+            }
         }
         if pending.decided < pending.commands.len() {
             return;

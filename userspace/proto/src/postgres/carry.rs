@@ -55,7 +55,7 @@ impl PostgresSession {
         {
             let taken = match side {
                 Side::Downstream => self.take_agent(rest),
-                Side::Upstream => self.take_server(rest),
+                Side::Upstream => self.take_digested(rest),
             };
             if taken == 0 {
                 break;

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use sha2::Sha256;
+use types::clock::Timestamp;
 use types::command::Statement;
 use types::event::{Outcome, Status};
 use types::id::CommandId;
@@ -28,6 +30,10 @@ pub(super) struct InFlight {
     pub(super) refusal: Option<Refusal>,
     pub(super) completed: bool,
     pub(super) sample: Sample,
+    /// When the server's answer began.
+    pub(super) first_at: Option<Timestamp>,
+    /// Set where the response is digested.
+    pub(super) digest: Option<Sha256>,
     /// Set where it may be cut.
     pub(super) limited: Option<Under>,
     /// The SQLSTATE of the limit that cut it.
@@ -48,6 +54,8 @@ impl InFlight {
             refusal: None,
             completed: false,
             sample: Sample::default(),
+            first_at: None,
+            digest: None,
             limited: None,
             cut: None,
             copied: 0,
@@ -71,6 +79,8 @@ impl InFlight {
             bytes_out: self.bytes_out,
             masked: Vec::new(),
             sample: self.sample.take(),
+            first_at: self.first_at,
+            digest: None,
         }
     }
 }

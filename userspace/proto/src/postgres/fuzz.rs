@@ -15,7 +15,7 @@ use super::{
     Verifier,
 };
 use crate::limit::{Bound, Limits};
-use crate::session::{Refusal, Session, Verdict};
+use crate::session::{Obligations, Refusal, Session, Verdict};
 use crate::sql::Analyzer;
 
 /// One analyzer for all inputs, as one is shared by all sessions.
@@ -97,7 +97,9 @@ fn settle(session: &mut PostgresSession, flags: u8) {
                     session.forward_cancel(asked);
                 }
                 let verdict = if flags & 2 == 0 {
-                    limits(flags).map_or(Verdict::Allow, Verdict::Limited)
+                    let obligations =
+                        |limits| Obligations { limits: Some(limits), record: Some(99) };
+                    limits(flags).map_or(Verdict::Allow, |it| Verdict::Under(obligations(it)))
                 } else {
                     Verdict::Deny(Refusal::new("fuzz".into(), "no".into()))
                 };

@@ -24,6 +24,7 @@ mod names;
 mod notice;
 mod prepared;
 mod probe;
+mod recorder;
 mod replication;
 mod response;
 mod result;
@@ -63,6 +64,7 @@ use self::login::Injected;
 use self::names::Names;
 use self::prepared::{Plan, Portal, Prepared, Rows};
 use self::probe::Probe;
+use self::recorder::Recorder;
 pub use self::replication::Replication;
 use self::result::CopyState;
 use self::rows::Rest;
@@ -105,6 +107,7 @@ pub struct PostgresSession {
     expects: VecDeque<Expect>,
     probe: Probe,
     limiting: Limiting,
+    recorder: Recorder,
     /// The latest time that was told.
     now: Timestamp,
     /// Descriptions and plans of an earlier epoch do not hold.
@@ -232,6 +235,7 @@ impl PostgresSession {
             expects: VecDeque::new(),
             probe: Probe::Idle,
             limiting: Limiting::default(),
+            recorder: Recorder::default(),
             now: Timestamp::default(),
             epoch: 0,
             scratch: Vec::new(),
@@ -267,9 +271,24 @@ impl PostgresSession {
         if let Some(Under { limited, started: Some(started) }) = &command.limited {
             limited.ran(self.now.us_since(*started));
         }
+        let digest = self.digest_of(&mut command);
         let mut outcome = command.outcome(status, code);
+        outcome.digest = digest;
+        outcome.first_at = match outcome.status {
+            // Without, it came with what ended the one before.
+            Status::Ok | Status::Error | Status::Limited => outcome.first_at.or(Some(self.now)),
+            Status::Interrupted => outcome.first_at.filter(|_| outcome.bytes_out > 0),
+            Status::Denied | Status::Skipped => None,
+        };
         outcome.masked = self.redactor.take_counts();
         self.events.push_back(Event::Outcome(outcome));
+    }
+
+    /// Notes that the server's answer to what is due next has begun.
+    fn answered(&mut self, now: Timestamp) {
+        if let Some(command) = self.expects.front_mut().and_then(Expect::command) {
+            command.first_at.get_or_insert(now);
+        }
     }
 
     /// Ends the session because `side` broke the protocol; the agent is told with `code`, if any.
@@ -342,6 +361,9 @@ impl PostgresSession {
 impl Session for PostgresSession {
     fn handle_input(&mut self, side: Side, input: &[u8], now: Timestamp) {
         self.now = now;
+        if side == Side::Upstream {
+            self.answered(now);
+        }
         self.feed(side, input);
         if side == Side::Upstream {
             self.agent.waiting = false;

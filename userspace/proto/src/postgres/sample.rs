@@ -1,21 +1,33 @@
 //! The head of a response as the agent saw it: a line for each row, tabs between its values.
 
-use types::limits::RESPONSE_SAMPLE_BYTES_MAX;
+use types::limits::{RESPONSE_RECORD_BYTES_MAX, RESPONSE_SAMPLE_BYTES_MAX};
 use types::redact::{Format, Treatment};
 
 use super::value;
 use crate::reader::Reader;
 
 /// Collects until full; costs nothing after that.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sample {
     bytes: Vec<u8>,
+    most: usize,
     full: bool,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), most: RESPONSE_SAMPLE_BYTES_MAX, full: false }
+    }
 }
 
 impl Sample {
     pub(super) fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// A sample of so many bytes, where it is empty yet.
+    pub(super) fn of(most: usize) -> Self {
+        Self { most: most.min(RESPONSE_RECORD_BYTES_MAX), ..Self::default() }
     }
 
     pub(super) fn take(&mut self) -> Vec<u8> {
@@ -44,14 +56,14 @@ impl Sample {
 
     /// Adds bytes that are text already (COPY data, masked).
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        let room = RESPONSE_SAMPLE_BYTES_MAX - self.bytes.len();
+        let room = self.most - self.bytes.len();
         let head = bytes.get(..room).unwrap_or(bytes);
         self.bytes.extend_from_slice(head);
-        self.full |= self.bytes.len() >= RESPONSE_SAMPLE_BYTES_MAX;
+        self.full |= self.bytes.len() >= self.most;
     }
 
     fn value(&mut self, column: &Treatment, value: &[u8]) {
-        let room = RESPONSE_SAMPLE_BYTES_MAX - self.bytes.len();
+        let room = self.most - self.bytes.len();
         match column.format {
             Format::Text => self.text(value),
             Format::Binary => {
@@ -69,7 +81,7 @@ impl Sample {
 
     /// One value stays in its line: tabs and line ends are escaped as COPY does.
     fn text(&mut self, value: &[u8]) {
-        let room = RESPONSE_SAMPLE_BYTES_MAX - self.bytes.len();
+        let room = self.most - self.bytes.len();
         for byte in value.iter().take(room) {
             match byte {
                 b'\t' => self.push(br"\t"),

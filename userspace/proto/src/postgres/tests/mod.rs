@@ -27,7 +27,7 @@ use types::secret::Secret;
 use super::message::frame;
 use super::{CancelKey, PostgresSession, Transport};
 use crate::limit::{Bound, Limits};
-use crate::session::{Refusal, Session, Verdict};
+use crate::session::{Obligations, Refusal, Session, Verdict};
 use crate::sql::Analyzer;
 
 static ANALYZER: LazyLock<Arc<Analyzer>> = LazyLock::new(|| Arc::new(Analyzer::new()));
@@ -200,7 +200,7 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
                 let refusal = Refusal::new("p1".into(), "not allowed".into());
                 let verdict = match refused {
                     true => Verdict::Deny(refusal),
-                    false if statement.text.contains("limited") => Verdict::Limited(two_rows()),
+                    false if statement.text.contains("limited") => Verdict::Under(two_rows()),
                     false => Verdict::Allow,
                 };
                 if let Some(asked) = session.cancel_request().filter(|asked| asked.process == 7) {
@@ -226,10 +226,10 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
     }
 }
 
-fn two_rows() -> Limits {
+fn two_rows() -> Obligations {
     let policy = PolicyId("p2".into());
     let limit = Limit { policy, measure: Measure::Rows, most: 2, window_s: None };
-    Limits::new(vec![Bound { limit, window: None }]).unwrap()
+    Obligations { limits: Limits::new(vec![Bound { limit, window: None }]), record: Some(100) }
 }
 
 fn drain(session: &mut PostgresSession, transcript: &mut Transcript) {

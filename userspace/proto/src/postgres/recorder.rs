@@ -1,0 +1,59 @@
+//! Digests of whole responses, where policy asks for them: over the messages that went to the agent.
+
+use sha2::{Digest, Sha256};
+
+use super::PostgresSession;
+use super::expect::{Expect, InFlight};
+use super::sample::Sample;
+
+/// Whether responses are digested, and how far that is.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    /// How many commands in flight ask for it.
+    asked: usize,
+    /// How much of what waits for the agent was there before, or belongs to commands that ended.
+    done: usize,
+}
+
+impl Recorder {
+    /// Has a command's response digested, and `most` bytes of it kept.
+    pub(super) fn record(&mut self, command: &mut InFlight, most: u32) {
+        self.asked += 1;
+        command.sample = Sample::of(usize::try_from(most).unwrap_or(usize::MAX));
+        command.digest = Some(Sha256::new());
+    }
+}
+
+impl PostgresSession {
+    /// Takes the server's next messages as [`PostgresSession::take_server`] does, and digests what goes
+    /// to the agent of the command that they answer.
+    pub(super) fn take_digested(&mut self, bytes: &[u8]) -> usize {
+        if self.recorder.asked == 0 {
+            return self.take_server(bytes);
+        }
+        self.recorder.done = self.transmit.downstream.len();
+        let is_answer = self.expects.front_mut().and_then(Expect::command).is_some();
+        let taken = self.take_server(bytes);
+        let waiting = self.transmit.downstream.pending();
+        let fresh = waiting.get(self.recorder.done..).unwrap_or_default();
+        let command = self.expects.front_mut().and_then(Expect::command).filter(|_| is_answer);
+        if let Some(digest) = command.and_then(|command| command.digest.as_mut()) {
+            digest.update(fresh);
+        }
+        taken
+    }
+
+    /// At the end of a command: the digest of its response.
+    pub(super) fn digest_of(&mut self, command: &mut InFlight) -> Option<[u8; 32]> {
+        if self.recorder.asked == 0 {
+            return None;
+        }
+        let waiting = self.transmit.downstream.pending();
+        let fresh = waiting.get(self.recorder.done..).unwrap_or_default();
+        self.recorder.done = waiting.len();
+        let mut digest = command.digest.take()?;
+        self.recorder.asked -= 1;
+        digest.update(fresh);
+        Some(digest.finalize().into())
+    }
+}
