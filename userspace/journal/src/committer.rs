@@ -138,11 +138,11 @@ impl Committer {
         Ok(Self { shared, press, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Commits what waits on the calling thread, if nothing is being committed; else has the
-    /// committing thread do it next.
+    /// Commits what waits on the calling thread, after what is being committed.
     pub(crate) fn commit_here(&self) {
-        let sound = match self.press.try_lock() {
+        let sound = match self.press.lock() {
             Ok(mut press) => press.as_mut().is_none_or(Press::commit),
+            // A panic within a commit: what was written is unknown.
             Err(_) => false,
         };
         // A failure ends the committing thread.

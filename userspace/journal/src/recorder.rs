@@ -200,8 +200,7 @@ impl Recorder {
     }
 
     /// Commits what was gathered, by anyone, before it returns: for a thread that could do nothing
-    /// more until then. Where a commit is under way it is left to the committing thread, as by
-    /// [`Recorder::commit`].
+    /// more until then.
     pub fn commit_here(&self) {
         self.committer.commit_here();
     }
