@@ -57,3 +57,32 @@ impl Catalogs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp { unix_us: 0, mono_ns: seconds * 1_000_000_000 }
+    }
+
+    #[test]
+    fn a_catalog_holds_until_a_definition_changes_or_for_five_minutes() {
+        let catalogs = Catalogs::default();
+        let key = |database: &str| CatalogKey {
+            addr: OrigDst(SocketAddr::from((Ipv4Addr::LOCALHOST, 5432))),
+            database: Some(database.into()),
+        };
+        for database in ["bank", "other"] {
+            catalogs.put(key(database), Arc::new(Catalog::unknown()), at(1));
+        }
+        assert!(catalogs.get(&key("bank"), at(300)).is_some());
+        assert!(catalogs.get(&key("bank"), at(301)).is_none(), "it is read anew by then");
+        assert!(catalogs.get(&key("unread"), at(1)).is_none());
+        catalogs.forget(&key("bank"));
+        assert!(catalogs.get(&key("bank"), at(2)).is_none());
+        assert!(catalogs.get(&key("other"), at(2)).is_some(), "what another database has stays");
+    }
+}
