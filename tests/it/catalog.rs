@@ -95,7 +95,7 @@ fn masked(
     );
     let rules = ["us_ssn", "card"]
         .map(|name| MaskRule { class: DataClass(name.into()), operator: Operator::Replace });
-    let masks = Masks::compile(&rules, classification, Secret::new([7; 32]));
+    let masks = Masks::compile(&rules, classification, &Secret::new([7; 32]));
     let reading = Reading { standard_conforming_strings: true };
     let statement: Arc<Statement> =
         Arc::clone(&Analyzer::new().analyze(b"SELECT * FROM nowhere", reading)[0]);

@@ -150,7 +150,7 @@ impl MaskSets {
         if let Some((_, masks)) = sets.iter().find(|(known, _)| known == rules) {
             return Arc::clone(masks);
         }
-        let masks = Masks::compile(rules, policy.classification(), key.clone());
+        let masks = Masks::compile(rules, policy.classification(), key);
         if sets.len() >= MASK_SETS_MAX {
             sets.clear();
         }

@@ -140,6 +140,13 @@ pub trait Redactor: Send {
     /// Masks one value.
     fn redact(&mut self, treatment: Treatment, value: &[u8], out: &mut Vec<u8>) -> Redaction;
 
+    /// Whether nothing is recognized in `text`, nor in any of the parts that tabs, commas, line feeds
+    /// and double quotes divide it into. False where that is not known, and where there is a
+    /// backslash, with which a value may be written in other bytes.
+    fn is_clean(&mut self, _text: &[u8]) -> bool {
+        false
+    }
+
     /// Masks one piece of a value too large to hold, in place and without changing its length.
     /// `Mask` fills all of it; `Inspect` fills what the recognizers find inside this piece. The
     /// caller overlaps pieces by [`crate::limits::RECOGNIZER_SPAN_MAX`] bytes.

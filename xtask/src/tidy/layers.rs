@@ -38,7 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("cli", &["archive", "ca", "journal", "policy", "types"]),
     ("integration", &[]),
-    ("bench", &["integration", "redirect", "types"]),
+    ("bench", &["integration", "policy", "proto", "redirect", "types"]),
     ("xtask", &["integration"]),
 ];
 
@@ -48,6 +48,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("object", &["redirect"]),
     ("cedar-policy", &["policy"]),
     ("regex-automata", &["policy"]),
+    ("wide", &["policy"]),
     ("pg_query", &["proto"]),
     ("arrow", &["archive"]),
     ("parquet", &["archive"]),

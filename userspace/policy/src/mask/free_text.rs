@@ -31,7 +31,7 @@ impl Default for FreeText {
         let rules: Vec<MaskRule> = classes.iter().map(replace).collect();
         // Nothing is hashed, so there is no need of a key.
         let key = Secret::new([0; 32]);
-        Self { masks: Masks::compile(&rules, &Classification { classes }, key) }
+        Self { masks: Masks::compile(&rules, &Classification { classes }, &key) }
     }
 }
 

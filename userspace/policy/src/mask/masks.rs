@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 use types::command::{Parameter, ParameterValue};
 use types::redact::{DataClass, MaskRule, Operator, Redactor};
 use types::secret::Secret;
@@ -22,7 +24,8 @@ pub struct Masks {
     /// For each kind, by its number, the first rule whose class it finds.
     by_kind: [Option<u16>; 6],
     pub(super) classification: Classification,
-    pub(super) key: Secret<[u8; 32]>,
+    /// HMAC-SHA-256 that has taken the node's key, so that a hash costs two compressions, not four.
+    pub(super) hmac: Hmac<Sha256>,
 }
 
 /// One rule.
@@ -39,7 +42,7 @@ impl Masks {
     pub fn compile(
         rules: &[MaskRule],
         classification: &Classification,
-        key: Secret<[u8; 32]>,
+        key: &Secret<[u8; 32]>,
     ) -> Arc<Self> {
         let rules: Vec<Rule> = rules
             .iter()
@@ -58,7 +61,8 @@ impl Masks {
                 slot.get_or_insert(at);
             }
         }
-        Arc::new(Self { rules, kinds, by_kind, classification: classification.clone(), key })
+        let hmac = Hmac::new_from_slice(key.expose()).expect("HMAC takes any key length");
+        Arc::new(Self { rules, kinds, by_kind, classification: classification.clone(), hmac })
     }
 
     /// The redactor of one session on a database whose columns are `catalog`'s.

@@ -28,6 +28,7 @@
 //! such as `citext`, binary values of types not known. Lengths (`varchar(n)`) are not kept. Encoded
 //! values (base64, compressed, JSON escapes) are not recognized in `Inspect`.
 
+mod binary;
 mod catalog;
 mod free_text;
 mod masks;

@@ -56,6 +56,11 @@ pub(super) fn array(
     out: &mut Vec<u8>,
     mut count: impl FnMut(u16),
 ) -> Redaction {
+    // Without escapes an element's bytes are its value, and what divides them is part of no value.
+    let is_plain = memchr::memchr(b'\\', value).is_none();
+    if is_plain && find(value, masks.kinds, hint).next().is_none() {
+        return Redaction::Unchanged;
+    }
     let (begin, mut at, mut changed) = (out.len(), 0, false);
     while let Some(byte) = value.get(at) {
         let rest = value.get(at..).unwrap_or_default();

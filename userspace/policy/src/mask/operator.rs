@@ -1,7 +1,6 @@
 //! Writes what stands in for a value, valid for its type and format.
 
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 use types::redact::{Format, Operator, Redaction};
 
 use super::masks::{Masks, Rule};
@@ -116,8 +115,7 @@ impl Masks {
 
     /// HMAC-SHA-256 of a value under the node's key.
     fn digest(&self, value: &[u8]) -> [u8; 32] {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(self.key.expose()).expect("HMAC takes any key length");
+        let mut mac = self.hmac.clone();
         mac.update(value);
         mac.finalize().into_bytes().into()
     }

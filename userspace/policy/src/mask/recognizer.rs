@@ -3,12 +3,13 @@
 //! One pass, no allocation. Letters outside ASCII and digits of other scripts are not read; names
 //! and addresses have no recognizer, only column patterns.
 
-mod digits;
+mod block;
 mod number;
 mod word;
 
 use std::ops::Range;
 
+use self::block::{BLOCK, Block};
 use super::RecognizerKind;
 
 /// A value found.
@@ -151,12 +152,12 @@ impl Scan {
         if text.len() < SHORTEST {
             return;
         }
-        let short = text.len() <= digits::BLOCK;
-        let (digit, sign) = if short { digits::contains(text) } else { (true, true) };
-        if digit {
-            self.number = number::next(text, 0, self.kinds, self.hint);
+        let block = Block::new(text, 0);
+        let is_long = text.len() > BLOCK;
+        if block.starts != 0 || is_long {
+            self.number = number::next(text, 0, block, self.kinds, self.hint);
         }
-        if sign && self.kinds.has(RecognizerKind::Email) {
+        if (block.signs != 0 || is_long) && self.kinds.has(RecognizerKind::Email) {
             self.email = word::next_email(text, 0);
         }
     }
@@ -172,7 +173,8 @@ impl Scan {
             return Some(Finding { range, kind: RecognizerKind::Email });
         }
         let found = self.number.take()?;
-        self.number = number::next(text, found.range.end, self.kinds, self.hint);
+        let end = found.range.end;
+        self.number = number::next(text, end, Block::new(text, end), self.kinds, self.hint);
         Some(found)
     }
 }

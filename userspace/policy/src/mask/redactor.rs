@@ -7,6 +7,7 @@ use types::redact::{
     Column, Format, MaskCount, Operator, Quotes, Redaction, Redactor, Treatment, TreatmentKind,
 };
 
+use super::binary;
 use super::catalog::Catalog;
 use super::masks::Masks;
 use super::nested;
@@ -90,6 +91,9 @@ impl SessionRedactor {
             }
             Shape::Bytes => self.bytes(value, treatment.format, hint),
             Shape::Integer if treatment.format == Format::Binary => self.integer(value, hint),
+            Shape::Other if treatment.format == Format::Binary => {
+                self.binary(treatment.type_oid, value, hint)
+            }
             Shape::Integer | Shape::Plain | Shape::Uuid | Shape::Other => self.null(value, hint),
         }
     }
@@ -120,6 +124,27 @@ impl SessionRedactor {
         self.null(digits.get(at..).unwrap_or_default(), hint)
     }
 
+    /// A binary number with a fraction, or what is put together from others: arrays, composites,
+    /// ranges, types of extensions.
+    fn binary(&mut self, type_oid: u32, value: &[u8], hint: Kinds) -> Redaction {
+        let mut redaction = self.null(value, hint);
+        if type_oid == NUMERIC && redaction == Redaction::Unchanged {
+            let mut digits = [0; binary::NUMERIC_DIGITS_MAX];
+            let digits = binary::whole_digits(value, &mut digits).unwrap_or_default();
+            return self.null(digits, hint);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for count in 1..=binary::LENGTH_BYTES {
+            if redaction == Redaction::Unchanged
+                && binary::without_lengths(value, count, &mut scratch)
+            {
+                redaction = self.null(&scratch, hint);
+            }
+        }
+        self.scratch = scratch;
+        redaction
+    }
+
     fn bytes(&mut self, value: &[u8], format: Format, hint: Kinds) -> Redaction {
         let Some(digits) = value.strip_prefix(b"\\x").filter(|_| format == Format::Text) else {
             return self.null(value, hint);
@@ -136,6 +161,9 @@ impl SessionRedactor {
         redaction
     }
 }
+
+/// The OID of `numeric` (`pg_type.dat`).
+const NUMERIC: u32 = 1700;
 
 /// What a treatment means here.
 enum Means {
@@ -201,6 +229,12 @@ impl Redactor for SessionRedactor {
             Means::Whole(at) => self.whole(at, treatment, value, out),
             Means::Search(hint) => self.search(treatment, hint, value, out),
         }
+    }
+
+    fn is_clean(&mut self, text: &[u8]) -> bool {
+        // No value holds one of those bytes, nor does one beside it make or unmake a value.
+        memchr::memchr(b'\\', text).is_none()
+            && find(text, self.masks.kinds, Kinds::default()).next().is_none()
     }
 
     fn fill(&mut self, treatment: Treatment, piece: &mut [u8]) {

@@ -31,7 +31,7 @@ fn classification() -> Classification {
 fn redactor(operator: Operator, catalog: Catalog) -> Box<dyn Redactor> {
     let rule = |name: &str| MaskRule { class: DataClass(name.into()), operator };
     let rules = [rule("us_ssn"), rule("card")];
-    Masks::compile(&rules, &classification(), Secret::new([7; 32])).redactor(Arc::new(catalog))
+    Masks::compile(&rules, &classification(), &Secret::new([7; 32])).redactor(Arc::new(catalog))
 }
 
 /// Table `c` (id, ssn), table `t` (note), and view `v` of `c`, with `x` from `ssn`.
@@ -139,6 +139,7 @@ fn operators() {
         (Replace, Inspect, 16_500, Text, "078-05-1120", None),
         (Replace, Inspect, 0, Binary, "078-05-1120", None),
         (Replace, Mask(0), 0, Binary, "078-05-1120", None),
+        (Replace, Inspect, 1700, Binary, "\0\u{2}\0\u{1}\0\0\0\0\u{7}\u{8}\u{7}\u{8}", Some("=")),
         (Replace, Mask(0), 0, Text, "078-05-1120", Some("[us_ssn]")),
         (Replace, Inspect, 142, Text, "<a>078-05-1120</a>", Some("<a>[us_ssn]</a>")),
         (Replace, Inspect, 142, Text, "<a b='078-05-1120'/>", Some("[us_ssn]")),
@@ -153,6 +154,24 @@ fn operators() {
     ] {
         let got = redact(operator, kind, oid, format, value.as_bytes());
         assert_eq!(got.as_deref(), want, "{operator:?} {kind:?} {oid} {format:?} {value}");
+    }
+}
+
+#[test]
+fn a_card_number_in_a_binary_numeric_is_found() {
+    // Count, weight, sign, scale and digits, as `numeric_send` writes them.
+    let numeric = |digits: &[u16]| {
+        let parts = [4, 3, 0, 0].iter().chain(digits);
+        parts.flat_map(|part: &u16| part.to_be_bytes()).collect::<Vec<u8>>()
+    };
+    for (digits, want) in [
+        ([4111, 1111, 1111, 1111], Redaction::Null),
+        ([4111, 1111, 1111, 1112], Redaction::Unchanged),
+    ] {
+        let treatment =
+            Treatment { kind: TreatmentKind::Inspect, type_oid: 1700, format: Format::Binary };
+        let mut redactor = redactor(Operator::Replace, Catalog::unknown());
+        assert_eq!(redactor.redact(treatment, &numeric(&digits), &mut Vec::new()), want);
     }
 }
 
@@ -257,7 +276,7 @@ fn hashes_are_equal_for_equal_values_under_one_key() {
 #[test]
 fn records_and_messages() {
     let rules = [MaskRule { class: DataClass("us_ssn".into()), operator: Operator::Replace }];
-    let masks = Masks::compile(&rules, &classification(), Secret::new([7; 32]));
+    let masks = Masks::compile(&rules, &classification(), &Secret::new([7; 32]));
     assert_eq!(masks.redact_literals("x = '078-05-1120'"), "x = '[us_ssn]'");
     assert!(matches!(masks.redact_literals("x = 078051120"), std::borrow::Cow::Borrowed(_)));
     let check = |value, want| {
@@ -336,6 +355,38 @@ proptest! {
         }
     }
 
+    /// What is searched as one text holds no value that is found in its parts.
+    #[test]
+    fn what_is_clean_is_clean_in_parts(
+        cells in proptest::collection::vec(PARTS, 1..8),
+        divided in proptest::sample::select(vec!["\t", ",", "\n", "\"", "\",\""]),
+        oid in proptest::sample::select(vec![0u32, 17, 25, 114, 142, 1009, 1700]),
+    ) {
+        let mut redactor = redactor(Operator::Replace, Catalog::unknown());
+        if redactor.is_clean(cells.join(divided).as_bytes()) {
+            let treatment =
+                Treatment { kind: TreatmentKind::Inspect, type_oid: oid, format: Format::Text };
+            for cell in cells {
+                let got = redactor.redact(treatment, cell.as_bytes(), &mut Vec::new());
+                prop_assert_eq!(got, Redaction::Unchanged, "{}", cell);
+            }
+        }
+    }
+
+    /// A number is found behind any length, in arrays, composites and ranges.
+    #[test]
+    fn lengths_hide_no_value(
+        rest in 0usize..70_000, head in prop_oneof![Just(0usize), 1usize..9], oid in proptest::sample::select(vec![1009u32, 2249, 16_500, 0]),
+    ) {
+        let element = format!("078-05-1120{}", " ".repeat(rest));
+        let mut value = vec![0; head];
+        value.extend(u32::try_from(element.len()).unwrap().to_be_bytes());
+        value.extend(element.bytes());
+        let treatment = Treatment { kind: TreatmentKind::Inspect, type_oid: oid, format: Format::Binary };
+        let got = redactor(Operator::Replace, Catalog::unknown()).redact(treatment, &value, &mut Vec::new());
+        prop_assert_eq!(got, Redaction::Null);
+    }
+
     #[test]
     fn fill_keeps_length(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), mask in any::<bool>()) {
         let kind = if mask { TreatmentKind::Mask(0) } else { TreatmentKind::Inspect };
@@ -346,6 +397,9 @@ proptest! {
         prop_assert!(!mask || bytes.iter().all(|b| *b == b'*'));
     }
 }
+
+/// Cells near to what is recognized.
+const PARTS: &str = "([-0-9a-z +.()@{}]{0,12}|078|05-1120|-05-1120|4000|0012 3456 7899|4000 0012|1 \\(415\\) |555-2671|DE89|3704 0044 0532 0130 00|jo|@x|.example.com|078-05-1120){0,3}";
 
 /// Whether a JSON document of these tests is whole: quotes pair, brackets close.
 fn balanced(text: &str) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use types::command::{Copy, CopyFormat};
 use types::limits::ROW_BYTES_MAX;
-use types::redact::{Redaction, Redactor, TreatmentKind};
+use types::redact::{Redaction, Redactor, Treatment, TreatmentKind};
 
 use super::prepared::Plan;
 use super::rows::BadRow;
@@ -26,6 +26,12 @@ pub(super) struct CopyOut {
     null: Vec<u8>,
     /// Whether a value can't be taken for the null marker.
     null_is_certain: bool,
+    /// Whether cells stand apart for the recognizers, so that several are searched at once; and
+    /// whether all columns may be.
+    divides: bool,
+    searches_only: bool,
+    /// Whether the payload was searched whole, and something found in it.
+    apart: bool,
     /// Whether a line of names, or the binary header, is still to come.
     header: bool,
     ended: bool,
@@ -40,7 +46,16 @@ pub(super) struct CopyOut {
 impl CopyOut {
     pub(super) fn new(plan: Arc<Plan>, copy: &Copy) -> Self {
         let default: &[u8] = if copy.format == CopyFormat::Text { br"\N" } else { b"" };
+        let divides = matches!(copy.delimiter, b'\t' | b',')
+            && match copy.format {
+                CopyFormat::Text => true,
+                CopyFormat::Csv => (copy.quote, copy.escape) == (b'"', b'"'),
+                CopyFormat::Binary => false,
+            };
         Self {
+            divides,
+            searches_only: divides && plan.treatments.iter().all(is_searched),
+            apart: false,
             plan,
             format: copy.format,
             delimiter: copy.delimiter,
@@ -76,6 +91,12 @@ impl CopyOut {
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), BadRow> {
+        let at_row = self.carry.is_empty() && !self.header;
+        self.apart = self.searches_only && at_row;
+        if self.apart && self.is_clean(redactor, payload) {
+            out.extend_from_slice(payload);
+            return Ok(());
+        }
         let mut carry = std::mem::take(&mut self.carry);
         let bytes = if carry.is_empty() {
             payload
@@ -181,30 +202,31 @@ impl CopyOut {
         out: &mut Vec<u8>,
     ) -> Result<(), BadRow> {
         let mut reader = Reader::new(row);
-        let count = reader.array::<2>().ok_or(BadRow)?;
-        out.extend_from_slice(&count);
-        if count == [0xff; 2] {
+        if reader.i16().ok_or(BadRow)? == -1 {
             self.ended = true;
+            out.extend_from_slice(row);
             return Ok(());
         }
+        let mut copied = 0;
         for treatment in &self.plan.treatments {
-            let value = reader.value().ok_or(BadRow)?;
+            let start = row.len() - reader.rest().len();
+            let Some(value) = reader.value().ok_or(BadRow)? else { continue };
+            if treatment.kind == TreatmentKind::Pass {
+                continue;
+            }
             self.masked.clear();
-            let redaction = match value {
-                Some(value) if treatment.kind != TreatmentKind::Pass => {
-                    redactor.redact(*treatment, value, &mut self.masked)
-                }
-                _ => Redaction::Unchanged,
+            let redaction = redactor.redact(*treatment, value, &mut self.masked);
+            let length = match redaction {
+                Redaction::Unchanged => continue,
+                Redaction::Replaced => i32::try_from(self.masked.len()).map_err(|_| BadRow)?,
+                Redaction::Null => -1,
             };
-            let value = match redaction {
-                Redaction::Unchanged => value,
-                Redaction::Replaced => Some(self.masked.as_slice()),
-                Redaction::Null => None,
-            };
-            let length = value.map_or(Ok(-1), |value| i32::try_from(value.len()));
-            out.extend_from_slice(&length.map_err(|_| BadRow)?.to_be_bytes());
-            out.extend_from_slice(value.unwrap_or_default());
+            out.extend_from_slice(row.get(copied..start).unwrap_or_default());
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(if length < 0 { &[] } else { self.masked.as_slice() });
+            copied = row.len() - reader.rest().len();
         }
+        out.extend_from_slice(row.get(copied..).unwrap_or_default());
         Ok(())
     }
 
@@ -215,54 +237,109 @@ impl CopyOut {
         out: &mut Vec<u8>,
     ) -> Result<(), BadRow> {
         let plan = Arc::clone(&self.plan);
-        let Some((end, mut rest)) = line.split_last() else { return Err(BadRow) };
-        for (at, treatment) in plan.treatments.iter().enumerate() {
-            if at > 0 {
-                let (delimiter, behind) = rest.split_first().ok_or(BadRow)?;
-                out.push(*delimiter);
-                rest = behind;
+        let Some((_, body)) = line.split_last() else { return Err(BadRow) };
+        let (mut at, mut copied) = (0, 0);
+        let (mut number, mut tried) = (0, 0);
+        while let Some(treatment) = plan.treatments.get(number) {
+            // A cell ends at a delimiter or with the line.
+            at += usize::from(number > 0);
+            let rest = body.get(at..).ok_or(BadRow)?;
+            let together = plan.treatments.iter().skip(number).take_while(|one| is_searched(one));
+            let at_once = self.divides && !self.apart && number >= tried;
+            let together = if at_once { together.count() } else { 0 };
+            if together > 1 {
+                tried = number + together;
+                if let Some(cells) = self.plain_cells(rest, together)
+                    && redactor.is_clean(cells)
+                {
+                    (at, number) = (at + cells.len(), tried);
+                    continue;
+                }
             }
-            let (cell, behind) = rest.split_at_checked(self.cell(rest)).ok_or(BadRow)?;
-            rest = behind;
+            number += 1;
+            let (length, is_plain) = self.cell(rest);
+            let (start, cell) = (at, rest.get(..length).ok_or(BadRow)?);
+            at += length;
             if treatment.kind == TreatmentKind::Pass || self.is_null(cell) {
-                out.extend_from_slice(cell);
                 continue;
             }
-            self.read_cell(cell);
-            self.masked.clear();
-            match redactor.redact(*treatment, &self.value, &mut self.masked) {
-                Redaction::Unchanged => out.extend_from_slice(cell),
-                Redaction::Null => out.extend_from_slice(&self.null),
-                Redaction::Replaced => self.write_cell(out),
+            if !is_plain {
+                self.read_cell(cell);
             }
+            let value = if is_plain { cell } else { self.value.as_slice() };
+            self.masked.clear();
+            let redaction = redactor.redact(*treatment, value, &mut self.masked);
+            if redaction == Redaction::Unchanged {
+                continue;
+            }
+            out.extend_from_slice(line.get(copied..start).unwrap_or_default());
+            match redaction {
+                Redaction::Replaced => self.write_cell(out),
+                _ => out.extend_from_slice(&self.null),
+            }
+            copied = at;
         }
-        if !rest.is_empty() {
+        if at != body.len() {
             return Err(BadRow);
         }
-        out.push(*end);
+        out.extend_from_slice(line.get(copied..).unwrap_or_default());
         Ok(())
     }
 
-    /// The length of the cell `line` starts with.
-    fn cell(&self, line: &[u8]) -> usize {
-        let mut quoted = false;
-        let mut escaped = false;
+    /// The `count` cells that `line` starts with, if each is written as its value is.
+    fn plain_cells<'l>(&self, line: &'l [u8], count: usize) -> Option<&'l [u8]> {
+        let mut end = 0;
+        for number in 0..count {
+            end += usize::from(number > 0);
+            let (length, is_plain) = self.cell(line.get(end..)?);
+            end += length;
+            is_plain.then_some(())?;
+        }
+        line.get(..end)
+    }
+
+    /// Whether a payload is whole rows in which nothing is masked or found.
+    fn is_clean(&self, redactor: &mut dyn Redactor, payload: &[u8]) -> bool {
+        let is_whole = payload.ends_with(b"\n")
+            && match self.format {
+                CopyFormat::Text => memchr::memchr(b'\\', payload).is_none(),
+                CopyFormat::Csv => {
+                    memchr::memchr_iter(self.quote, payload).count().is_multiple_of(2)
+                }
+                CopyFormat::Binary => false,
+            };
+        is_whole && redactor.is_clean(payload)
+    }
+
+    /// The length of the cell `line` starts with, and whether it is written as its value is.
+    fn cell(&self, line: &[u8]) -> (usize, bool) {
         let csv = self.format == CopyFormat::Csv;
-        let end = line.iter().position(|byte| {
-            if escaped {
-                escaped = false;
-            } else if csv && quoted && *byte == self.escape && self.escape != self.quote {
-                escaped = true;
-            } else if csv && *byte == self.quote {
-                quoted = !quoted;
-            } else if !csv && *byte == b'\\' {
-                escaped = true;
+        let special = if csv { self.quote } else { b'\\' };
+        let (mut at, mut quoted, mut is_plain) = (0, false, true);
+        while let Some(rest) = line.get(at..) {
+            let found = if quoted {
+                memchr::memchr2(self.quote, self.escape, rest)
             } else {
-                return !quoted && *byte == self.delimiter;
+                memchr::memchr2(self.delimiter, special, rest)
+            };
+            let Some((found, byte)) = found.and_then(|found| Some((found, *rest.get(found)?)))
+            else {
+                break;
+            };
+            at += found;
+            if quoted && byte == self.escape && self.escape != self.quote {
+                at += 2;
+            } else if csv && byte == self.quote {
+                (quoted, is_plain) = (!quoted, false);
+                at += 1;
+            } else if !csv && byte == b'\\' {
+                is_plain = false;
+                at += 2;
+            } else {
+                return (at, is_plain);
             }
-            false
-        });
-        end.unwrap_or(line.len())
+        }
+        (line.len(), is_plain)
     }
 
     /// Whether a byte within quotes takes what follows it as it is: an escape that is no quote.
@@ -278,24 +355,29 @@ impl CopyOut {
     /// Reads `cell` into `value`, without quotes and escapes.
     fn read_cell(&mut self, cell: &[u8]) {
         self.value.clear();
-        let mut bytes = cell.iter().copied().peekable();
-        let mut quoted = false;
-        while let Some(byte) = bytes.next() {
-            match (self.format, byte) {
-                (CopyFormat::Csv, byte) if quoted && byte == self.escape && byte != self.quote => {
-                    self.value.extend(bytes.next());
-                }
-                (CopyFormat::Csv, byte) if byte == self.quote => {
-                    if quoted && self.escape == self.quote && bytes.next_if_eq(&byte).is_some() {
-                        self.value.push(byte);
-                    } else {
-                        quoted = !quoted;
-                    }
-                }
-                (CopyFormat::Text, b'\\') => self.value.extend(bytes.next().map(unescaped)),
-                (_, other) => self.value.push(other),
-            }
+        let csv = self.format == CopyFormat::Csv;
+        let (one, other) = if csv { (self.quote, self.escape) } else { (b'\\', b'\\') };
+        let (mut rest, mut quoted) = (cell, false);
+        while let Some(at) = memchr::memchr2(one, other, rest) {
+            self.value.extend_from_slice(rest.get(..at).unwrap_or_default());
+            let byte = rest.get(at).copied().unwrap_or_default();
+            let next = rest.get(at + 1).copied();
+            let escaped = if !csv {
+                next.map(unescaped)
+            } else if quoted && byte == self.escape && (byte != self.quote || next == Some(byte)) {
+                next
+            } else if byte == self.quote {
+                quoted = !quoted;
+                None
+            } else {
+                // An escape outside of quotes is a character like others.
+                self.value.push(byte);
+                None
+            };
+            self.value.extend(escaped);
+            rest = rest.get(at + 1 + usize::from(escaped.is_some())..).unwrap_or_default();
         }
+        self.value.extend_from_slice(rest);
     }
 
     /// Writes `masked` as a cell.
@@ -326,6 +408,11 @@ impl CopyOut {
             }
         }
     }
+}
+
+/// Whether a column's values are as they are where nothing is found in them.
+fn is_searched(treatment: &Treatment) -> bool {
+    matches!(treatment.kind, TreatmentKind::Inspect | TreatmentKind::Pass)
 }
 
 fn unescaped(byte: u8) -> u8 {
@@ -372,4 +459,63 @@ fn binary_row(reader: &mut Reader<'_>, columns: usize) -> Result<Option<()>, Bad
         }
     }
     Ok(Some(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A COPY's form: format, delimiter, quote, escape.
+    fn form(of: usize) -> CopyOut {
+        let (format, delimiter, quote, escape) = match of {
+            0 => (CopyFormat::Text, b'\t', b'"', b'"'),
+            1 => (CopyFormat::Csv, b',', b'"', b'"'),
+            2 => (CopyFormat::Csv, b',', b'"', b'\\'),
+            _ => (CopyFormat::Csv, b'\t', b'~', b'"'),
+        };
+        let (table, columns, null, header) = (None, None, None, false);
+        let copy = Copy { table, columns, format, header, delimiter, quote, escape, null };
+        CopyOut::new(Arc::new(Plan::new(Vec::new())), &copy)
+    }
+
+    /// The first cell's length and value, read byte by byte as the server's COPY FROM does.
+    fn walk(copy: &CopyOut, line: &[u8]) -> (usize, Vec<u8>) {
+        let csv = copy.format == CopyFormat::Csv;
+        let (mut at, mut quoted, mut value) = (0, false, Vec::new());
+        while let Some(byte) = line.get(at) {
+            let next = line.get(at + 1);
+            if csv && quoted && *byte == copy.escape && (*byte != copy.quote || next == Some(byte))
+            {
+                value.extend(next);
+                at += 1;
+            } else if csv && *byte == copy.quote {
+                quoted = !quoted;
+            } else if !csv && *byte == b'\\' {
+                value.extend(next.map(|byte| unescaped(*byte)));
+                at += 1;
+            } else if !quoted && *byte == copy.delimiter {
+                break;
+            } else {
+                value.push(*byte);
+            }
+            at += 1;
+        }
+        (at.min(line.len()), value)
+    }
+
+    proptest! {
+        #[test]
+        fn cells_are_a_walk(line in "[ab\t,\"~\\\\]{0,40}", of in 0usize..4) {
+            let mut copy = form(of);
+            let (want, value) = walk(&copy, line.as_bytes());
+            let (length, is_plain) = copy.cell(line.as_bytes());
+            prop_assert_eq!(length, want);
+            let cell = &line.as_bytes()[..length];
+            prop_assert!(!is_plain || cell == value);
+            copy.read_cell(cell);
+            prop_assert_eq!(&copy.value, &value);
+        }
+    }
 }

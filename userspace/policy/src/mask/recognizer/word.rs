@@ -76,8 +76,7 @@ pub(super) fn next_email(text: &[u8], from: usize) -> Option<Range<usize>> {
 }
 
 fn email(text: &[u8], sign: usize, from: usize) -> Option<Range<usize>> {
-    let local =
-        |b: &&u8| b.is_ascii_alphanumeric() || **b >= 0x80 || b"._%+-!#$&*/=?^`{|}~".contains(b);
+    let local = |b: &&u8| LOCAL.get(usize::from(**b)).is_some_and(|is_local| *is_local);
     let head = text.get(from..sign)?;
     let back = head.iter().rev().take(64).take_while(local).count();
     // The limit of 64 (RFC 5321 §4.5.3.1.1) may fall inside a character of UTF-8: take it whole.
@@ -94,3 +93,33 @@ fn email(text: &[u8], sign: usize, from: usize) -> Option<Range<usize>> {
     (back > 0 && dot > 0 && top.len() >= 2 && top.iter().any(u8::is_ascii_alphabetic))
         .then_some(sign - back..sign + 1 + end)
 }
+
+/// What a local part is written with: letters, digits, what is not ASCII, and some signs.
+const LOCAL: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0u8);
+    loop {
+        let sign = matches!(
+            byte,
+            b'.' | b'_'
+                | b'%'
+                | b'+'
+                | b'-'
+                | b'!'
+                | b'#'
+                | b'$'
+                | b'&'
+                | b'*'
+                | b'/'
+                | b'='
+                | b'?'
+                | b'^'
+                | b'`'
+                | b'{'..=b'~'
+        );
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte >= 0x80 || sign;
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};

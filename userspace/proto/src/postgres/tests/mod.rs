@@ -78,6 +78,10 @@ impl Redactor for Masks {
         Redaction::Replaced
     }
 
+    fn is_clean(&mut self, text: &[u8]) -> bool {
+        memchr::memmem::find(text, b"secret").is_none()
+    }
+
     fn fill(&mut self, treatment: Treatment, piece: &mut [u8]) {
         if treatment.kind == TreatmentKind::Mask(0) {
             piece.fill(b'*');
