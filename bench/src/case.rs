@@ -22,8 +22,43 @@ pub(crate) enum Mode {
 /// By which command a large result is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bulk {
+    /// Columns that nothing is masked in.
     Select,
     CopyOut,
+    /// One column of several is masked.
+    SelectMasked,
+    SelectMaskedBinary,
+    CopyOutMasked,
+}
+
+impl Bulk {
+    const ALL: [Self; 5] = [
+        Self::Select,
+        Self::CopyOut,
+        Self::SelectMasked,
+        Self::SelectMaskedBinary,
+        Self::CopyOutMasked,
+    ];
+
+    /// Answers its command.
+    pub(crate) fn sql(self) -> &'static str {
+        match self {
+            Self::Select => "SELECT * FROM ledger",
+            Self::CopyOut => "COPY ledger TO STDOUT",
+            Self::SelectMasked | Self::SelectMaskedBinary => "SELECT * FROM payers",
+            Self::CopyOutMasked => "COPY payers TO STDOUT",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Select => "select_bulk",
+            Self::CopyOut => "copy_out",
+            Self::SelectMasked => "select_masked",
+            Self::SelectMaskedBinary => "select_masked_binary",
+            Self::CopyOutMasked => "copy_out_masked",
+        }
+    }
 }
 
 impl Mode {
@@ -45,11 +80,8 @@ impl Case {
             .into_iter()
             .flat_map(|mode| [1, 8, 64].map(|clients| Self::Select { mode, clients }));
         selects
-            .chain([
-                Self::Connect { clients: 8 },
-                Self::Bulk(Bulk::Select),
-                Self::Bulk(Bulk::CopyOut),
-            ])
+            .chain([Self::Connect { clients: 8 }])
+            .chain(Bulk::ALL.into_iter().map(Self::Bulk))
             .collect()
     }
 
@@ -58,8 +90,7 @@ impl Case {
         match self {
             Self::Select { mode, .. } => mode.name(),
             Self::Connect { .. } => "connect",
-            Self::Bulk(Bulk::Select) => "select_bulk",
-            Self::Bulk(Bulk::CopyOut) => "copy_out",
+            Self::Bulk(bulk) => bulk.name(),
         }
     }
 

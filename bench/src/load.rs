@@ -21,7 +21,7 @@ const ROW_BYTES: u64 = 128;
 /// How long a load runs before it counts, at first; doubled where connecting takes longer.
 const WARM_UP: Duration = Duration::from_millis(1_200);
 
-/// Makes pgbench's tables and the bulk table.
+/// Makes pgbench's tables, the bulk table, and a quarter of it with a column that is masked.
 pub(crate) fn fill(server: &Postgres, scale: u32, bulk_bytes: u64) -> Result<()> {
     let scale = scale.to_string();
     server.program("pgbench", &["-i", "-q", "-I", "dtGvp", "-s", &scale], 600)?.ok()?;
@@ -32,8 +32,13 @@ pub(crate) fn fill(server: &Postgres, scale: u32, bulk_bytes: u64) -> Result<()>
            (ARRAY['Ada Archer','Ben Baker','Cleo Cooper','Dan Draper','Eve Fisher'])[1 + n % 5],
            'payment ' || n || ' for invoice ' || n % 7919 || ', thank you', TIMESTAMPTZ '2026-01-01 00:00:00+00' + n * INTERVAL '1 second'
          FROM generate_series(1, {}) AS n;
-         VACUUM ANALYZE ledger; CHECKPOINT",
-        bulk_bytes / ROW_BYTES
+         CREATE UNLOGGED TABLE payers AS SELECT id, amount, holder, memo, booked_at,
+           lpad((100 + id % 500)::text, 3, '0') || '-' || lpad((10 + id / 500 % 89)::text, 2, '0') || '-' ||
+           lpad((1000 + id * 7919 % 8999)::text, 4, '0') AS ssn
+         FROM ledger LIMIT {};
+         VACUUM ANALYZE ledger; VACUUM ANALYZE payers; CHECKPOINT",
+        bulk_bytes / ROW_BYTES,
+        bulk_bytes / ROW_BYTES / 4
     ))?;
     Ok(())
 }
@@ -165,9 +170,15 @@ import psycopg, socket, os, struct, sys, time
 c = psycopg.connect(autocommit=True)
 s = socket.socket(fileno=os.dup(c.pgconn.socket)); s.setblocking(True)
 sql = sys.argv[1].encode() + b'\\0'
+def message(tag, body): return tag + struct.pack('!i', len(body) + 4) + body
+if sys.argv[2] == 'binary':
+    query = message(b'P', b'\\0' + sql + bytes(2)) + message(b'B', bytes(6) + b'\\0\\1\\0\\1')
+    query += message(b'D', b'P\\0') + message(b'E', bytes(5)) + message(b'S', b'')
+else:
+    query = message(b'Q', sql)
 buffer = bytearray(1 << 20); total = 0; tail = b''
 start = time.monotonic()
-s.sendall(b'Q' + struct.pack('!i', len(sql) + 4) + sql)
+s.sendall(query)
 while tail != b'Z\\0\\0\\0\\5I':
     n = s.recv_into(buffer)
     if not n: sys.exit('closed after %d bytes' % total)
@@ -178,13 +189,11 @@ os._exit(0)
 ";
 
 fn run_bulk(bulk: Bulk, target: &Target<'_>) -> Result<Sample> {
-    let sql = match bulk {
-        Bulk::Select => "SELECT * FROM ledger",
-        Bulk::CopyOut => "COPY ledger TO STDOUT",
-    };
+    let sql = bulk.sql();
+    let format = if bulk == Bulk::SelectMaskedBinary { "binary" } else { "text" };
     let before = Moment::take(target)?;
     let mut reader = target.client(paths::python());
-    let told = run_program(reader.args(["-c", READER, sql]), 900)?.ok()?;
+    let told = run_program(reader.args(["-c", READER, sql, format]), 900)?.ok()?;
     let after = Moment::take(target)?;
     let mut fields = told.split_whitespace();
     let bytes: u64 = fields.next().context("bytes")?.parse().context("bytes")?;

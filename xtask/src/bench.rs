@@ -17,6 +17,14 @@ pub(crate) fn run_kernel(quick: bool, json: Option<&Path>) -> Result<()> {
     start("bench-kernel", quick, json)
 }
 
+/// Measures what masks cost per byte.
+///
+/// # Errors
+/// If it can't be built or run.
+pub(crate) fn run_masks(quick: bool, json: Option<&Path>) -> Result<()> {
+    start("bench-masks", quick, json)
+}
+
 /// Runs the comparison.
 ///
 /// # Errors

@@ -67,6 +67,9 @@ enum Task {
         /// Measure the kernel programs instead: what each costs, and that only agents pay
         #[arg(long)]
         kernel: bool,
+        /// Measure recognizers and masks instead, without sockets: what each costs per byte
+        #[arg(long, conflicts_with = "kernel")]
+        masks: bool,
         /// Short rounds and 100 MB of bulk data
         #[arg(long)]
         quick: bool,
@@ -92,7 +95,8 @@ fn run(task: Task) -> Result<()> {
         Task::MaskTest(args) => mask::run(&args),
         Task::VmTest(args) => vm::run(&args),
         Task::Tidy => tidy::run(),
-        Task::Bench { kernel: true, quick, json } => bench::run_kernel(quick, json.as_deref()),
-        Task::Bench { kernel: false, quick, json } => bench::run_bench(quick, json.as_deref()),
+        Task::Bench { kernel: true, quick, json, .. } => bench::run_kernel(quick, json.as_deref()),
+        Task::Bench { masks: true, quick, json, .. } => bench::run_masks(quick, json.as_deref()),
+        Task::Bench { quick, json, .. } => bench::run_bench(quick, json.as_deref()),
     }
 }
