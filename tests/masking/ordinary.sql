@@ -668,3 +668,32 @@ SET datestyle = 'German'
 SELECT birth_date FROM customers WHERE id = 1
 ;;
 RESET datestyle
+
+--- prepared_and_executed
+-- masked: ssn
+PREPARE p (int) AS SELECT id, city, ssn FROM customers WHERE id = $1
+;;
+EXECUTE p(77)
+;;
+EXECUTE p(78)
+;;
+DEALLOCATE p
+;;
+PREPARE p AS SELECT c.city, count(*), sum(a.balance) FROM customers c JOIN accounts a ON a.customer_id = c.id WHERE c.id < $1 GROUP BY 1 ORDER BY 1
+;;
+EXECUTE p(50)
+;;
+EXPLAIN (COSTS off) EXECUTE p(50)
+;;
+DEALLOCATE ALL
+
+--- prepared_star
+-- masked: ssn,email,phone
+PREPARE p AS SELECT * FROM customers WHERE id = $1
+;;
+EXECUTE p(9)
+
+--- prepared_with_a_join
+PREPARE j (int, text) AS SELECT c.*, t.memo, length($2) AS n FROM accounts c JOIN transfers t ON t.from_account = c.id WHERE c.id = $1 ORDER BY t.id LIMIT 3
+;;
+EXECUTE j(7, 'x')

@@ -52,3 +52,6 @@ CREATE EXTENSION tablefunc;
 CREATE EXTENSION hstore;
 CREATE EXTENSION pageinspect;
 ANALYZE;
+CREATE FUNCTION prepare_anew() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+  IF EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'p') THEN EXECUTE 'DEALLOCATE p'; END IF;
+  EXECUTE 'PREPARE p AS SELECT reverse(ssn) FROM customers WHERE id = 77'; END $$;

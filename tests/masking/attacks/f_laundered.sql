@@ -239,22 +239,6 @@ SELECT setval('case_notes_id_seq', replace(ssn, '-', '')::int8) FROM customers W
 ;;
 SELECT last_value FROM case_notes_id_seq
 
---- prepared_by_sql
--- undo: reverse
--- expect: deny no-opaque
-PREPARE p AS SELECT reverse(ssn) FROM customers WHERE id = $1
-;;
-EXECUTE p(77)
-
---- table_of_an_execute
--- undo: reverse
--- expect: deny no-ddl
-PREPARE p AS SELECT reverse(ssn) AS x FROM customers WHERE id = 77
-;;
-CREATE TEMP TABLE made AS EXECUTE p
-;;
-SELECT x FROM made
-
 --- do_into_a_note
 -- undo: reverse
 -- expect: deny no-opaque

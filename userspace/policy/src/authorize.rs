@@ -359,6 +359,7 @@ impl Content {
             copy: _,
             probes: _,
             cursor: _,
+            prepared: _,
         } = statement;
         let (accesses, functions) = (accesses.clone(), functions.clone());
         let (probed, bytes) = (probed.into(), text.len());

@@ -340,6 +340,7 @@ fn statement(
         unknown_functions: entry.unknown_functions.iter().map(|f| f.as_str().into()).collect(),
         probes: Vec::new(),
         cursor: None,
+        prepared: None,
     })
 }
 

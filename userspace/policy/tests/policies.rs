@@ -367,6 +367,7 @@ fn command(action: Action, risks: Risk) -> Command {
             unknown_functions: Vec::new(),
             probes: Vec::new(),
             cursor: None,
+            prepared: None,
         }),
         parameters: Vec::new(),
         batch: 1,

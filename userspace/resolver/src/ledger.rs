@@ -159,6 +159,7 @@ fn statement(lookup: &Lookup, question: &Question) -> Statement {
         unknown_functions: Vec::new(),
         probes: Vec::new(),
         cursor: None,
+        prepared: None,
     }
 }
 

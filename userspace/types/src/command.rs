@@ -81,6 +81,32 @@ pub struct Statement {
     pub probes: Vec<ColumnName>,
     /// The cursor that a `DECLARE` makes (`outputs` are its rows') or a `FETCH` reads.
     pub cursor: Option<Arc<str>>,
+    /// What it has to do with a prepared statement.
+    pub prepared: Option<PreparedUse>,
+}
+
+/// What a statement has to do with a prepared one, by its text. Names are folded as the server folds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreparedUse {
+    /// `PREPARE name AS statement`.
+    Prepares {
+        /// The name.
+        name: Arc<str>,
+        /// What an execution of it does; its text is the whole `PREPARE`.
+        statement: Arc<Statement>,
+    },
+    /// `EXECUTE name`, alone, explained or as what a table is made from. Until it is known what the name
+    /// stands for, its statement has [`Risk::OPAQUE`].
+    Executes {
+        /// The name.
+        name: Arc<str>,
+        /// Whether it runs; else it is planned only.
+        runs: bool,
+        /// Whether it is opaque by its own parameters, whatever it runs.
+        is_opaque: bool,
+    },
+    /// `DEALLOCATE name`; of no name: all of them, as `DISCARD ALL` does.
+    Deallocates(Option<Arc<str>>),
 }
 
 impl Statement {

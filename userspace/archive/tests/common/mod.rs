@@ -142,6 +142,7 @@ impl Node {
             unknown_functions: Vec::new(),
             probes: Vec::new(),
             cursor: None,
+            prepared: None,
         };
         let decision = Decision {
             effect: if drop { Effect::Deny } else { Effect::Allow },

@@ -143,6 +143,7 @@ fn statement(normalized: &str, tables: &[(Option<String>, String)], risks: u32) 
         unknown_functions: Vec::new(),
         probes: Vec::new(),
         cursor: None,
+        prepared: None,
     }
 }
 

@@ -100,6 +100,7 @@ impl World {
                 unknown_functions: Vec::new(),
                 probes: Vec::new(),
                 cursor: None,
+                prepared: None,
             },
             decision: Decision {
                 effect: Effect::Deny,

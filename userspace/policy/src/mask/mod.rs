@@ -46,5 +46,7 @@ pub use secret::Open;
 
 pub use crate::classification::RecognizerKind;
 
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;

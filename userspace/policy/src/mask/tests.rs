@@ -74,6 +74,7 @@ fn statement(table: &str, outputs: Option<Vec<Output>>, copy: Option<Copy>) -> S
         unknown_functions: Vec::new(),
         probes: Vec::new(),
         cursor: None,
+        prepared: None,
     }
 }
 

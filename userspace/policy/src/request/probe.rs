@@ -64,6 +64,7 @@ fn statement(access: Access) -> Statement {
         unknown_functions: Vec::new(),
         probes: Vec::new(),
         cursor: None,
+        prepared: None,
     }
 }
 

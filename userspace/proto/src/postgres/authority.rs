@@ -134,11 +134,16 @@ impl PostgresSession {
         self.expects.push_back(Expect::Execute { command, portal: None, rows: Rows::None });
     }
 
-    fn dispatch_query(&mut self, commands: Vec<InFlight>, frame: &[u8]) {
+    fn dispatch_query(&mut self, mut commands: Vec<InFlight>, frame: &[u8]) {
         let refusal = commands.iter().find_map(|command| command.refusal.clone());
-        if refusal.is_none() {
-            for command in &commands {
+        if refusal.is_none() && !self.server.skipping {
+            for command in &mut commands {
                 self.foresee(&command.statement);
+                self.foresee_names(command);
+            }
+            if commands.iter().any(|command| command.change.is_some()) {
+                // The server goes on behind a Query that fails: what follows waits for its answer.
+                self.agent.segment += 1;
             }
         }
         self.send(refusal.as_ref(), frame, message::failing_query);
@@ -149,14 +154,15 @@ impl PostgresSession {
         self.expect(Expect::Query(batch));
     }
 
-    fn dispatch_function(&mut self, command: InFlight, frame: &[u8]) {
+    fn dispatch_function(&mut self, mut command: InFlight, frame: &[u8]) {
+        self.foresee_names(&mut command);
         self.send(command.refusal.as_ref(), frame, message::failing_call);
         self.expect(Expect::Function(Some(command)));
     }
 
     fn dispatch_execute(
         &mut self,
-        command: InFlight,
+        mut command: InFlight,
         frame: &[u8],
         name: &[u8],
         portal: Option<Arc<Portal>>,
@@ -168,6 +174,7 @@ impl PostgresSession {
             if command.limited.is_some() {
                 self.limit(false);
             }
+            self.foresee_names(&mut command);
         }
         self.send(command.refusal.as_ref(), frame, message::failing_parse);
         self.expect(Expect::Execute { command, portal, rows });
@@ -218,10 +225,8 @@ impl PostgresSession {
 
     /// Draws the consequences of a statement that goes up, before its answer is here.
     fn foresee(&mut self, statement: &Statement) {
-        match statement.verb {
-            "PREPARE" => self.statements.forget(|name| may_name(&statement.text, name)),
-            "DECLARE" => self.portals.forget(|name| may_name(&statement.text, name)),
-            _ => {}
+        if statement.verb == "DECLARE" {
+            self.portals.forget(|name| may_name(&statement.text, name));
         }
         if statement.risks.intersects(Risk::UNPARSED) {
             self.statements.forget(|_| true);

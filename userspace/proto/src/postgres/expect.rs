@@ -9,6 +9,7 @@ use types::command::Statement;
 use types::event::{Outcome, Status};
 use types::id::CommandId;
 
+use super::executing::NameChange;
 use super::limited::Under;
 use super::names::Change;
 use super::prepared::{Portal, Prepared, Rows};
@@ -40,6 +41,8 @@ pub(super) struct InFlight {
     pub(super) cut: Option<[u8; 5]>,
     /// CopyData messages seen, where it is limited.
     pub(super) copied: u64,
+    /// What it makes of a prepared statement's name.
+    pub(super) change: Option<NameChange>,
 }
 
 impl InFlight {
@@ -59,6 +62,7 @@ impl InFlight {
             limited: None,
             cut: None,
             copied: 0,
+            change: None,
         }
     }
 

@@ -7,6 +7,7 @@ use types::command::CommandKind;
 use types::limits::PREPARED_MAX;
 
 use super::authority::{Pending, Request};
+use super::executing::is_execute;
 use super::expect::{CloseTarget, Expect, InFlight};
 use super::message;
 use super::names::{Held, Lookup};
@@ -36,7 +37,7 @@ impl PostgresSession {
             _ => unknown_statement(&String::from_utf8_lossy(text)),
         };
         let held = Held::new(&self.held, frame.len());
-        let prepared = Arc::new(Prepared::new(statement, types, held));
+        let prepared = Arc::new(Prepared::new(statement, types, held, self.generation));
         let change = self.statements.change(name, self.agent.segment, Some(Arc::clone(&prepared)));
         self.expect(Expect::Parse { name: name.into(), change, prepared });
         self.forward(frame)
@@ -128,6 +129,7 @@ impl PostgresSession {
         let prepared = portal.as_ref().and_then(|portal| portal.prepared.as_ref());
         let statement = prepared
             .map_or_else(|| unknown_statement(""), |prepared| Arc::clone(&prepared.statement));
+        let Some(statement) = self.resolve_one(statement) else { return false };
         let parameters = portal.as_ref().map(|portal| portal.parameters.clone());
         let bound = portal.as_ref().map_or(0, |portal| portal.bind_bytes);
         let id =
@@ -163,6 +165,8 @@ impl PostgresSession {
     /// own goes before it.
     pub(super) fn describe_before(&mut self, name: &[u8], portal: Option<&Portal>) -> Rows {
         let prepared = portal.and_then(|portal| portal.prepared.clone());
+        // An EXECUTE's name may stand for something else each time.
+        let prepared = prepared.filter(|prepared| !is_execute(&prepared.statement));
         if let Some(prepared) = &prepared {
             let mut description = prepared.description(self.epoch);
             if !matches!(description.rows, Rows::Unknown)

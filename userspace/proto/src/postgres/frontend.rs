@@ -216,7 +216,7 @@ impl PostgresSession {
             self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
-        let statements = self.analyze(text);
+        let Some(statements) = self.resolve(&self.analyze(text)) else { return false };
         if statements.len() > COMMANDS_IN_FLIGHT_MAX {
             self.refuse_agent("too many statements in one string", *b"54000");
             return false;

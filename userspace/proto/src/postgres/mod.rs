@@ -13,6 +13,7 @@ mod carry;
 mod copy_out;
 mod credential;
 mod cursors;
+mod executing;
 mod expect;
 mod extended;
 mod frontend;
@@ -103,6 +104,8 @@ pub struct PostgresSession {
     statements: Names<Prepared>,
     portals: Names<Portal>,
     cursors: Cursors,
+    /// Counts what may have prepared statements unseen.
+    generation: u64,
     held: Arc<AtomicUsize>,
     expects: VecDeque<Expect>,
     probe: Probe,
@@ -231,6 +234,7 @@ impl PostgresSession {
             statements: Names::new(),
             portals: Names::new(),
             cursors: Cursors::default(),
+            generation: 0,
             held: Arc::default(),
             expects: VecDeque::new(),
             probe: Probe::Idle,
@@ -272,6 +276,9 @@ impl PostgresSession {
             limited.ran(self.now.us_since(*started));
         }
         let digest = self.digest_of(&mut command);
+        if let Some(change) = command.change.take() {
+            self.settle_name(change, status == Status::Ok);
+        }
         let mut outcome = command.outcome(status, code);
         outcome.digest = digest;
         outcome.first_at = match outcome.status {

@@ -56,7 +56,10 @@ impl<T> Names<T> {
 
     /// What `name` means to a message of `segment`.
     pub(super) fn get(&self, name: &[u8], segment: u64) -> Lookup<T> {
-        let Some(entry) = self.entries.get(name) else { return Lookup::Unknown };
+        if name.len() > ENCODED_MAX && !name.is_ascii() {
+            return Lookup::Unknown;
+        }
+        let Some(entry) = self.entries.get(key(name)) else { return Lookup::Unknown };
         let value = match &entry.tentative {
             Some(tentative) if tentative.segment != segment => return Lookup::Wait,
             Some(tentative) => &tentative.value,
@@ -76,6 +79,7 @@ impl<T> Names<T> {
         let change = Change(self.next_change);
         self.next_change += 1;
         let tentative = Some(Tentative { change, segment, value });
+        let name = key(name);
         if let Some(entry) = self.entries.get_mut(name) {
             entry.tentative = tentative;
         } else {
@@ -87,7 +91,7 @@ impl<T> Names<T> {
 
     /// The server made the change.
     pub(super) fn confirm(&mut self, name: &[u8], change: Change, value: Option<Arc<T>>) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
+        let Some(entry) = self.entries.get_mut(key(name)) else { return };
         entry.confirmed = value.filter(|_| change.0 >= entry.forgotten_before);
         self.settle(name, change);
     }
@@ -125,6 +129,7 @@ impl<T> Names<T> {
     }
 
     fn settle(&mut self, name: &[u8], change: Change) {
+        let name = key(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
         if entry.tentative.as_ref().is_some_and(|open| open.change == change) {
             entry.tentative = None;
@@ -133,6 +138,18 @@ impl<T> Names<T> {
             self.entries.remove(name);
         }
     }
+}
+
+/// The most bytes of a name that count (`NAMEDATALEN` - 1): to the server longer ones that begin alike are one.
+const NAME_BYTES: usize = 63;
+
+/// The server cuts a name in its own encoding, in which a byte of the agent's may be three; of a longer one that is
+/// not ASCII it is not known where.
+const ENCODED_MAX: usize = NAME_BYTES / 3;
+
+/// What the server keeps of a name.
+fn key(name: &[u8]) -> &[u8] {
+    name.get(..NAME_BYTES).unwrap_or(name)
 }
 
 /// Bytes held by prepared statements and portals, counted while they live.
@@ -180,6 +197,21 @@ mod tests {
         assert_eq!(known(&names, 1), Some(2));
         names.drop_change(b"a", second);
         assert_eq!(known(&names, 2), Some(1));
+    }
+
+    #[test]
+    fn names_are_cut_as_the_server_cuts_them() {
+        let mut names = Names::new();
+        let long = [b'a'; 63];
+        let change = names.change(&[&long, b"x".as_slice()].concat(), 0, Some(Arc::new(1)));
+        names.confirm(&[&long, b"x".as_slice()].concat(), change, Some(Arc::new(1)));
+        for same in [long.to_vec(), [&long, b"y".as_slice()].concat()] {
+            assert!(matches!(names.get(&same, 1), Lookup::Known(value) if *value == 1));
+        }
+        let other = "é".repeat(11);
+        let change = names.change(other.as_bytes(), 0, Some(Arc::new(2)));
+        names.confirm(other.as_bytes(), change, Some(Arc::new(2)));
+        assert!(matches!(names.get(other.as_bytes(), 1), Lookup::Unknown), "cut who knows where");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Prepared {
     /// Types of parameters as Parse gave them; 0 and missing ones are the server's to choose.
     pub(super) parameter_types: Box<[u32]>,
     description: Mutex<Description>,
+    /// What had been run unseen when it was prepared, counted.
+    pub(super) generation: u64,
     _held: Held,
 }
 
@@ -87,8 +89,13 @@ impl Formats {
 }
 
 impl Prepared {
-    pub(super) fn new(statement: Arc<Statement>, parameter_types: Box<[u32]>, held: Held) -> Self {
-        Self { statement, parameter_types, description: Mutex::default(), _held: held }
+    pub(super) fn new(
+        statement: Arc<Statement>,
+        parameter_types: Box<[u32]>,
+        held: Held,
+        generation: u64,
+    ) -> Self {
+        Self { statement, parameter_types, description: Mutex::default(), generation, _held: held }
     }
 
     /// The description, emptied where it is of an earlier epoch.

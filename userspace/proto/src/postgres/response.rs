@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use types::command::{Risk, Statement};
+use types::command::{PreparedUse, Risk, Statement};
 use types::event::{Event, Status};
 use types::redact::Quotes;
 
 use super::PostgresSession;
-use super::authority::may_name;
 use super::expect::{Batch, Expect, InFlight};
 use super::message;
 use super::notice::{self, Summary};
@@ -277,10 +276,9 @@ impl PostgresSession {
             return;
         }
         self.cursors.ran(&statement, limited);
-        if matches!(statement.verb, "DEALLOCATE" | "DISCARD") {
-            let text = &statement.text;
-            let all = may_name(text, b"all");
-            self.statements.remove(|name| all || may_name(text, name));
+        if let Some(PreparedUse::Deallocates(None)) = &statement.prepared {
+            // All that have a name.
+            self.statements.remove(|name| !name.is_empty());
         }
         if statement.risks.contains(Risk::DDL) {
             self.server.catalog_stale = true;

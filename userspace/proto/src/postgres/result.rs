@@ -9,6 +9,7 @@ use types::redact::{Column, Format, Redaction, Treatment, TreatmentKind};
 
 use super::PostgresSession;
 use super::copy_out::CopyOut;
+use super::executing::is_execute;
 use super::expect::Expect;
 use super::function_call;
 use super::message::{self, HEADER};
@@ -94,8 +95,8 @@ impl PostgresSession {
                 format: one.format,
             };
             treatments.extend(columns.iter().map(pass));
-        } else if is_fetch(statement) {
-            // Its description may be older than the cursor of that name: the text alone counts.
+        } else if is_fetch(statement) || is_execute(statement) {
+            // Its description may be older than what that name stands for: the text alone counts.
             let unknown = |one: &Column| Column { table_oid: 0, attnum: 0, ..one.clone() };
             let columns: Vec<Column> = columns.iter().map(unknown).collect();
             let source = self.cursors.source(statement);
@@ -128,6 +129,7 @@ impl PostgresSession {
         known: Rows,
     ) -> Option<Arc<Plan>> {
         let prepared = portal.and_then(|portal| portal.prepared.as_ref());
+        let prepared = prepared.filter(|prepared| !is_execute(&prepared.statement));
         if let (Some(portal), Some(prepared)) = (portal, prepared)
             && !is_fetch(statement)
             && let Some((formats, plan)) = &prepared.description(self.epoch).plan

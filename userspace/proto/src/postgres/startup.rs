@@ -327,6 +327,7 @@ pub(super) fn plain_statement(
         unknown_functions: Vec::new(),
         probes: Vec::new(),
         cursor: None,
+        prepared: None,
     }
 }
 

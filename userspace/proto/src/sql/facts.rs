@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pg_query::protobuf::RangeVar;
-use types::command::{Access, Action, ColumnName, Copy, Output, Risk, TableName};
+use types::command::{Access, Action, ColumnName, Copy, Output, PreparedUse, Risk, TableName};
 
 use super::functions;
 use super::lineage::Flow;
@@ -24,6 +24,7 @@ pub(super) struct Facts {
     /// Such columns could not be told.
     pub(super) probes_lost: bool,
     pub(super) cursor: Option<Arc<str>>,
+    pub(super) prepared: Option<PreparedUse>,
 }
 
 impl Default for Facts {
@@ -38,6 +39,7 @@ impl Default for Facts {
             probes: BTreeSet::new(),
             probes_lost: false,
             cursor: None,
+            prepared: None,
         }
     }
 }

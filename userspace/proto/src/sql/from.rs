@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use pg_query::protobuf::{
-    Alias, JoinExpr, RangeFunction, RangeSubselect, RangeTableFunc, RangeVar,
+    Alias, JoinExpr, LockingClause, RangeFunction, RangeSubselect, RangeTableFunc, RangeVar,
 };
 use pg_query::{Node, NodeEnum};
 use types::command::Action;
@@ -39,6 +39,61 @@ impl Visitor<'_> {
                 self.facts.unknown();
                 self.bring(None, "", &Relation::unknown(Flow::opaque()));
             }
+        }
+    }
+
+    /// A `FOR UPDATE` or its like: the rows are held against writers, and the server demands UPDATE.
+    pub(super) fn lock(&mut self, clause: &Node, from: &[Node]) {
+        let Some(NodeEnum::LockingClause(clause)) = &clause.node else {
+            return self.facts.unknown();
+        };
+        let LockingClause { locked_rels, strength: _, wait_policy: _ } = clause;
+        let names: Vec<&str> = locked_rels
+            .iter()
+            .filter_map(|name| match &name.node {
+                Some(NodeEnum::RangeVar(name)) => Some(name.relname.as_str()),
+                _ => None,
+            })
+            .collect();
+        for item in from {
+            self.lock_item(item, &names);
+        }
+    }
+
+    /// Locks what goes by one of `names`; all of it where there are none.
+    fn lock_item(&mut self, item: &Node, names: &[&str]) {
+        let is_meant = |alias: Option<&Alias>, name: &str| {
+            names.is_empty() || names.contains(&alias.map_or(name, |alias| &alias.aliasname))
+        };
+        match &item.node {
+            Some(NodeEnum::RangeVar(relation)) => {
+                let is_query =
+                    relation.schemaname.is_empty() && self.cte(&relation.relname).is_some();
+                if is_meant(relation.alias.as_ref(), &relation.relname) && !is_query {
+                    self.facts.relation(Action::Update, Some(relation));
+                }
+            }
+            Some(NodeEnum::RangeSubselect(subquery)) if is_meant(subquery.alias.as_ref(), "") => {
+                if let Some(NodeEnum::SelectStmt(select)) =
+                    subquery.subquery.as_deref().and_then(|query| query.node.as_ref())
+                {
+                    for item in &select.from_clause {
+                        self.lock_item(item, &[]);
+                    }
+                }
+            }
+            Some(NodeEnum::JoinExpr(join)) => {
+                let names = if is_meant(join.alias.as_ref(), "") { &[] } else { names };
+                for side in [&join.larg, &join.rarg].into_iter().flatten() {
+                    self.lock_item(side, names);
+                }
+            }
+            Some(NodeEnum::RangeTableSample(sample)) => {
+                if let Some(relation) = &sample.relation {
+                    self.lock_item(relation, names);
+                }
+            }
+            _ => {}
         }
     }
 

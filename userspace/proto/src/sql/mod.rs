@@ -8,6 +8,7 @@ mod cache;
 mod copy;
 mod ddl;
 mod drops;
+mod execute;
 mod export;
 mod expression;
 mod facts;
@@ -24,12 +25,16 @@ mod shown;
 mod statement;
 mod utility;
 
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use types::command::{Risk, Statement};
+
+pub(crate) use execute::executing;
 
 /// How the server reads text right now; part of the cache key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -40,7 +40,7 @@ impl Visitor<'_> {
             visitor.bring_target(relation.as_ref(), &target);
             if let Some(conflict) = on_conflict_clause {
                 visitor.scopes.push(Item::secondary("excluded", Rc::clone(&target)));
-                visitor.on_conflict(relation.as_ref(), conflict);
+                visitor.on_conflict(relation.as_ref(), cols, conflict);
             }
             visitor.returning(relation.as_ref(), &target, returning_clause.as_ref())
         })
@@ -130,9 +130,12 @@ impl Visitor<'_> {
         } = when;
         match CmdType::try_from(*command_type) {
             Ok(CmdType::CmdInsert) => self.facts.relation(Action::Insert, relation),
-            Ok(CmdType::CmdUpdate) => self.facts.relation(Action::Update, relation),
             Ok(CmdType::CmdDelete) => self.facts.relation(Action::Delete, relation),
-            Ok(CmdType::CmdNothing) => self.facts.relation(Action::Select, relation),
+            // One that does nothing is a MERGE to the server all the same, which holds the table
+            // against other changes.
+            Ok(CmdType::CmdUpdate | CmdType::CmdNothing) => {
+                self.facts.relation(Action::Update, relation);
+            }
             _ => self.facts.unknown(),
         }
         self.probe(condition.as_deref());
@@ -142,14 +145,40 @@ impl Visitor<'_> {
         target.include_unknown(inserted);
     }
 
-    fn on_conflict(&mut self, relation: Option<&RangeVar>, conflict: &OnConflictClause) {
+    /// Visits an ON CONFLICT: whether a row is there already says which values the columns have that it
+    /// names, or where it names none, those that are written.
+    fn on_conflict(
+        &mut self,
+        relation: Option<&RangeVar>,
+        cols: &[Node],
+        conflict: &OnConflictClause,
+    ) {
         let OnConflictClause { action, infer, target_list, where_clause, location: _ } = conflict;
         if *action != OnConflictAction::OnconflictNothing as i32 {
             self.facts.relation(Action::Update, relation);
         }
+        let mut decide: Vec<&str> = Vec::new();
         if let Some(infer) = infer {
-            self.exprs(&infer.index_elems);
+            self.probes(&infer.index_elems);
             self.probe(infer.where_clause.as_deref());
+            decide.extend(infer.index_elems.iter().filter_map(|element| match &element.node {
+                Some(NodeEnum::IndexElem(element)) => Some(element.name.as_str()),
+                _ => None,
+            }));
+        }
+        if decide.is_empty() {
+            decide.extend(cols.iter().filter_map(|column| match &column.node {
+                Some(NodeEnum::ResTarget(column)) => Some(column.name.as_str()),
+                _ => None,
+            }));
+        }
+        if let Some(table) = relation.map(names::table) {
+            if decide.is_empty() {
+                decide.push("*");
+            }
+            for name in decide.into_iter().filter(|name| !name.is_empty()) {
+                self.facts.probe(Flow::column(&table, name));
+            }
         }
         self.assignments(target_list, &mut Relation::default());
         self.probe(where_clause.as_deref());

@@ -110,7 +110,7 @@ impl<'f> Visitor<'f> {
             limit_offset,
             limit_count,
             limit_option: _,
-            locking_clause: _,
+            locking_clause,
             with_clause: _,
             op,
             all,
@@ -131,6 +131,9 @@ impl<'f> Visitor<'f> {
         } else if values_lists.is_empty() {
             for item in from_clause {
                 self.from(item);
+            }
+            for clause in locking_clause {
+                self.lock(clause, from_clause);
             }
             let before = self.references;
             self.probe(where_clause.as_deref());

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pg_query::{FingerprintOptions, Node, ParserOptions};
-use types::command::{Access, Action, Risk, Statement};
+use pg_query::{FingerprintOptions, Node, NodeEnum, ParserOptions};
+use types::command::{Access, Action, PreparedUse, Risk, Statement};
 
 use super::Reading;
 use super::facts::Facts;
@@ -112,13 +112,40 @@ fn analyzed(
         FingerprintOptions::RANGEVAR_PG17_COMPAT | FingerprintOptions::FULL_RELNAME,
     )
     .map_or(0, |fingerprint| fingerprint.value.cast_signed());
+    facts.risks |= risks;
+    let told = |verb, facts| told(text, &normalized, fingerprint, verb, facts);
+    if let Some(NodeEnum::PrepareStmt(prepare)) = node.and_then(|node| node.node.as_ref()) {
+        let mut run = Facts::default();
+        let verb = utility::top(&mut run, prepare.query.as_deref());
+        let (name, statement) = (prepare.name.as_str().into(), told(verb, run));
+        facts.prepared = Some(PreparedUse::Prepares { name, statement });
+    }
+    told(verb, facts)
+}
+
+fn told(
+    text: &str,
+    normalized: &Arc<str>,
+    fingerprint: i64,
+    verb: &'static str,
+    mut facts: Facts,
+) -> Arc<Statement> {
     let probes = facts.take_probes();
     let Facts {
-        accesses, functions, unknown_functions, risks: found, outputs, copy, cursor, ..
+        accesses,
+        functions,
+        unknown_functions,
+        risks,
+        outputs,
+        copy,
+        probes: _,
+        probes_lost: _,
+        cursor,
+        prepared,
     } = facts;
     Arc::new(Statement {
         text: text.into(),
-        normalized,
+        normalized: Arc::clone(normalized),
         fingerprint,
         verb,
         accesses: if accesses.is_empty() {
@@ -128,11 +155,12 @@ fn analyzed(
         },
         functions: functions.into_iter().collect(),
         unknown_functions: unknown_functions.into_iter().collect(),
-        risks: found | risks,
+        risks,
         outputs,
         copy,
         probes,
         cursor,
+        prepared,
     })
 }
 
@@ -150,6 +178,7 @@ fn empty(text: &str) -> Arc<Statement> {
         unknown_functions: Vec::new(),
         probes: Vec::new(),
         cursor: None,
+        prepared: None,
     })
 }
 
@@ -167,5 +196,6 @@ fn unparsed(text: &str) -> Arc<Statement> {
         unknown_functions: Vec::new(),
         probes: Vec::new(),
         cursor: None,
+        prepared: None,
     })
 }

@@ -7,7 +7,7 @@ use pg_query::protobuf::{
     VacuumStmt,
 };
 use pg_query::{Node, NodeEnum};
-use types::command::{Access, Action, Output, Risk};
+use types::command::{Access, Action, Output, PreparedUse, Risk};
 
 use super::facts::Facts;
 use super::lineage::{Flow, Relation};
@@ -101,10 +101,16 @@ impl Visitor<'_> {
             NodeEnum::DiscardStmt(discard) => {
                 if discard.target == DiscardMode::DiscardAll as i32 {
                     self.facts.risks |= Risk::REINTERPRETS;
+                    self.facts.prepared = Some(PreparedUse::Deallocates(None));
                 }
                 "DISCARD"
             }
-            NodeEnum::DeallocateStmt(_) => "DEALLOCATE",
+            NodeEnum::DeallocateStmt(deallocate) => {
+                let name = Some(deallocate.name.as_str()).filter(|_| !deallocate.isall);
+                let name = name.filter(|name| !name.is_empty()).map(Into::into);
+                self.facts.prepared = Some(PreparedUse::Deallocates(name));
+                "DEALLOCATE"
+            }
             NodeEnum::ClosePortalStmt(_) => "CLOSE",
             NodeEnum::ConstraintsSetStmt(_) => "SET CONSTRAINTS",
             NodeEnum::FetchStmt(fetch) if fetch.ismove => "MOVE",
@@ -131,8 +137,13 @@ impl Visitor<'_> {
                 "PREPARE"
             }
             NodeEnum::ExecuteStmt(execute) => {
-                // What it runs was said by another text.
+                // What it runs was said by another text: the session may know it.
                 self.probes(&execute.params);
+                self.facts.prepared = Some(PreparedUse::Executes {
+                    name: execute.name.as_str().into(),
+                    runs: true,
+                    is_opaque: self.facts.risks.contains(Risk::OPAQUE),
+                });
                 self.facts.risks |= Risk::OPAQUE;
                 self.facts.database(Action::Call);
                 "EXECUTE"
@@ -225,6 +236,9 @@ impl Visitor<'_> {
             return;
         }
         self.facts.risks -= Risk::NO_WHERE | Risk::DDL;
+        if let Some(PreparedUse::Executes { runs, .. }) = &mut self.facts.prepared {
+            *runs = false;
+        }
         let planned = std::mem::take(&mut self.facts.accesses);
         self.facts.accesses = planned
             .into_iter()

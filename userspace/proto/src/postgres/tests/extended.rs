@@ -149,20 +149,6 @@ fn a_parse_that_fails_leaves_the_statement_as_it_was() {
 }
 
 #[test]
-fn a_name_prepared_in_sql_is_not_taken_for_ours() {
-    let seen = check_opened(&[
-        agent(&[parse("s", "SELECT 1", &[]), sync()]),
-        server(&[done(b'1'), ready(b'I')]),
-        agent(&[query("DEALLOCATE s; PREPARE s AS SELECT ssn FROM t")]),
-        server(&[complete("DEALLOCATE"), complete("PREPARE"), ready(b'I')]),
-        agent(&[bind("", "s", false, &[], &[]), execute(""), sync()]),
-        server(&[done(b'2'), failed("42601", "syntax error"), ready(b'I')]),
-    ]);
-    assert_eq!(seen.statuses(), [Status::Ok, Status::Ok, Status::Denied]);
-    assert_eq!(seen.commands()[2].statement.verb, "UNKNOWN");
-}
-
-#[test]
 fn what_stands_behind_an_error_is_skipped_to_its_sync() {
     let seen = check_opened(&[
         agent(&[parse("", "SELECT x", &[]), bind("", "", false, &[], &[]), execute("")]),

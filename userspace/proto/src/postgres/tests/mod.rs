@@ -2,6 +2,7 @@
 //! the same events and the same bytes.
 
 mod copying;
+mod executing;
 mod extended;
 mod garbage;
 mod injection;
