@@ -8,6 +8,7 @@
 mod bulk;
 mod cancel;
 mod catalog;
+mod corpus;
 mod crash;
 mod credentials;
 mod door;
@@ -17,6 +18,7 @@ mod enroll;
 mod evidence;
 mod flood;
 mod functions;
+mod fuzzed;
 mod hostile;
 mod launch;
 mod limits;

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod bank;
 pub mod certificates;
+pub mod corpus;
 pub mod daemon;
 pub mod escape;
 pub mod evidence;

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod command;
+mod corpus;
 mod demo;
 mod escape;
 mod mask;
@@ -58,6 +59,8 @@ enum Task {
     EscapeTest(escape::Args),
     /// Try every known way to see a masked value, and that ordinary queries come through as they are
     MaskTest(mask::Args),
+    /// Compare the analysis of SQL with PostgreSQL's own parser and executor, on its regression corpus
+    CorpusTest(corpus::Args),
     /// Boot stock Debian kernels under QEMU and run the escape suite in them
     VmTest(vm::Args),
     /// Check the structure of the sources: layers, owners of heavy dependencies, limits
@@ -93,6 +96,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { no_fuzz, filter } => test::run(!no_fuzz, filter.as_deref()),
         Task::EscapeTest(args) => escape::run(&args),
         Task::MaskTest(args) => mask::run(&args),
+        Task::CorpusTest(args) => corpus::run(&args),
         Task::VmTest(args) => vm::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bench { kernel: true, quick, json, .. } => bench::run_kernel(quick, json.as_deref()),

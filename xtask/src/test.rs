@@ -11,8 +11,8 @@ use crate::setup::{self, Scope};
 use crate::term::{heading, say};
 use crate::tidy;
 
-/// How long the fuzzer runs.
-const FUZZ_S: u32 = 60;
+/// The fuzzer's targets, and how long each runs, in seconds.
+const FUZZ: [(&str, u32); 3] = [("postgres_session", 30), ("sql_analysis", 25), ("masks", 25)];
 
 /// Runs the checks and the tests; the last line says how many passed and failed.
 ///
@@ -75,14 +75,17 @@ fn run_escape() -> Result<()> {
 }
 
 fn run_fuzz() -> Result<()> {
-    let time = format!("-max_total_time={FUZZ_S}");
-    // What it finds goes to the first folder; the seeds in the tree stay as they are.
-    let found = paths::root().join("target/fuzz-corpus");
-    let seeds = paths::root().join("tests/fuzz/corpus/postgres_session");
-    std::fs::create_dir_all(&found).context("the fuzzer's folder")?;
-    let mut fuzz = cargo(Some("nightly"));
-    fuzz.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "postgres_session"]);
-    run_command(fuzz.arg(found).arg(seeds).args(["--", &time]))
+    for (target, seconds) in FUZZ {
+        let time = format!("-max_total_time={seconds}");
+        // What it finds goes to the first folder; the seeds in the tree stay as they are.
+        let found = paths::root().join("target/fuzz-corpus").join(target);
+        let seeds = paths::root().join("tests/fuzz/corpus").join(target);
+        std::fs::create_dir_all(&found).context("the fuzzer's folder")?;
+        let mut fuzz = cargo(Some("nightly"));
+        fuzz.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", target]);
+        run_command(fuzz.arg(found).arg(seeds).args(["--", &time]))?;
+    }
+    Ok(())
 }
 
 /// How the tests went.
