@@ -45,7 +45,7 @@ static MASKS: LazyLock<Arc<Masks>> = LazyLock::new(|| {
     let told = "[[class]]\nname = \"us_ssn\"\ncolumns = [\"*.ssn\"]\nrecognizer = \"us_ssn\"\n";
     let classes = Classification::parse(told).expect("this is a class");
     let rule = MaskRule { class: DataClass("us_ssn".into()), operator: Operator::Replace };
-    Masks::compile(&[rule], &classes, Secret::new([7; 32]))
+    Masks::compile(&[rule], &classes, &Secret::new([7; 32]))
 });
 
 /// Runs one input: the statement, the type beside it, the format, how many bytes come at a time, a byte each;

@@ -30,7 +30,7 @@ static MASKS: LazyLock<[Arc<Masks>; 4]> = LazyLock::new(|| {
     let classes = Classification::parse(&told.concat()).expect("these are classes");
     OPERATORS.map(|operator| {
         let rules = CLASSES.map(|name| MaskRule { class: DataClass(name.into()), operator });
-        Masks::compile(&rules, &classes, Secret::new([7; 32]))
+        Masks::compile(&rules, &classes, &Secret::new([7; 32]))
     })
 });
 
