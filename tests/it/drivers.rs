@@ -1,9 +1,9 @@
-//! Drivers and tools above them that the other modules do not use: psycopg 2, SQLAlchemy, and a
-//! pooler between the door and the server.
+//! Drivers and tools above them that the other modules do not use: psycopg 2, SQLAlchemy, tokio-postgres,
+//! and a pooler between the door and the server.
 
 use integration::daemon::Supervisor;
 use integration::world::{READER, WRITER, WRITER_POLICY};
-use integration::{Agent, Daemon, Evidence, Pgbouncer, Postgres, World, bank};
+use integration::{Agent, Daemon, Evidence, Pgbouncer, Postgres, World, bank, paths, process};
 
 /// Runs a script of the writing agent and compares its output.
 #[track_caller]
@@ -115,6 +115,32 @@ fn sqlalchemy_on_psycopg_3() {
 #[test]
 fn sqlalchemy_on_psycopg_2() {
     check(&SQLALCHEMY.replace("DRIVER", "psycopg2"), SQLALCHEMY_SEEN);
+}
+
+/// The program is `tests/examples/tokio_client.rs`.
+#[test]
+fn tokio_postgres() {
+    let world = World::start().unwrap();
+    let program = paths::programs().unwrap().join("examples/tokio_client");
+    let mut client = world.writer().command(program);
+    let seen = process::run(&mut client, 60).unwrap().ok().unwrap();
+    let expected = "\
+simple: 41
+prepared: 41 true
+pipelined: 500 in order
+refused: 42501
+after it: 1
+in a transaction: 42501, then 25P02
+portal: 3 3 3
+copied in: 1000
+copied out: 1000
+cancelled: 57014
+";
+    assert_eq!(seen, expected, "{}", world.daemon.log());
+    let evidence = world.evidence().unwrap();
+    let (reads, copies) = ("verb = 'SELECT'", "verb = 'COPY'");
+    let count = |what: &str| evidence.count(&format!("SELECT count(*) FROM events WHERE {what}"));
+    assert!(count(reads).unwrap() > 500 && count(copies).unwrap() == 2);
 }
 
 /// In transaction mode every transaction may go to another of the server's sessions.

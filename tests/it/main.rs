@@ -41,6 +41,7 @@ mod talk;
 mod tap;
 mod tls;
 mod tls_login;
+mod token;
 mod tools;
 mod units;
 mod unix;

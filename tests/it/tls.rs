@@ -50,8 +50,8 @@ impl Secured {
     }
 }
 
-const SQL: &str = "SELECT id, city FROM customers WHERE id = 77";
-const NAMED: &str = "host=localhost hostaddr=127.0.0.1";
+pub(crate) const SQL: &str = "SELECT id, city FROM customers WHERE id = 77";
+pub(crate) const NAMED: &str = "host=localhost hostaddr=127.0.0.1";
 
 #[test]
 fn each_side_verifies_a_certificate_in_full() {

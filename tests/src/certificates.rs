@@ -117,7 +117,11 @@ impl Certificates {
         Ok(digits.replace(':', "").to_lowercase())
     }
 
-    fn openssl(&self, arguments: &str) -> Result<String> {
+    /// Runs OpenSSL in the folder, with arguments that have no blanks; answers what it says.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn openssl(&self, arguments: &str) -> Result<String> {
         let mut command = Command::new("openssl");
         run(command.args(arguments.split_whitespace()).current_dir(self.directory()), 20)?.ok()
     }

@@ -38,6 +38,7 @@ pub struct Daemon {
     port: Port,
     dns_port: Port,
     directory: TempDir,
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl Daemon {
@@ -74,6 +75,35 @@ impl Daemon {
         extra: &[ExtraPolicy<'_>],
         configuration: &str,
     ) -> Result<Self> {
+        let mut own = Self::prepare(supervisor, bank_port, workers, extra, configuration)?;
+        own.restart()?;
+        Ok(own)
+    }
+
+    /// Starts a daemon as [`Self::start_with`] does, with more in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_among(
+        environment: &[(&str, &Path)],
+        bank_port: u16,
+        workers: usize,
+        configuration: &str,
+    ) -> Result<Self> {
+        let mut own = Self::prepare(Supervisor::None, bank_port, workers, &[], configuration)?;
+        let named = environment.iter().map(|(name, value)| ((*name).into(), value.to_path_buf()));
+        own.environment = named.collect();
+        own.restart()?;
+        Ok(own)
+    }
+
+    fn prepare(
+        supervisor: Supervisor,
+        bank_port: u16,
+        workers: usize,
+        extra: &[ExtraPolicy<'_>],
+        configuration: &str,
+    ) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("the daemon needs root: it loads BPF programs");
         }
@@ -89,14 +119,15 @@ impl Daemon {
             fs::write(policies.join(name), text).context("a policy can't be added")?;
         }
         let programs = paths::programs()?;
-        let mut own = Self { process: None, supervisor, programs, port, dns_port, directory };
+        let environment = Vec::new();
+        let own =
+            Self { process: None, supervisor, programs, port, dns_port, directory, environment };
         let port = own.dns_port.number().to_string();
         let is_given = configuration.contains("[dns]");
         let dns = if is_given { String::new() } else { format!("[dns]\nport = {port}\n\n") };
         let rest = configuration.replace("DNS_PORT", &port);
         let text = own.config_text(bank_port, workers, &dns) + &rest;
         fs::write(own.config(), text).context("the configuration")?;
-        own.restart()?;
         Ok(own)
     }
 
@@ -336,6 +367,7 @@ impl Daemon {
     fn command(&self) -> Command {
         let mut command = Command::new(self.programs.join("vestibuled"));
         command.arg("--config").arg(self.config());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

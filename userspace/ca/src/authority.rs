@@ -15,10 +15,14 @@ use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::{CaError, Permits};
+use crate::key::Key;
+use crate::token::TokenKey;
+use crate::{CaError, Permits, TokenUri};
 
 /// The private key, PKCS#8 in PEM.
 pub const KEY_FILE: &str = "ca.key";
+/// In the place of the key: the URI of one in a token (RFC 7512).
+pub const TOKEN_FILE: &str = "ca.uri";
 /// The certificate, in PEM.
 pub const CERTIFICATE_FILE: &str = "ca.crt";
 
@@ -33,11 +37,13 @@ pub struct Request {
     pub permits: Permits,
     /// How long, in days.
     pub days: u16,
+    /// Where its key is, if not in a file.
+    pub token: Option<TokenUri>,
 }
 
 /// A certificate authority with its key.
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, Key>,
     certificate: CertificateDer<'static>,
     permits: Permits,
     subject: String,
@@ -54,12 +60,24 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Makes an authority in `dir`, with an ECDSA key on P-256 that root alone may read.
+    /// Makes an authority in `dir`, with an ECDSA key on P-256: in a file that root alone may read, or in
+    /// a token, where one of that name is used if it is there.
     pub fn create(dir: &Path, request: &Request, now: SystemTime) -> Result<Self, CaError> {
         let (key_path, certificate_path) = (dir.join(KEY_FILE), dir.join(CERTIFICATE_FILE));
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(dir).map_err(failed("making", dir))?;
-        let key = KeyPair::generate().map_err(CaError::Sign)?;
+        let (key_path, kept, key) = match &request.token {
+            None => {
+                let key = KeyPair::generate().map_err(CaError::Sign)?;
+                (key_path, key.serialize_pem(), Key::File(key))
+            }
+            Some(uri) => {
+                let pin = secret(&uri.pin, dir)?;
+                TokenKey::make(uri, pin.trim_end())?;
+                let key = TokenKey::open(uri, pin.trim_end())?;
+                (dir.join(TOKEN_FILE), format!("{}\n", uri.text()), Key::Token(key))
+            }
+        };
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -72,7 +90,8 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from_slice(&random()?));
         let certificate = params.self_signed(&key).map_err(CaError::Sign)?;
         // The key first: a certificate without one is of no use to anyone.
-        write_new(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
+        drop(key);
+        write_new(&key_path, kept.as_bytes(), 0o600)?;
         write_new(&certificate_path, certificate.pem().as_bytes(), 0o644)?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("syncing", dir))?;
         Self::load(dir)
@@ -83,8 +102,8 @@ impl Authority {
     /// # Errors
     /// If there is none, if others may read its key, or if the two files do not belong together.
     pub fn load(dir: &Path) -> Result<Self, CaError> {
-        let (key_path, certificate_path) = (dir.join(KEY_FILE), dir.join(CERTIFICATE_FILE));
-        let key = read_key(&key_path, dir)?;
+        let certificate_path = dir.join(CERTIFICATE_FILE);
+        let key = read_key(dir)?;
         let certificate = Self::certificate_in(dir)?;
         let malformed = |what: String| CaError::Malformed { path: certificate_path.clone(), what };
         let (_, parsed) = X509Certificate::from_der(&certificate)
@@ -147,7 +166,7 @@ impl Authority {
         bytes.join(":")
     }
 
-    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+    pub(crate) fn issuer(&self) -> &Issuer<'static, Key> {
         &self.issuer
     }
 
@@ -165,18 +184,32 @@ pub(crate) fn random() -> Result<[u8; 16], CaError> {
     Ok(bytes)
 }
 
-fn read_key(path: &Path, dir: &Path) -> Result<KeyPair, CaError> {
+/// The key in `dir`, or in the token that it names.
+fn read_key(dir: &Path) -> Result<Key, CaError> {
+    let (path, token) = (dir.join(KEY_FILE), dir.join(TOKEN_FILE));
+    let malformed = |path: &Path, what: String| CaError::Malformed { path: path.to_owned(), what };
+    if token.exists() {
+        if path.exists() {
+            return Err(malformed(&path, "a key beside one in a token; take one away".into()));
+        }
+        let uri = secret(&token, dir)?.trim_end().parse::<TokenUri>();
+        let uri = uri.map_err(|error| malformed(&token, error.to_string()))?;
+        let pin = secret(&uri.pin, dir)?;
+        return Ok(Key::Token(TokenKey::open(&uri, pin.trim_end())?));
+    }
+    let key = KeyPair::from_pem(&secret(&path, dir)?);
+    key.map(Key::File).map_err(|error| malformed(&path, format!("no private key: {error}")))
+}
+
+/// What a file says that is root's alone.
+fn secret(path: &Path, dir: &Path) -> Result<String, CaError> {
     let file = File::open(path).map_err(absent_or("opening", path, dir))?;
     let about = file.metadata().map_err(failed("examining", path))?;
     let (mode, owner) = (about.mode() & 0o7777, about.uid());
     if mode & 0o077 != 0 || owner != rustix::process::geteuid().as_raw() {
         return Err(CaError::Open { path: path.to_owned(), mode, owner });
     }
-    let pem = std::io::read_to_string(file).map_err(failed("reading", path))?;
-    KeyPair::from_pem(&pem).map_err(|error| CaError::Malformed {
-        path: path.to_owned(),
-        what: format!("no private key: {error}"),
-    })
+    std::io::read_to_string(file).map_err(failed("reading", path))
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CaError> {

@@ -1,20 +1,25 @@
 //! The host's own certificate authority: what lets vestibule stand between an agent and a server
 //! that speak TLS.
 //!
-//! Its key never leaves the host, and its certificate says for which names it may be used (RFC 5280
+//! Its key never leaves the host, or the token that holds it, and its certificate says for which names it may be used (RFC 5280
 //! §4.2.1.10): who steals the key can stand in for the bank's targets, not for the rest of the world.
 
 mod authority;
 mod end_point;
+mod key;
 mod leaf;
 mod name;
 mod permit;
+mod token;
+mod uri;
 
-pub use self::authority::{Authority, CERTIFICATE_FILE, KEY_FILE, Request};
+pub use self::authority::{Authority, CERTIFICATE_FILE, KEY_FILE, Request, TOKEN_FILE};
 pub use self::end_point::end_point;
 pub use self::leaf::Leaf;
 pub use self::name::Name;
 pub use self::permit::{Permit, Permits};
+pub use self::token::TokenError;
+pub use self::uri::{InvalidUri, TokenUri};
 
 use std::path::PathBuf;
 
@@ -48,6 +53,9 @@ pub enum CaError {
         /// Its owner's uid.
         owner: u32,
     },
+    /// The token that holds the key can't be used.
+    #[error("the token of the certificate authority's key")]
+    Token(#[from] TokenError),
     /// A file does not hold what it should.
     #[error("{} holds {what}", path.display())]
     Malformed {

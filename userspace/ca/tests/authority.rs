@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 fn request(permits: &[&str]) -> Request {
     let permits = permits.iter().map(|text| text.parse().unwrap()).collect();
-    Request { node: "db-host-1".into(), permits: Permits::Only(permits), days: 30 }
+    Request { node: "db-host-1".into(), permits: Permits::Only(permits), days: 30, token: None }
 }
 
 #[expect(clippy::disallowed_methods, reason = "OpenSSL looks at the real clock too")]

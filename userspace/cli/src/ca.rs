@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use ca::{Authority, CERTIFICATE_FILE, Permit, Permits, Request};
+use ca::{Authority, CERTIFICATE_FILE, Permit, Permits, Request, TokenUri};
 use clap::{Args as ClapArgs, Subcommand};
 use journal::clock::SystemClock;
 use serde_json::json;
@@ -38,6 +38,10 @@ pub(crate) struct Init {
     /// How long it is valid.
     #[arg(long, value_name = "DAYS", default_value_t = 1_095, value_parser = clap::value_parser!(u16).range(1..=7_300))]
     days: u16,
+    /// Keep its key in a token: `pkcs11:token=TOKEN;object=KEY?module-path=FILE&pin-source=FILE` (RFC 7512).
+    /// A key on P-256 of that name is used, or made so that it can't leave the token.
+    #[arg(long, value_name = "URI")]
+    pkcs11: Option<TokenUri>,
     #[command(flatten)]
     place: Place,
 }
@@ -91,10 +95,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn init(args: &Init) -> Result<ExitCode> {
-    let Init { permit, any, days, place: Place { dir } } = args;
+    let Init { permit, any, days, pkcs11, place: Place { dir } } = args;
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let permits = if *any { Permits::Any } else { Permits::Only(permit.clone()) };
-    let authority = Authority::create(dir, &Request { node, permits, days: *days }, now())?;
+    let request = Request { node, permits, days: *days, token: pkcs11.clone() };
+    let authority = Authority::create(dir, &request, now())?;
     println!("{}", table(&authority));
     println!(
         "It is in {}. Restart vestibuled to have agents offered TLS; `vestibule ca trust` has the \

@@ -83,6 +83,7 @@ const PACKAGES: &[Package] = &[
     package("bind9-dnsutils", Probe::Program("dig"), TEST),
     package("systemd", Probe::Program("systemd-analyze"), TEST),
     package("openssl", Probe::Program("openssl"), TEST),
+    package("softhsm2", Probe::Program("softhsm2-util"), TEST),
     package("curl", Probe::Program("curl"), TEST),
     package("nftables", Probe::Program("nft"), TEST),
     // Containers as agents; runc, because crun refuses hosts with both versions of cgroups.

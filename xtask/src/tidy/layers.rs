@@ -55,8 +55,11 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ed25519", &["archive"]),
     ("rustls", &["proxy", "ca"]),
     ("rcgen", &["ca"]),
+    ("cryptoki", &["ca"]),
     ("x509-parser", &["ca"]),
-    ("tokio", &["proxy", "resolver", "daemon"]),
+    // An agent that tests run.
+    ("tokio-postgres", &["integration"]),
+    ("tokio", &["proxy", "resolver", "daemon", "integration"]),
     ("hickory", &["resolver"]),
     ("clap", &["daemon", "cli", "xtask", "bench"]),
     ("cargo_metadata", &["xtask"]),
