@@ -107,10 +107,8 @@ fn a_masked_dump_restores() {
 
     let (copy, bank) = (copying.whole("copy"), copying.whole(bank::DATABASE));
     let schema = |dump: &str| {
-        dump.lines()
-            .filter(|line| !line.contains('\t'))
-            .map(|line| format!("{line}\n"))
-            .collect::<String>()
+        let lines = dump.lines().filter(|line| !line.contains('\t'));
+        lines.flat_map(|line| [line, "\n"]).collect::<String>()
     };
     assert_same(&schema(&copy), &schema(&bank));
     let ask = |database: &str, sql: &str| {
