@@ -585,7 +585,7 @@ COPY (SELECT kind, count(*) FROM accounts GROUP BY kind ORDER BY kind) TO STDOUT
 SELECT id, city FROM customers TABLESAMPLE SYSTEM (100) WHERE id = 6
 
 --- query_185
-SELECT id FROM accounts WHERE id < 4 FOR SHARE
+SELECT id FROM accounts WHERE id < 4 ORDER BY id DESC
 
 --- query_186
 SELECT id FROM customers ORDER BY id OFFSET 10 FETCH FIRST 3 ROWS ONLY

@@ -313,6 +313,11 @@ SELECT ssn FROM ONLY customers WHERE id = 77
 
 --- for_update
 -- expect: mask us_ssn
+-- as: locker
+SELECT ssn FROM customers WHERE id = 77 FOR UPDATE
+
+--- for_update_without_leave
+-- expect: deny default-deny no policy permits update on customers
 SELECT ssn FROM customers WHERE id = 77 FOR UPDATE
 
 --- column_aliases
