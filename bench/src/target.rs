@@ -37,7 +37,11 @@ impl Bed {
         certificates.make_authority()?;
         let mut settings = certificates.server_settings();
         settings.retain(|setting| !setting.starts_with("log_connections"));
-        settings.extend(["shared_buffers=512MB".to_owned(), "max_wal_size=4GB".to_owned()]);
+        settings.extend([
+            "shared_buffers=512MB".to_owned(),
+            "max_wal_size=4GB".to_owned(),
+            "max_connections=400".to_owned(),
+        ]);
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         Ok(Self { server: Postgres::with_settings(&settings)?, certificates })
     }
