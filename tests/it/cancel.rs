@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 
 use integration::World;
 
+use crate::by_hand::READ;
+
 /// Runs for hours, unless it is cancelled.
 const ENDLESS: &str = "SELECT count(*) FROM customers a, customers b, customers c";
 
@@ -63,16 +65,6 @@ for version in ('3.0', 'latest'):
 const HOLDER: &str = "
 import os, select, socket, struct, sys
 address = (os.environ['PGHOST'], int(os.environ['PGPORT']))
-def exactly(s, n):
-    b = b''
-    while len(b) < n:
-        part = s.recv(n - len(b))
-        if not part: raise EOFError
-        b += part
-    return b
-def message(s):
-    kind, size = struct.unpack('!ci', exactly(s, 5))
-    return kind, exactly(s, size - 4)
 def cancel(key):
     s = socket.create_connection(address, timeout=20)
     s.sendall(struct.pack('!ii', 12 + len(key) - 4, 80877102) + key)
@@ -110,16 +102,16 @@ fn a_key_is_worth_nothing_to_others() {
         secret.path().display()
     );
     let world = World::start_with(&configuration).unwrap();
-    let mut holder = world.reader().start_python(HOLDER).unwrap();
+    let mut holder = world.reader().start_python(&format!("{READ}{HOLDER}")).unwrap();
     let mut told = BufReader::new(holder.take_stdout().unwrap()).lines();
     let mut input = holder.take_stdin().unwrap();
     let mut next = || told.next().unwrap().unwrap();
     let key = next();
     // Another agent, and another start of the same one, with the very key; and a key of nobody.
-    let script = format!("import sys\nsys.argv.append('{key}')\n{HOLDER}");
+    let script = format!("import sys\nsys.argv.append('{key}')\n{READ}{HOLDER}");
     world.writer().python(&script).unwrap().ok().unwrap();
     world.reader().python(&script).unwrap().ok().unwrap();
-    let unknown = format!("import sys\nsys.argv.append('{}00000000')\n{HOLDER}", &key[..8]);
+    let unknown = format!("import sys\nsys.argv.append('{}00000000')\n{READ}{HOLDER}", &key[..8]);
     world.reader().python(&unknown).unwrap().ok().unwrap();
     writeln!(input, "look").unwrap();
     assert_eq!(next(), "running", "{}", world.daemon.log());

@@ -5,14 +5,7 @@ use integration::daemon::Supervisor;
 use integration::world::{READER, WRITER, WRITER_POLICY};
 use integration::{Agent, Daemon, Evidence, Pgbouncer, Postgres, World, bank, paths, process};
 
-/// Runs a script of the writing agent and compares its output.
-#[track_caller]
-fn check(script: &str, expected: &str) -> World {
-    let world = World::start().unwrap();
-    let seen = world.writer().python(script).unwrap().ok().unwrap();
-    assert_eq!(seen.trim(), expected.trim(), "{}", world.daemon.log());
-    world
-}
+use crate::psycopg::check;
 
 #[test]
 fn psycopg_2() {

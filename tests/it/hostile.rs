@@ -5,6 +5,8 @@ use std::fs;
 
 use integration::World;
 
+use crate::by_hand::READ;
+
 /// One agent that speaks the protocol by hand; `connect` answers a socket that has logged in.
 const PRELUDE: &str = r#"
 import base64, hashlib, hmac, os, socket, struct, sys
@@ -12,16 +14,6 @@ HOST, PORT = os.environ['PGHOST'], int(os.environ['PGPORT'])
 def raw():
     s = socket.create_connection((HOST, PORT), timeout=20)
     return s
-def exactly(s, n):
-    b = b''
-    while len(b) < n:
-        part = s.recv(n - len(b))
-        if not part: raise EOFError
-        b += part
-    return b
-def message(s):
-    kind, size = struct.unpack('!ci', exactly(s, 5))
-    return kind, exactly(s, size - 4)
 def send(s, kind, body):
     s.sendall(kind + struct.pack('!i', len(body) + 4) + body)
 def connect():
@@ -76,7 +68,7 @@ fn check(cases: &[(&str, &[&str])], polite: usize) {
     let before = resident_bytes(world.daemon.pid().unwrap());
     let mut wrong = Vec::new();
     for (case, expected) in cases {
-        let script = format!("{PRELUDE}\n{case}");
+        let script = format!("{READ}{PRELUDE}\n{case}");
         let seen = world.reader().python(&script).unwrap().ok().unwrap();
         if !expected.iter().any(|e| seen.trim() == *e || seen.trim().starts_with(&format!("{e} ")))
         {

@@ -4,7 +4,7 @@ use integration::World;
 
 /// Runs a script of the writing agent and compares its output.
 #[track_caller]
-fn check(script: &str, expected: &str) -> World {
+pub(crate) fn check(script: &str, expected: &str) -> World {
     let world = World::start().unwrap();
     let seen = world.writer().python(script).unwrap().ok().unwrap();
     assert_eq!(seen.trim(), expected.trim(), "{}", world.daemon.log());

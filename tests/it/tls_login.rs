@@ -13,6 +13,8 @@ use integration::{Agent, Daemon, Evidence, Output, Supervisor, paths};
 
 use crate::tls::{NAMES, Secured, VERIFIED};
 
+use crate::by_hand::READ;
+
 /// Runs for hours, unless it is cancelled.
 const ENDLESS: &str = "SELECT count(*) FROM customers a, customers b, customers c";
 
@@ -54,16 +56,6 @@ fn psql(world: &Secured, agent: &str, parameters: &str, password: &str) -> Outpu
 const CANCEL_OVER_TLS: &str = "
 import os, socket, ssl, struct, time
 address = (os.environ['PGHOST'], int(os.environ['PGPORT']))
-def exactly(s, n):
-    b = b''
-    while len(b) < n:
-        part = s.recv(n - len(b))
-        if not part: raise EOFError
-        b += part
-    return b
-def message(s):
-    kind, size = struct.unpack('!ci', exactly(s, 5))
-    return kind, exactly(s, size - 4)
 s = socket.create_connection(address, timeout=60)
 body = struct.pack('!i', 196608) + b'user\\0reports\\0database\\0bank\\0\\0'
 s.sendall(struct.pack('!i', len(body) + 4) + body)
@@ -113,7 +105,12 @@ with psycopg.connect('host=localhost hostaddr=127.0.0.1 sslmode=verify-full', au
     );
     let seen = world.python(&script).ok().unwrap();
     assert_eq!(seen, "57014\n57014\n", "{}", world.daemon.log());
-    assert_eq!(world.python(CANCEL_OVER_TLS).ok().unwrap(), "True\n", "{}", world.daemon.log());
+    assert_eq!(
+        world.python(&format!("{READ}{CANCEL_OVER_TLS}")).ok().unwrap(),
+        "True\n",
+        "{}",
+        world.daemon.log()
+    );
 
     let log = world.bank.log().unwrap();
     let by = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
