@@ -75,7 +75,7 @@ const PACKAGES: &[Package] = &[
     package("postgresql", Probe::Files(&["/usr/lib/postgresql/*/bin/initdb"]), BUILD),
     package("postgresql-client", Probe::Program("psql"), BUILD),
     package("postgresql-contrib", Probe::Files(&["/usr/lib/postgresql/*/bin/pgbench"]), BUILD),
-    package("python3", Probe::Program("python3"), BUILD),
+    package("python3", Probe::Files(&["/usr/bin/python3"]), BUILD),
     package("python3-venv", Probe::Files(VENV), BUILD),
     package("util-linux", Probe::Program("setpriv"), BUILD),
     package("iproute2", Probe::Program("ip"), TEST),

@@ -249,14 +249,14 @@ impl Child {
         Self::python(cgroup, &connect_script(&start, host, port))
     }
 
+    /// Python without its site module, and by its own name: both that module and a shell script in
+    /// its place may ask the name service, over an AF_UNIX socket, which is one more thing refused.
     pub(crate) fn python(cgroup: &Path, script: &str) -> Self {
-        let shell = "echo $$ > \"$0/cgroup.procs\" && exec python3 -c \"$1\"";
+        let shell = "echo $$ > \"$0/cgroup.procs\" && exec /usr/bin/python3 -I -S -c \"$1\"";
         let child = Command::new("sh")
             .args(["-c", shell])
             .arg(cgroup)
             .arg(script)
-            // Without it, python asks the name service for it: over an AF_UNIX socket.
-            .env("HOME", "/root")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -133,7 +133,7 @@ impl Scene {
         fs::create_dir_all(&fixed).unwrap();
         fs::write(hidden.join("deep/key"), "secret").unwrap();
         fs::write(fixed.join("policy"), "permit").unwrap();
-        let mut outsider = Command::new("python3")
+        let mut outsider = Command::new("/usr/bin/python3")
             .arg(script("outsider.py"))
             .arg(&root)
             .arg(&name)
@@ -176,7 +176,7 @@ impl Scene {
         fs::create_dir(&work).unwrap();
         let inherited = OwnedFd::from(self.stream.try_clone().unwrap());
         let mut child = Command::new("sh")
-            .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec python3 \"$@\""])
+            .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec /usr/bin/python3 \"$@\""])
             .arg(cgroup)
             .arg(script("attempts.py"))
             .arg(std::process::id().to_string())

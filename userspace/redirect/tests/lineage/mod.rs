@@ -97,7 +97,7 @@ fn what_a_process_was_started_as_is_known_after_its_end() {
     let exec = execs.iter().rev().find(|exec| exec.image == image).expect("in the ring");
     let arguments = arguments(exec);
     assert!(arguments[0].ends_with("python3"), "{arguments:?}");
-    assert_eq!(arguments[1..], ["-c", &script]);
+    assert_eq!(arguments[1..], ["-I", "-S", "-c", &script]);
     assert_eq!((exec.process, exec.cut), (accepted.process.key, false));
     assert!(exec.path.ends_with(b"/python3"), "{:?}", exec.path);
     assert_eq!(exec.exe, accepted.process.exe);
@@ -116,7 +116,7 @@ fn arguments_beyond_a_page_are_cut() {
         assert_eq!(Child::python(&enrolled.path, &script).said(), "ran");
         let found = execs(&kernel);
         let exec = found.last().unwrap();
-        let whole = format!("{}\0-c\0{script}\0", arguments(exec)[0]);
+        let whole = format!("{}\0-I\0-S\0-c\0{script}\0", arguments(exec)[0]);
         assert_eq!(exec.cut, whole.len() >= 4096, "{length}");
         assert!(whole.as_bytes().starts_with(&exec.arguments), "{length}");
         assert_eq!(exec.arguments.len(), whole.len().min(4095), "{length}");

@@ -152,7 +152,7 @@ fn a_listed_path_counts_where_the_daemon_sees_it() {
     let script = format!("from socket import *; {connect}");
     let mounted = format!(
         "__import__('subprocess').run(['unshare','--user','--map-root-user','--mount','sh','-c',\
-         'mount --bind {other} {listed} && python3 -c \"$0\"',\"{script}\"],stderr=-3).returncode"
+         'mount --bind {other} {listed} && /usr/bin/python3 -c \"$0\"',\"{script}\"],stderr=-3).returncode"
     );
     assert_eq!(try_in(&bed.outside(), &mounted), "0");
     assert_eq!(try_in(&cgroup, &mounted), "1");
