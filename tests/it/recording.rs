@@ -65,6 +65,7 @@ fn a_response_is_recorded_as_it_was_seen() {
     assert_eq!(evidence.count(others).unwrap(), 1);
     let timed = "SELECT count(*) FROM events WHERE columns = 'customers.full_name, customers.id, customers.ssn' \
                  AND decided_us BETWEEN 0 AND duration_us AND first_byte_us BETWEEN decided_us AND duration_us \
+                 AND sent_us BETWEEN decided_us AND first_byte_us AND duration_us - sent_us - upstream_us BETWEEN 0 AND 1 AND held_us IS NULL \
                  AND \"rows\" = 3000";
     assert_eq!(evidence.count(timed).unwrap(), 1);
     assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));

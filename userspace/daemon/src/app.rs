@@ -18,6 +18,7 @@ use proxy::counters::Counters;
 use proxy::door::{Door, MaskSets, NameService, Netns};
 use proxy::durability::Durability;
 use proxy::flows::Flows;
+use proxy::recount::recount;
 use proxy::sparing::Sparing;
 use proxy::windows::Windows;
 use redirect::Kernel;
@@ -178,7 +179,7 @@ fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<
         tls: tls::offer(config)?,
         credentials,
         cancels: Arc::default(),
-        windows: Windows::default(),
+        windows: windows(config, &policy, &recorder, clock.as_ref()),
         policy: Arc::new(policy),
         masking_key,
         analyzer: Arc::new(Analyzer::new()),
@@ -234,6 +235,21 @@ pub(crate) fn open_journal(
         .with_context(|| format!("journal in {}", dir.display()))?;
     info!(?recovery, "journal open");
     Ok(recorder)
+}
+
+/// What agents used of limits over windows, as the journal has it.
+fn windows(config: &Config, policy: &PolicySet, recorder: &Recorder, clock: &dyn Clock) -> Windows {
+    let windows = Windows::default();
+    let journal = (&*config.journal_dir(), recorder.durable());
+    match recount(&windows, &policy.windows(), journal, clock.now()) {
+        Ok(0) => {}
+        Ok(commands) => info!(commands, "windows of limits are counted from the journal"),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            warn!(error, "windows of limits can't be counted: they count as used up");
+        }
+    }
+    windows
 }
 
 fn arm(config: &Config) -> Result<Arc<Kernel>> {

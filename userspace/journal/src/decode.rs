@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use types::command::{Parameter, ParameterValue, Risk};
-use types::event::Outcome;
+use types::event::{Outcome, WindowUse};
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
 use types::principal::{
     Confinement, ImageKey, Inode, Login, Principal, Process, ProcessKey, Provenance, Subject,
@@ -189,13 +189,22 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
         decision: decision(cursor)?,
         decided_us: None,
         columns: Vec::new(),
+        windows: Vec::new(),
     };
     // Records of version 2 end here.
     if !cursor.is_empty() {
         begun.decided_us = Some(cursor.u32()?);
         begun.columns = cursor.list(|c| Ok(c.str()?.to_owned()))?;
     }
+    // And those of version 3 here.
+    if !cursor.is_empty() {
+        begun.windows = cursor.list(policy)?;
+    }
     Ok(begun)
+}
+
+fn policy(cursor: &mut Cursor<'_>) -> Result<PolicyId, Malformed> {
+    Ok(PolicyId(cursor.str()?.into()))
 }
 
 fn parameter(cursor: &mut Cursor<'_>) -> Result<Parameter, Malformed> {
@@ -213,7 +222,7 @@ fn decision(cursor: &mut Cursor<'_>) -> Result<DecisionEntry, Malformed> {
     Ok(DecisionEntry {
         effect: kind::effect(cursor.u8()?)?,
         rule: cursor.str()?.to_owned(),
-        determining: cursor.list(|c| Ok(PolicyId(c.str()?.into())))?,
+        determining: cursor.list(policy)?,
         reason: cursor.str()?.to_owned(),
         policy_digest: cursor.array()?,
     })
@@ -233,15 +242,31 @@ fn end(cursor: &mut Cursor<'_>) -> Result<EndedCommand, Malformed> {
         masked: cursor
             .list(|c| Ok(MaskCount { class: DataClass(c.str()?.into()), count: c.u64()? }))?,
         sample: cursor.bytes()?.to_vec(),
+        sent_at: None,
         first_at: None,
         digest: None,
+        used: None,
     };
     // Records of version 2 end here.
     if !cursor.is_empty() {
         outcome.first_at = cursor.opt(Cursor::timestamp)?;
         outcome.digest = cursor.opt(Cursor::array)?;
     }
+    // And those of version 3 here.
+    if !cursor.is_empty() {
+        outcome.sent_at = cursor.opt(Cursor::timestamp)?;
+        outcome.used = cursor.opt(window_use)?.map(Box::new);
+    }
     Ok(EndedCommand { session, at, outcome })
+}
+
+fn window_use(cursor: &mut Cursor<'_>) -> Result<WindowUse, Malformed> {
+    Ok(WindowUse {
+        policies: cursor.list(policy)?,
+        rows: cursor.u64()?,
+        bytes: cursor.u64()?,
+        us: cursor.u64()?,
+    })
 }
 
 #[cfg(test)]

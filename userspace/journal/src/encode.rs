@@ -2,7 +2,9 @@
 
 use sha2::{Digest, Sha256};
 use types::command::{Access, Class, Parameter, ParameterValue, Risk, Statement, TableName};
-use types::decision::Decision;
+use types::decision::{Decision, Obligation};
+use types::event::WindowUse;
+use types::id::PolicyId;
 use types::limits::{
     COLUMNS_MAX, COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
     RESPONSE_RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
@@ -22,6 +24,9 @@ use crate::record::{
 /// Agents kept of one chain, classes of masks and policies kept of one command: each far above
 /// what is real.
 const NAMES_MAX: usize = 256;
+
+/// Above what a policy set takes for an id.
+const POLICY_BYTES_MAX: usize = 64;
 
 /// SHA-256 of a statement's whole text where it is to be cut; it can be long work, so it is done
 /// before the recorder's lock is taken.
@@ -191,6 +196,25 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
     put_decision(out, decision);
     put_u32(out, decided_us);
     put_columns(out, statement);
+    put_windows(out, decision);
+}
+
+/// Appends the policies over whose windows a command is counted.
+fn put_windows(out: &mut Vec<u8>, decision: &Decision) {
+    let windows = || {
+        let policies = decision.obligations.iter().filter_map(|obligation| match obligation {
+            Obligation::Limit(limit) if limit.window_s.is_some() => Some(&limit.policy),
+            Obligation::Limit(_) | Obligation::Mask(_) | Obligation::Record(_) => None,
+        });
+        policies.take(NAMES_MAX)
+    };
+    put_u32(out, u32::try_from(windows().count()).expect("no more than are kept"));
+    windows().for_each(|policy| put_policy(out, policy));
+}
+
+/// Appends a policy's id that was read from a policy set, where it has at most 63 bytes.
+fn put_policy(out: &mut Vec<u8>, policy: &PolicyId) {
+    put_str(out, &policy.0, POLICY_BYTES_MAX);
 }
 
 /// Appends the base columns that a statement names, `table.column` each.
@@ -252,7 +276,8 @@ fn put_parameter(out: &mut Vec<u8>, parameter: &Parameter) {
 }
 
 fn put_decision(out: &mut Vec<u8>, decision: &Decision) {
-    // Obligations are in the policy set that the digest names; what they did is in the outcome.
+    // Obligations are in the policy set that the digest names; what they did is in the outcome. Those
+    // over windows follow further down.
     let Decision { effect, obligations: _, determining, reason, policy_digest } = decision;
     put_u8(out, kind::effect_code(*effect));
     put_name(out, decision.rule());
@@ -271,8 +296,10 @@ fn put_end(out: &mut Vec<u8>, end: &End<'_>) {
         bytes_out,
         masked,
         sample,
+        sent_at,
         first_at,
         digest,
+        used,
     } = end.outcome;
     out.extend_from_slice(end.session.as_bytes());
     put_u32(out, command.0);
@@ -289,6 +316,14 @@ fn put_end(out: &mut Vec<u8>, end: &End<'_>) {
     put_bytes(out, sample, RESPONSE_RECORD_BYTES_MAX);
     put_opt(out, *first_at, put_timestamp);
     put_opt(out, *digest, |out, digest| out.extend_from_slice(&digest));
+    put_opt(out, *sent_at, put_timestamp);
+    put_opt(out, used.as_deref(), |out, used| {
+        let WindowUse { policies, rows, bytes, us } = used;
+        put_list(out, policies, NAMES_MAX, put_policy);
+        for value in [*rows, *bytes, *us] {
+            put_u64(out, value);
+        }
+    });
 }
 
 fn put_session_close(out: &mut Vec<u8>, close: &SessionClose<'_>) {

@@ -14,13 +14,13 @@ pub const HEADER_BYTES: usize = 28;
 /// Bytes of a chain value.
 pub const CHAIN_BYTES: usize = 32;
 
-/// The version of frames and bodies written now. In 3 there is more at the end of begins and ends; 2
-/// is read as well.
-pub const VERSION: u16 = 3;
+/// The version of frames and bodies written now. In 3 there is more at the end of begins and ends than
+/// in 2, and in 4 more than in 3; both are read as well.
+pub const VERSION: u16 = 4;
 
 /// Whether frames of a version are understood.
 pub(crate) fn is_known(version: u16) -> bool {
-    matches!(version, 2 | VERSION)
+    matches!(version, 2 | 3 | VERSION)
 }
 
 /// A chain value.
@@ -251,7 +251,7 @@ mod tests {
     }
 
     const GENESIS: &str = "c024cae72308415040f983b04ab8bfba017983b97e453d9d00dda1d02e811006";
-    const FRAME: &str = "00000004597350520000000000000001000000000000000040060003626f6479\
-        9d507b4f710d3fb17b8ac52a54e6772a05b58bdfb7d693ab26f6230028da51af\
+    const FRAME: &str = "00000004f1055e160000000000000001000000000000000040060004626f6479\
+        689379a5b86f48293c20b17e58b7fb8a816dd0645b930e849238b2a99ae5b5f7\
         ";
 }

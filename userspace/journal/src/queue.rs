@@ -287,7 +287,9 @@ pub(crate) fn interrupted(command: CommandId) -> Outcome {
         bytes_out: 0,
         masked: Vec::new(),
         sample: Vec::new(),
+        sent_at: None,
         first_at: None,
         digest: None,
+        used: None,
     }
 }

@@ -215,6 +215,8 @@ pub struct BegunCommand {
     pub decided_us: Option<u32>,
     /// The base columns that the statement names, `table.column`.
     pub columns: Vec<String>,
+    /// The policies over whose windows it is counted; none in records of before.
+    pub windows: Vec<PolicyId>,
 }
 
 /// One access of a command read back.
@@ -293,5 +295,6 @@ pub const ACCESSES_MAX: usize = 512;
 pub const NAME_BYTES_MAX: usize = 512;
 
 /// A frame's body at most: text 64 KiB + normalized text 64 KiB + 256 parameters × 1 KiB +
-/// 512 accesses × (512 + 6) B + 256 policies × (512 + 4) B + 256 columns × (769 + 4) B = 968 KiB.
+/// 512 accesses × (512 + 6) B + 256 policies × (512 + 4) B + 256 columns × (769 + 4) B +
+/// 256 policies with windows × (64 + 4) B = 985 KiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;

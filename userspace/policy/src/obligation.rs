@@ -94,8 +94,8 @@ pub(crate) const PROBE: &str = "probe";
 pub(crate) const REPLICATE_UNMASKED: &str = "replicateUnmasked";
 
 /// The actions, and groups of them, whose statements a limit can be kept for.
-const LIMITED: [&str; 8] =
-    ["select", "insert", "update", "delete", "call", "probe", "read", "write"];
+const LIMITED: [&str; 9] =
+    ["select", "insert", "update", "delete", "call", "probe", "read", "write", "replicate"];
 
 /// A message on one terminal line or three.
 const REASON_BYTES_MAX: usize = 256;

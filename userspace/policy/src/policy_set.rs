@@ -10,6 +10,7 @@ use cedar_policy::{Policy, PrincipalConstraint};
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 use types::addr::OrigDst;
+use types::decision::Limit;
 use types::id::AgentName;
 use types::principal::{Assurance, Principal, Subject};
 use types::target::Target;
@@ -17,6 +18,7 @@ use types::target::Target;
 use crate::authorize::SessionPolicy;
 use crate::classification::Classification;
 use crate::load::{self, LoadError, Loaded};
+use crate::obligation::{Annotations, SoftObligation};
 use crate::request;
 
 /// What a policy set is made from.
@@ -90,6 +92,16 @@ impl PolicySet {
     /// The classes of data and where they are.
     pub fn classification(&self) -> &Classification {
         &self.loaded.classification
+    }
+
+    /// The limits over windows that any policy sets.
+    pub fn windows(&self) -> Vec<Limit> {
+        let of = |annotations: &Annotations| match &annotations.obligation {
+            Some(SoftObligation::Limit(limits)) => limits.to_vec(),
+            _ => Vec::new(),
+        };
+        let limits = self.loaded.annotations.values().flat_map(of);
+        limits.filter(|limit| limit.window_s.is_some()).collect()
     }
 
     /// The policies that can matter to `principal` at `target`; equal ones share one answer and

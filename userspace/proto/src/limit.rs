@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use types::decision::{Limit, Measure};
+use types::event::WindowUse;
 
 use crate::session::Refusal;
 
@@ -139,12 +140,14 @@ pub(crate) struct Limited {
     limits: Limits,
     used: Arc<Used>,
     cursor: Option<(Limits, Arc<Used>)>,
+    /// What this very command used.
+    own: Arc<Used>,
 }
 
 impl Limited {
     /// A statement under `limits`, of which it used `used`.
     pub(crate) fn new(limits: Limits, used: Arc<Used>) -> Self {
-        Self { limits, used, cursor: None }
+        Self { limits, used, cursor: None, own: Arc::default() }
     }
 
     /// The same, with a cursor's limits beside its own; they may be already, or be its own.
@@ -213,7 +216,23 @@ impl Limited {
         self.note(Measure::Time, us);
     }
 
+    /// What the command used of windows; `None` if it is under none.
+    pub(crate) fn used_of_windows(&self) -> Option<Box<WindowUse>> {
+        let own = self.limits.iter();
+        let bounds = own.chain(self.cursor.iter().flat_map(|(limits, _)| limits.iter()));
+        let mut policies = Vec::new();
+        for bound in bounds.filter(|bound| bound.window.is_some()) {
+            if !policies.contains(&bound.limit.policy) {
+                policies.push(bound.limit.policy.clone());
+            }
+        }
+        let used = |measure| self.own.of(measure).load(Ordering::Relaxed);
+        let (rows, bytes, us) = (used(Measure::Rows), used(Measure::Bytes), used(Measure::Time));
+        (!policies.is_empty()).then(|| Box::new(WindowUse { policies, rows, bytes, us }))
+    }
+
     fn note(&self, measure: Measure, used: u64) {
+        self.own.of(measure).fetch_add(used, Ordering::Relaxed);
         self.used.of(measure).fetch_add(used, Ordering::Relaxed);
         if let Some((_, of_cursor)) = &self.cursor {
             of_cursor.of(measure).fetch_add(used, Ordering::Relaxed);

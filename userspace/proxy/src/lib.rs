@@ -12,6 +12,7 @@ pub mod door;
 pub mod durability;
 pub mod flows;
 pub mod listener;
+pub mod recount;
 pub mod sparing;
 pub mod targets;
 pub mod tls;

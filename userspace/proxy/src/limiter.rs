@@ -51,6 +51,10 @@ impl<'d> Limiter<'d> {
         decision: &Decision,
         ledger: &Ledger<'_>,
     ) -> Result<Obligations, Refusal> {
+        if kind == CommandKind::Connect {
+            // A login brings nothing; what it opens is limited command by command.
+            return Ok(Obligations::default());
+        }
         let (mut bounds, mut record) = (Vec::new(), None);
         for obligation in decision.obligations.iter() {
             // A new kind of obligation does not compile until it is met.

@@ -44,6 +44,8 @@ pub(crate) struct Relay<'w> {
     catalog: Arc<Catalog>,
     /// What the last statement probes, by this catalog.
     probed: Option<(Arc<Statement>, Arc<[DataClass]>)>,
+    /// The latest reading of the clock in this turn.
+    read_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,11 +99,13 @@ impl<'w> Relay<'w> {
             masks: None,
             catalog: Arc::new(Catalog::unknown()),
             probed: None,
+            read_at: None,
         }
     }
 
     /// Runs the session as far as its sockets and the journal allow; ready when it ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.read_at = None;
         loop {
             self.settle();
             let mut moved = self.login.poll(&mut self.session, cx).is_ready();
@@ -185,6 +189,8 @@ impl<'w> Relay<'w> {
         }
         if side == Side::Upstream {
             self.login.recheck(&mut self.session, &self.ledger);
+            let clock = &self.worker.door.clock;
+            self.session.sent(*self.read_at.get_or_insert_with(|| clock.now()));
         }
         leg.poll_write(cx, self.session.transmit(side)).map_err(|error| End::Socket(side, error))
     }
@@ -246,6 +252,7 @@ impl<'w> Relay<'w> {
         let (decision, verdict) = self.verdict(command.kind, decision);
         let denied = matches!(verdict, Verdict::Deny(_));
         let decided = self.worker.door.clock.now();
+        self.read_at = Some(decided);
         let masks = self.masks.as_deref();
         let verdict = match self.ledger.begin(command, &decision, masks, (now, decided)) {
             Ok(lsn) => {

@@ -1,10 +1,10 @@
 //! What agents used in the windows of limits: one count for each limit, agent and target.
 //!
-//! They are not in the journal and start empty with the daemon.
+//! They are in memory; at the daemon's start `recount` counts them again from the journal.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use proto::limit::Tally;
 use types::clock::Timestamp;
@@ -21,7 +21,11 @@ const SLICES: usize = 12;
 
 /// The windows of a node.
 #[derive(Debug, Default)]
-pub struct Windows(Mutex<HashMap<Key, Window>>);
+pub struct Windows {
+    counts: Mutex<HashMap<Key, Window>>,
+    /// Since when it is not known what was used before.
+    lost_at: OnceLock<Timestamp>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -61,10 +65,51 @@ impl Windows {
         }
         let window = match windows.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(free) => free.insert(Window::new(limit, now)),
+            Entry::Vacant(free) => {
+                let window = free.insert(Window::new(limit, now));
+                if let Some(at) = self.lost_at.get() {
+                    window.used_before(limit.most, now.mono_ns.saturating_sub(at.mono_ns), now);
+                }
+                window
+            }
         };
         window.advance(now);
         Some(Arc::clone(&window.tally))
+    }
+
+    /// Notes that `agent` used `used` of `limit` at `target` `age_ns` ago, in the time of a daemon before.
+    pub(crate) fn used_before(
+        &self,
+        limit: &Limit,
+        (agent, target): (&AgentName, &Arc<str>),
+        (used, age_ns): (u64, u64),
+        now: Timestamp,
+    ) {
+        let mut windows = self.windows();
+        let key = Key { limit: limit.clone(), agent: agent.clone(), target: Arc::clone(target) };
+        let is_full = windows.len() >= WINDOWS_MAX;
+        match windows.entry(key) {
+            Entry::Occupied(known) => known.into_mut().used_before(used, age_ns, now),
+            Entry::Vacant(free) => {
+                let mut window = Window::new(limit, now);
+                window.used_before(used, age_ns, now);
+                if window.counted > 0 && is_full {
+                    drop(windows);
+                    self.lose(now);
+                } else if window.counted > 0 {
+                    free.insert(window);
+                }
+            }
+        }
+    }
+
+    /// Notes that it is not known what was used before `now`: what is not counted yet counts as used up.
+    pub(crate) fn lose(&self, now: Timestamp) {
+        // The first time counts; all are of one start.
+        self.lost_at.get_or_init(|| now);
+        for (key, window) in self.windows().iter_mut() {
+            window.used_before(key.limit.most, 0, now);
+        }
     }
 
     /// Brings the windows that sessions hold to `now`.
@@ -78,7 +123,7 @@ impl Windows {
 
     fn windows(&self) -> MutexGuard<'_, HashMap<Key, Window>> {
         // No code that can panic runs under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,6 +137,20 @@ impl Window {
             current: now.mono_ns / slice_ns,
             counted: 0,
             slice_ns,
+        }
+    }
+
+    /// Counts what was used `age_ns` ago, if that is in the window still.
+    fn used_before(&mut self, used: u64, age_ns: u64, now: Timestamp) {
+        self.advance(now);
+        let slice = i128::from(self.slice_ns);
+        let at = i128::from(now.mono_ns) - i128::from(age_ns);
+        let slices = i128::from(self.current) - at.div_euclid(slice);
+        let place = usize::try_from(slices).ok().and_then(|place| self.slices.get_mut(place));
+        if let Some(place) = place {
+            *place += used;
+            self.counted += used;
+            self.tally.charge(used);
         }
     }
 
@@ -157,6 +216,33 @@ mod tests {
         windows.advance(at(1_101));
         windows.advance(at(1_114));
         assert_eq!(held.left(), 10, "a window that is held goes on");
+    }
+
+    #[test]
+    fn what_was_used_before_comes_back_as_what_is_used_now() {
+        let windows = Windows::default();
+        let (agent, target) = ("a".parse().unwrap(), Arc::from("t"));
+        let left =
+            |seconds| windows.tally(&limit(10), (&agent, &target), at(seconds)).unwrap().left();
+        let before = |used, seconds: u64, now| {
+            let (limit, who) = (limit(10), (&agent, &target));
+            windows.used_before(&limit, who, (used, seconds * 1_000_000_000), at(now));
+        };
+        before(5, 20, 100);
+        assert_eq!(left(100), 10, "that had left the window");
+        before(4, 8, 100);
+        before(8, 2, 100);
+        assert_eq!([100, 104, 105, 110, 111].map(left), [0, 0, 2, 2, 10]);
+        // Of a machine that was up for less long than the window.
+        let young = Windows::default();
+        young.used_before(&limit(10), (&agent, &target), (10, 9_000_000_000), at(3));
+        let left =
+            |seconds| young.tally(&limit(10), (&agent, &target), at(seconds)).unwrap().left();
+        assert_eq!([3, 6, 7].map(left), [0, 0, 10]);
+        young.lose(at(20));
+        assert_eq!([20, 32, 33].map(left), [0, 0, 10]);
+        assert_eq!(young.tally(&limit(9), (&agent, &target), at(30)).unwrap().left(), 0);
+        assert_eq!(young.tally(&limit(8), (&agent, &target), at(33)).unwrap().left(), 8);
     }
 
     #[test]

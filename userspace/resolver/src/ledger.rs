@@ -114,8 +114,10 @@ impl Ledger {
             bytes_out: bytes_out as u64,
             masked: Vec::new(),
             sample: sample(answer),
+            sent_at: None,
             first_at: None,
             digest: None,
+            used: None,
         };
         let end = End { session, at: self.clock.now(), outcome: &outcome };
         let lsn = self.recorder.append(Frame::End(end))?;

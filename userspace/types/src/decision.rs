@@ -84,9 +84,9 @@ pub struct Limit {
 /// What a limit is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Measure {
-    /// Rows of results and of COPY data that go to the agent.
+    /// Rows of results and of COPY data, to the agent and from it.
     Rows,
-    /// Their bytes, as the server sent them.
+    /// Their bytes, as the server or the agent sent them, and those of what is replicated.
     Bytes,
     /// How long statements run, in microseconds.
     Time,

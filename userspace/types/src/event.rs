@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::command::Command;
-use crate::id::CommandId;
+use crate::id::{CommandId, PolicyId};
 use crate::redact::MaskCount;
 
 /// Something a session has to say; each is recorded.
@@ -59,10 +59,28 @@ pub struct Outcome {
     /// The head of the response as the agent saw it, as text lines, at most
     /// [`crate::limits::RESPONSE_SAMPLE_BYTES_MAX`], or what policy says instead.
     pub sample: Vec<u8>,
+    /// When its first byte went to the server.
+    pub sent_at: Option<Timestamp>,
     /// When the server's answer began.
     pub first_at: Option<Timestamp>,
     /// SHA-256 of all that went to the agent as the response, where policy asks for it.
     pub digest: Option<[u8; 32]>,
+    /// What it used of limits over windows, where it was under any.
+    pub used: Option<Box<WindowUse>>,
+}
+
+/// What one command used of limits over windows: they are counted again from this when the daemon
+/// starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WindowUse {
+    /// The policies that set the windows.
+    pub policies: Vec<PolicyId>,
+    /// Rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How long it ran, in microseconds.
+    pub us: u64,
 }
 
 /// How a command ended, in a word.

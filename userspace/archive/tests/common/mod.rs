@@ -182,8 +182,10 @@ impl Node {
             bytes_out: 900,
             masked: if denied { Vec::new() } else { vec![masked] },
             sample: format!("id | ssn\n{command} | <ssn>\n").into_bytes(),
+            sent_at: None,
             first_at: None,
             digest: None,
+            used: None,
         };
         let at = self.clock.now();
         self.append(Frame::End(End { session, at, outcome: &outcome }));

@@ -83,6 +83,13 @@ pub(super) fn event(
             .filter(|_| same_boot)
             .map(|first| long(first.us_since(begun.at))),
         columns: columns(&begun.columns),
+        // Nothing is held while there is no approval desk.
+        held_us: None,
+        sent_us: outcome.sent_at.filter(|_| same_boot).map(|sent| long(sent.us_since(begun.at))),
+        upstream_us: outcome
+            .sent_at
+            .filter(|_| same_boot)
+            .map(|sent| long(ended.at.us_since(sent))),
         status: outcome.status.as_str().to_owned(),
         error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
         ..EventRow::default()

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use types::addr::OrigDst;
 use types::clock::Timestamp;
 use types::command::{Action, CommandKind, Statement};
-use types::decision::Effect;
+use types::decision::{Effect, Limit, Measure};
 use types::event::{Outcome, Status};
-use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
+use types::id::{AgentName, CgroupId, CommandId, SessionId};
 use types::principal::{Assurance, ImageKey, Inode, Login, Subject};
 use types::redact::{DataClass, MaskCount};
 use types::target::{Target, Tls};
@@ -23,10 +23,10 @@ fn back(kind: FrameKind, frame: &Frame<'_>) -> Record {
     put_body(&mut body, frame, BOOT, text_digest(frame));
     assert!(body.len() <= crate::record::BODY_BYTES_MAX);
     let record = decode::record(kind, &body).unwrap().unwrap();
-    // No shorter body is one but that of version 2, and no longer one.
+    // No shorter body is one but those of versions 2 and 3, and no longer one.
     let shorter = (0..body.len()).step_by(1 + body.len() / 64);
     let read = shorter.filter(|cut| decode::record(kind, &body[..*cut]).is_ok()).count();
-    assert!(read <= usize::from(matches!(kind, FrameKind::Begin | FrameKind::End)));
+    assert!(read <= 2 * usize::from(matches!(kind, FrameKind::Begin | FrameKind::End)));
     body.push(0);
     assert!(decode::record(kind, &body).is_err());
     record
@@ -147,10 +147,23 @@ fn statement(normalized: &str, tables: &[(Option<String>, String)], risks: u32) 
     }
 }
 
+fn window_use() -> impl Strategy<Value = Box<WindowUse>> {
+    let policies = proptest::collection::vec("[a-z-]{1,40}", 0..5);
+    (policies, any::<(u64, u64, u64)>()).prop_map(|(policies, (rows, bytes, us))| {
+        let policies = policies.into_iter().map(|id| PolicyId(id.into())).collect();
+        Box::new(WindowUse { policies, rows, bytes, us })
+    })
+}
+
+/// The first of the policies sets limits, one of them over a window.
 fn decision(policies: &[String]) -> Decision {
+    let limit = |window_s| {
+        let policy = PolicyId(policies.first()?.as_str().into());
+        Some(Obligation::Limit(Limit { policy, measure: Measure::Rows, most: 1, window_s }))
+    };
     Decision {
         effect: Effect::RequireApproval,
-        obligations: [].into(),
+        obligations: limit(None).into_iter().chain(limit(Some(5))).collect(),
         determining: policies.iter().map(|id| PolicyId(id.as_str().into())).collect(),
         reason: "because".into(),
         policy_digest: [8; 32],
@@ -239,6 +252,8 @@ proptest! {
         }).collect();
         prop_assert_eq!(found.accesses, accesses);
         prop_assert_eq!(found.decided_us, Some(7));
+        let windows: Vec<_> = policies.first().map(|id| PolicyId(id.as_str().into())).into_iter().collect();
+        prop_assert_eq!(found.windows, windows);
         prop_assert_eq!(found.decision.effect, decision.effect);
         prop_assert_eq!(found.decision.rule.as_str(), decision.rule());
         prop_assert_eq!(found.decision.determining.as_slice(), &*decision.determining);
@@ -253,7 +268,10 @@ proptest! {
         numbers in any::<(Option<[u8; 5]>, Option<u64>, u64, u64)>(),
         masked in proptest::collection::vec(any::<(String, u64)>(), 0..5),
         sample in any::<Vec<u8>>(),
-        (first_at, digest) in (proptest::option::of(at()), any::<Option<[u8; 32]>>()),
+        (sent_at, first_at, digest) in (
+            proptest::option::of(at()), proptest::option::of(at()), any::<Option<[u8; 32]>>(),
+        ),
+        used in proptest::option::of(window_use()),
         (reason, what, detail) in any::<(String, String, String)>(),
     ) {
         let (error_code, rows, bytes_in, bytes_out) = numbers;
@@ -264,7 +282,8 @@ proptest! {
         let status = kind::status(status).unwrap();
         let command = CommandId(command);
         let outcome = Outcome {
-            command, status, error_code, rows, bytes_in, bytes_out, masked, sample, first_at, digest,
+            command, status, error_code, rows, bytes_in, bytes_out, masked, sample, sent_at, first_at,
+            digest, used,
         };
         let end = Frame::End(End { session, at, outcome: &outcome });
         let Record::End(found) = back(FrameKind::End, &end) else { panic!("kind") };
@@ -325,7 +344,7 @@ fn what_is_too_long_is_cut_and_the_whole_is_named() {
 }
 
 #[test]
-fn records_of_version_2_are_still_read() {
+fn records_of_versions_2_and_3_are_still_read() {
     let outcome = crate::queue::interrupted(CommandId(3));
     let end = End {
         session: SessionId::from_bytes([1; 16]),
@@ -334,13 +353,15 @@ fn records_of_version_2_are_still_read() {
     };
     let mut body = Vec::new();
     put_body(&mut body, &Frame::End(end), BOOT, None);
-    // Two absent fields.
-    body.truncate(body.len() - 2);
-    let Some(Record::End(found)) = decode::record(FrameKind::End, &body).unwrap() else {
-        panic!("kind")
-    };
-    assert_eq!(found.outcome, outcome);
-    assert!(crate::frame::is_known(2) && crate::frame::is_known(3) && !crate::frame::is_known(4));
+    // Two absent fields less in each version.
+    for _ in [3, 2] {
+        body.truncate(body.len() - 2);
+        let Some(Record::End(found)) = decode::record(FrameKind::End, &body).unwrap() else {
+            panic!("kind")
+        };
+        assert_eq!(found.outcome, outcome);
+    }
+    assert!((2..=4).all(crate::frame::is_known) && !crate::frame::is_known(5));
 }
 
 #[test]

@@ -172,4 +172,10 @@ table! {
     first_byte_us: Option<i64> = 81,
     /// The base columns that the statement names, `table.column`, `, ` between them.
     columns: Option<String> = 82,
+    /// How long it was held for a person's approval, microseconds; null where it was not.
+    held_us: Option<i64> = 83,
+    /// From begin to when its first byte went to the server, monotonic, microseconds.
+    sent_us: Option<i64> = 84,
+    /// From then to its end: how long the server had it, microseconds.
+    upstream_us: Option<i64> = 85,
 }

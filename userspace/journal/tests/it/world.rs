@@ -172,8 +172,10 @@ pub(crate) fn outcome(command: u32) -> Outcome {
         bytes_out: 20,
         masked: vec![MaskCount { class: DataClass("us_ssn".into()), count: 3 }],
         sample: b"x".to_vec(),
+        sent_at: None,
         first_at: None,
         digest: None,
+        used: None,
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct InFlight {
     pub(super) refusal: Option<Refusal>,
     pub(super) completed: bool,
     pub(super) sample: Sample,
+    /// When it went to the server.
+    pub(super) sent_at: Option<Timestamp>,
     /// When the server's answer began.
     pub(super) first_at: Option<Timestamp>,
     /// Set where the response is digested.
@@ -57,6 +59,7 @@ impl InFlight {
             refusal: None,
             completed: false,
             sample: Sample::default(),
+            sent_at: None,
             first_at: None,
             digest: None,
             limited: None,
@@ -83,8 +86,10 @@ impl InFlight {
             bytes_out: self.bytes_out,
             masked: Vec::new(),
             sample: self.sample.take(),
+            sent_at: self.sent_at,
             first_at: self.first_at,
             digest: None,
+            used: None,
         }
     }
 }

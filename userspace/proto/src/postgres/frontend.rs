@@ -33,7 +33,7 @@ impl PostgresSession {
         if self.agent.stream_left > 0 {
             let count = self.agent.stream_left.min(bytes.len());
             self.agent.stream_left -= count;
-            self.send_copy(bytes.get(..count).unwrap_or_default());
+            self.send_copy(bytes.get(..count).unwrap_or_default(), 0);
             return count;
         }
         let Ok(header) = message::header(bytes) else {
@@ -52,9 +52,13 @@ impl PostgresSession {
                 self.refuse_agent("COPY data before the login", *b"08P01");
             }
             None => {
+                if self.must_see_copying() {
+                    return 0;
+                }
                 let head = bytes.get(..total).unwrap_or(bytes);
                 self.agent.stream_left = total - head.len();
-                self.send_copy(head);
+                self.agent.reframed = self.copies_limited();
+                self.send_copy(head, HEADER);
                 return head.len();
             }
             Some(0) => self.refuse_agent("unknown message type", *b"08P01"),
@@ -100,7 +104,8 @@ impl PostgresSession {
             b'S' => self.sync(frame),
             b'c' | b'f' => {
                 self.agent.copy_in = false;
-                self.forward(frame)
+                // Of a COPY that was cut, the server knows already.
+                self.is_cut() || self.forward(frame)
             }
             b'p' if self.login.is_some() && self.phase == Phase::Authenticating => {
                 self.refuse_agent("a password that nobody asked for", *b"08P01");
@@ -125,11 +130,16 @@ impl PostgresSession {
         true
     }
 
-    fn send_copy(&mut self, bytes: &[u8]) {
+    /// Sends a piece of COPY data up, of which so many bytes are a message's header.
+    fn send_copy(&mut self, bytes: &[u8], header: usize) {
         if let Some(command) = self.expects.front_mut().and_then(Expect::command) {
             command.bytes_in += bytes.len() as u64;
         }
-        self.transmit.upstream.buffer().extend_from_slice(bytes);
+        if self.agent.reframed {
+            self.send_limited_copy(bytes, header);
+        } else {
+            self.transmit.upstream.buffer().extend_from_slice(bytes);
+        }
     }
 
     fn take_first(&mut self, bytes: &[u8]) -> usize {

@@ -1,5 +1,8 @@
 //! Statements under limits: what is over is dropped, the statement cancelled, and its end made an error.
 //!
+//! COPY data of the agent's own goes up in messages of ours, so that a CopyFail can end it anywhere: then
+//! none of its rows takes effect.
+//!
 //! A cancel request names a session, not a statement. So that it hits no other, nothing goes up behind
 //! a limited statement but its own Sync, until the server has answered all and the cancel request's
 //! connection is closed. A server that was done before the request came says no error itself; where
@@ -9,15 +12,17 @@ use std::sync::Arc;
 
 use types::addr::Side;
 use types::clock::Timestamp;
-use types::command::CopyFormat;
+use types::command::{CopyFormat, Risk, Statement};
 use types::decision::Measure;
 use types::event::Status;
 use types::limits::ROW_BYTES_MAX;
 
 use super::PostgresSession;
+use super::copy_in::CopyIn;
 use super::expect::{Batch, Expect, InFlight};
 use super::message::{self, HEADER};
 use super::prepared::Plan;
+use super::result::CopyState;
 use super::rows::{self, Passage, Rest};
 use crate::limit::{self, Limited};
 use crate::session::Refusal;
@@ -36,6 +41,8 @@ pub(super) struct Limiting {
     flushed: bool,
     cut: Option<Box<Cut>>,
     cancel: Cancelling,
+    /// The rows that the agent copies in.
+    copy_in: Option<Box<CopyIn>>,
 }
 
 /// A statement that reached a limit.
@@ -182,8 +189,11 @@ impl PostgresSession {
         if let Some(command) = self.worked_at() {
             command.cut = Some(refusal.code);
         }
-        self.limiting.cut = Some(Box::new(Cut { refusal, dropped: false }));
-        if self.cancel.has_key() {
+        let copies_in = self.agent.copy_in && matches!(self.server.copy, CopyState::In);
+        self.limiting.cut = Some(Box::new(Cut { refusal, dropped: copies_in }));
+        if copies_in {
+            message::copy_fail(self.transmit.upstream.buffer());
+        } else if self.cancel.has_key() {
             self.limiting.cancel = Cancelling::Wanted;
         }
     }
@@ -276,6 +286,58 @@ impl PostgresSession {
         here
     }
 
+    /// Whether the agent's COPY data must wait until it is known what the server takes it for.
+    pub(super) fn must_see_copying(&mut self) -> bool {
+        self.limiting.barrier
+            && matches!(self.server.copy, CopyState::None)
+            && self.must_see_limited(b'd')
+    }
+
+    /// The server copies in from the agent now, and ignores what Syncs it was sent.
+    pub(super) fn limit_copy_in(&mut self, statement: &Statement, binary: bool) {
+        if !self.limiting.barrier {
+            return;
+        }
+        self.limiting.synced = matches!(self.expects.front(), Some(Expect::Query(_)));
+        let is_plain = self.server.encoding_is_safe && !statement.risks.contains(Risk::OPAQUE);
+        let copy = statement.copy.as_ref().filter(|_| is_plain);
+        self.limiting.copy_in = Some(Box::new(CopyIn::new(copy, binary)));
+    }
+
+    /// Whether the agent copies in under limits.
+    pub(super) fn copies_limited(&mut self) -> bool {
+        matches!(self.server.copy, CopyState::In)
+            && self.running().is_some_and(|command| command.limited.is_some())
+    }
+
+    /// Sends COPY data up, of which `header` bytes are a message's header, or cuts the COPY where there is
+    /// more than the limits leave.
+    pub(super) fn send_limited_copy(&mut self, bytes: &[u8], header: usize) {
+        // What comes behind its end the server ignores.
+        if self.is_cut() || !self.copies_limited() {
+            return;
+        }
+        let data = bytes.get(header..).unwrap_or_default();
+        let Some(counter) = &mut self.limiting.copy_in else { return };
+        let (begun, size) = (counter.feed(data), bytes.len() as u64);
+        let Some(limited) = self.running().and_then(|command| command.limited.as_ref()) else {
+            return;
+        };
+        let limited = limited.limited.clone();
+        let (rows, rows_by) = limited.take(Measure::Rows, begun);
+        let (room, room_by) = limited.take(Measure::Bytes, size);
+        let fits = rows == begun && room == size;
+        limited.settle(Measure::Rows, rows, if fits { rows } else { 0 });
+        limited.settle(Measure::Bytes, room, if fits { room } else { 0 });
+        match rows_by.or(room_by).map(limit::refusal) {
+            Some(refusal) => self.cut(refusal),
+            None if data.is_empty() => {}
+            None => message::frame(self.transmit.upstream.buffer(), b'd', |out| {
+                out.extend_from_slice(data);
+            }),
+        }
+    }
+
     /// Takes a CopyData from what the limits leave; `Some` if it is dropped instead, with how many
     /// bytes that were.
     pub(super) fn limit_copy(&mut self, bytes: &[u8], total: usize) -> Option<usize> {
@@ -328,7 +390,7 @@ impl PostgresSession {
     /// The end of a command of an answer that is dropped.
     fn drop_end(&mut self, tag: u8) -> Option<()> {
         self.server.plan = None;
-        self.server.copy = super::result::CopyState::None;
+        self.server.copy = CopyState::None;
         let is_last = self.expects.len() == 1;
         match self.expects.front_mut()? {
             Expect::Query(batch) if tag != b's' => {
@@ -409,8 +471,11 @@ impl Frames {
     }
 }
 
-/// Whether a CopyData is a row: no line of names, and no end of the binary format.
+/// Whether a CopyData is a row: no line of names, no end of the binary format, nothing of files and logs.
 fn is_row(command: &InFlight, bytes: &[u8], total: usize) -> bool {
+    if command.statement.replicates() {
+        return false;
+    }
     let Some(copy) = &command.statement.copy else { return true };
     let is_header = copy.header && copy.format != CopyFormat::Binary && command.copied == 0;
     let is_end = copy.format == CopyFormat::Binary

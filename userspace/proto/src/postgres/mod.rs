@@ -10,6 +10,7 @@ mod backend;
 mod blind;
 mod cancel;
 mod carry;
+mod copy_in;
 mod copy_out;
 mod credential;
 mod cursors;
@@ -167,6 +168,8 @@ struct AgentSide {
     waiting: bool,
     /// Bytes of a CopyData still to relay.
     stream_left: usize,
+    /// Those go up in messages of our own.
+    reframed: bool,
     /// The run of messages up to a Sync, counted.
     segment: u64,
     /// The server copies in: it ignores Sync and Flush.
@@ -285,8 +288,12 @@ impl PostgresSession {
             // Without, it came with what ended the one before.
             Status::Ok | Status::Error | Status::Limited => outcome.first_at.or(Some(self.now)),
             Status::Interrupted => outcome.first_at.filter(|_| outcome.bytes_out > 0),
-            Status::Denied | Status::Skipped => None,
+            Status::Denied | Status::Skipped => {
+                outcome.sent_at = None;
+                None
+            }
         };
+        outcome.used = command.limited.and_then(|under| under.limited.used_of_windows());
         outcome.masked = self.redactor.take_counts();
         self.events.push_back(Event::Outcome(outcome));
     }

@@ -1,6 +1,8 @@
-//! Digests of whole responses, where policy asks for them: over the messages that went to the agent.
+//! What is recorded beside the commands themselves: when they went to the server, and digests of whole
+//! responses, where policy asks for them: over the messages that went to the agent.
 
 use sha2::{Digest, Sha256};
+use types::clock::Timestamp;
 
 use super::PostgresSession;
 use super::expect::{Expect, InFlight};
@@ -25,6 +27,22 @@ impl Recorder {
 }
 
 impl PostgresSession {
+    /// Takes note that what waited for the server is being written to it, at `now`.
+    pub fn sent(&mut self, now: Timestamp) {
+        for expect in self.expects.iter_mut().rev() {
+            let commands = match expect {
+                Expect::Query(batch) => batch.commands.make_contiguous(),
+                other => other.command().map(std::slice::from_mut).unwrap_or_default(),
+            };
+            for command in commands {
+                if command.sent_at.is_some() {
+                    return;
+                }
+                command.sent_at = Some(now);
+            }
+        }
+    }
+
     /// Takes the server's next messages as [`PostgresSession::take_server`] does, and digests what goes
     /// to the agent of the command that they answer.
     pub(super) fn take_digested(&mut self, bytes: &[u8]) -> usize {

@@ -206,6 +206,7 @@ impl PostgresSession {
             b'G' => {
                 self.agent.copy_in = true;
                 self.consume_behind_copy();
+                self.limit_copy_in(&statement, binary);
                 CopyState::In
             }
             b'W' => CopyState::Both,
@@ -250,7 +251,7 @@ impl PostgresSession {
     /// Takes a CopyData, or as much of it as may go.
     pub(super) fn take_copy(&mut self, bytes: &[u8], total: usize) -> usize {
         if self.is_limited()
-            && let CopyState::Out(_) = self.server.copy
+            && let CopyState::Out(_) | CopyState::Both = self.server.copy
             && let Some(dropped) = self.limit_copy(bytes, total)
         {
             return dropped;
