@@ -9,7 +9,7 @@ use super::functions::{self, Returns};
 use super::lineage::Flow;
 use super::names;
 use super::query::Visitor;
-use super::shown;
+use super::shown::{self, Size};
 
 /// The stack left at which a visit continues on a new one.
 const STACK_RED_ZONE: usize = 256 * 1024;
@@ -41,9 +41,12 @@ impl Visitor<'_> {
             NodeEnum::AIndirection(row) => self.indirection(row),
             NodeEnum::AExpr(operation) => self.operation(operation),
             NodeEnum::TypeCast(cast) => {
-                let flow = self.expr(cast.arg.as_deref());
-                if !cast.type_name.as_ref().is_some_and(takes_any_text) {
+                let mut flow = self.expr(cast.arg.as_deref());
+                if !cast.type_name.as_ref().is_some_and(takes_any_text) || flow.may_overflow() {
                     self.facts.probe(flow.clone());
+                }
+                if let Some(name) = &cast.type_name {
+                    flow.add(self.cast_to(name, cast.arg.as_deref()));
                 }
                 flow.derived()
             }
@@ -62,9 +65,12 @@ impl Visitor<'_> {
                 self.expr(when.result.as_deref())
             }
             NodeEnum::CoalesceExpr(coalesce) => self.exprs(&coalesce.args),
-            NodeEnum::MinMaxExpr(extreme) => self.exprs(&extreme.args),
-            NodeEnum::RowExpr(row) => self.exprs(&row.args),
-            NodeEnum::AArrayExpr(array) => self.exprs(&array.elements),
+            NodeEnum::MinMaxExpr(extreme) => {
+                let each = extreme.args.iter().map(|arg| self.expr(Some(arg))).collect();
+                self.sized(Size::Varies, each)
+            }
+            NodeEnum::RowExpr(row) => self.gathered(&row.args),
+            NodeEnum::AArrayExpr(array) => self.gathered(&array.elements),
             NodeEnum::List(list) => self.exprs(&list.items),
             NodeEnum::NamedArgExpr(argument) => self.expr(argument.arg.as_deref()),
             NodeEnum::MultiAssignRef(assigned) => self.expr(assigned.source.as_deref()),
@@ -90,7 +96,10 @@ impl Visitor<'_> {
             NodeEnum::ResTarget(target) => {
                 self.exprs(&target.indirection).with(self.expr(target.val.as_deref()))
             }
-            NodeEnum::SortBy(sort) => self.expr(sort.node.as_deref()),
+            NodeEnum::SortBy(sort) => {
+                self.operator(&sort.use_op);
+                self.expr(sort.node.as_deref())
+            }
             NodeEnum::WindowDef(window) => self.window(window),
             NodeEnum::GroupingSet(set) => self.exprs(&set.content),
             NodeEnum::IndexElem(element) => self.expr(element.expr.as_deref()),
@@ -131,12 +140,48 @@ impl Visitor<'_> {
     /// An operator. Putting texts together neither fails nor loses a value; any other may.
     fn operation(&mut self, operation: &AExpr) -> Flow {
         let AExpr { kind, name, lexpr, rexpr, .. } = operation;
+        let (left, right) = (self.expr(lexpr.as_deref()), self.expr(rexpr.as_deref()));
+        let is_written = matches!(
+            AExprKind::try_from(*kind),
+            Ok(AExprKind::AexprOp | AExprKind::AexprOpAny | AExprKind::AexprOpAll)
+        );
+        let own = if is_written { self.operator(name) } else { Flow::default() };
         let joins = *kind == AExprKind::AexprOp as i32
             && matches!(names::path(name).as_slice(), ["||"] | ["pg_catalog", "||"]);
-        let both = |visitor: &mut Self| {
-            visitor.expr(lexpr.as_deref()).with(visitor.expr(rexpr.as_deref()))
+        if joins {
+            self.sized(Size::Adds, vec![left, right])
+        } else {
+            self.decided(|_| left.with(right).with(own))
+        }
+    }
+
+    /// Values that are put together to a row or an array.
+    fn gathered(&mut self, nodes: &[Node]) -> Flow {
+        let each = nodes.iter().map(|node| self.expr(Some(node))).collect();
+        self.sized(Size::Grows, each)
+    }
+
+    /// What becomes of the lengths of values; where these come from together. If whether the result is too
+    /// large may depend on what the values are, they are probed.
+    fn sized(&mut self, size: Size, each: Vec<Flow>) -> Flow {
+        let varying = each.iter().filter(|flow| flow.varies()).count();
+        let mut flow = each.into_iter().fold(Flow::default(), Flow::with);
+        let fails = match size {
+            Size::Keeps | Size::Pads => false,
+            Size::Adds => flow.may_overflow() || varying > 1,
+            Size::Varies => flow.grown(),
+            Size::Grows => flow.varies(),
+            Size::Multiplies => true,
         };
-        if joins { both(self) } else { self.decided(both) }
+        if fails {
+            self.overflows = true;
+            self.facts.probe(flow.clone());
+        }
+        flow.sized(
+            matches!(size, Size::Varies | Size::Multiplies),
+            matches!(size, Size::Grows | Size::Pads | Size::Multiplies),
+        );
+        flow
     }
 
     /// Whether there is a value: of a column that is not hidden by its mask, of anything computed
@@ -220,13 +265,13 @@ impl Visitor<'_> {
             sub_link_type,
             sub_link_id: _,
             testexpr,
-            oper_name: _,
+            oper_name,
             subselect,
             location: _,
         } = sublink;
         let test = self.expr(testexpr.as_deref());
         let rows = self.query(subselect.as_deref()).all();
-        let flow = test.with(rows);
+        let flow = test.with(rows).with(self.operator(oper_name));
         match SubLinkType::try_from(*sub_link_type) {
             Ok(SubLinkType::ExistsSublink) => Flow::default(),
             Ok(
@@ -289,7 +334,7 @@ impl Visitor<'_> {
                 self.facts.probe(flow.clone());
             }
         }
-        let mut flow = each.into_iter().fold(Flow::default(), Flow::with);
+        let mut flow = self.sized(shown::size(&path, args), each);
         let order = self.exprs(agg_order);
         self.facts.probe(order.clone());
         // `percentile_disc(0.5) WITHIN GROUP (ORDER BY x)` returns what it orders by.

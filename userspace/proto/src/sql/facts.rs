@@ -109,6 +109,14 @@ impl Facts {
         }
         self.functions.insert(path.join(".").to_lowercase().into());
     }
+
+    /// Adds a call of code of the database's own, by the name of what calls it.
+    pub(super) fn unknown_call(&mut self, path: &[&str]) {
+        let name: Arc<str> = path.join(".").to_lowercase().into();
+        self.risks |= Risk::UNKNOWN_FUNCTION;
+        self.unknown_functions.insert(Arc::clone(&name));
+        self.functions.insert(name);
+    }
 }
 
 /// What reading a system catalog of this name gives away.

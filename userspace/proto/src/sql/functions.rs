@@ -67,16 +67,21 @@ pub(super) fn returns(path: &[&str]) -> Returns {
 pub(super) fn takes_row(name: &str) -> bool {
     matches!(
         name,
-        "array_agg"
+        "any_value"
+            | "array_agg"
             | "concat"
             | "concat_ws"
             | "format"
             | "hstore"
             | "json_agg"
+            | "json_agg_strict"
             | "json_build_array"
             | "json_object_agg"
             | "jsonb_agg"
+            | "jsonb_agg_strict"
             | "jsonb_build_array"
+            | "max"
+            | "min"
             | "quote_literal"
             | "quote_nullable"
             | "record_out"

@@ -25,6 +25,10 @@ pub(super) struct Flow {
     lost: bool,
     /// Of its one column, and unchanged.
     plain: bool,
+    /// How long it is depends on what it is.
+    varies: bool,
+    /// It may be of any length.
+    grown: bool,
     columns: BTreeSet<ColumnName>,
 }
 
@@ -53,9 +57,11 @@ impl Flow {
         self.plain = false;
         self.opaque |= other.opaque;
         self.lost |= other.lost;
+        self.sized(other.varies, other.grown);
         self.columns.extend(other.columns);
         if self.columns.len() > FLOW_COLUMNS_MAX {
-            *self = Self::lost();
+            let (varies, grown) = (self.varies, self.grown);
+            *self = Self { varies, grown, ..Self::lost() };
         }
     }
 
@@ -81,6 +87,32 @@ impl Flow {
     pub(super) fn derived(mut self) -> Self {
         self.plain = false;
         self
+    }
+
+    /// What is computed again and again of itself: of any length.
+    pub(super) fn repeated() -> Self {
+        Self { varies: true, grown: true, ..Self::default() }
+    }
+
+    /// Adds that its length depends on what it is, or may be any.
+    pub(super) fn sized(&mut self, varies: bool, grown: bool) {
+        self.varies |= varies;
+        self.grown |= grown;
+    }
+
+    /// Whether its length depends on what it is.
+    pub(super) fn varies(&self) -> bool {
+        self.varies
+    }
+
+    /// Whether it may be of any length.
+    pub(super) fn grown(&self) -> bool {
+        self.grown
+    }
+
+    /// Whether it may be too large or not by what it is.
+    pub(super) fn may_overflow(&self) -> bool {
+        self.varies && self.grown
     }
 
     /// The columns it comes from, as far as they are known; and whether there may be others.
@@ -492,7 +524,9 @@ impl Scopes {
             let mut certain = false;
             for item in level {
                 if item.alias == name {
-                    Found::merge(&mut found, item.relation.all(), true, 1);
+                    let mut row = item.relation.all();
+                    row.sized(false, true);
+                    Found::merge(&mut found, row, true, 1);
                     certain = true;
                 } else if item.primary
                     && let Some(Found { flow, certain: sure, places }) =

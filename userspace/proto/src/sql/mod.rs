@@ -23,6 +23,7 @@ mod query;
 mod set;
 mod shown;
 mod statement;
+mod unnamed;
 mod utility;
 
 #[doc(hidden)]

@@ -27,6 +27,8 @@ pub(super) struct Visitor<'f> {
     pub(super) setting: Option<String>,
     /// Whether what was visited of the current query brings all rows of a relation.
     pub(super) brings_all: bool,
+    /// Whether values were put together that may be too large or not by what they are.
+    pub(super) overflows: bool,
     ctes: Vec<Cte>,
 }
 
@@ -48,6 +50,7 @@ impl<'f> Visitor<'f> {
             references: 0,
             setting: None,
             brings_all: false,
+            overflows: false,
             ctes: Vec::new(),
         }
     }
@@ -174,6 +177,7 @@ impl<'f> Visitor<'f> {
         for node in clause {
             let flow = match &node.node {
                 Some(NodeEnum::SortBy(sort)) => {
+                    self.operator(&sort.use_op);
                     self.by_output(
                         sort.node.as_deref().map(std::slice::from_ref).unwrap_or_default(),
                         rows,
@@ -325,7 +329,7 @@ impl<'f> Visitor<'f> {
         let first = self.ctes.len();
         if with.recursive {
             for query in queries() {
-                self.bind(query, Relation::unknown(Flow::opaque()));
+                self.bind(query, Relation::unknown(Flow::opaque().with(Flow::repeated())));
             }
         }
         for (i, query) in queries().enumerate() {
@@ -347,16 +351,21 @@ impl<'f> Visitor<'f> {
     /// columns, so then each column may hold what any of them holds.
     fn recursive(&mut self, query: &CommonTableExpr, index: usize) {
         if let Some(own) = self.ctes.get_mut(index) {
-            own.relation = Rc::new(Relation::unknown(Flow::default()));
+            own.relation = Rc::new(Relation::unknown(Flow::repeated()));
             own.used = false;
         }
+        let overflowed = std::mem::take(&mut self.overflows);
         let mut rows = self.cte_rows(query);
         if let Some(own) = self.ctes.get_mut(index) {
             if own.used {
                 rows = rows.blended();
+                if self.overflows {
+                    self.facts.probe(rows.all());
+                }
             }
             own.relation = Rc::new(rows);
         }
+        self.overflows |= overflowed;
     }
 
     fn bind(&mut self, query: &CommonTableExpr, rows: Relation) {
