@@ -32,6 +32,7 @@ mod netns;
 mod node;
 mod pins;
 mod podman;
+mod prepared;
 mod psycopg;
 mod reads;
 mod reconcile;
