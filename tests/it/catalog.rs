@@ -109,6 +109,7 @@ fn masked(
                 table_oid: parts[0].parse().unwrap(),
                 attnum: parts[1].parse().unwrap(),
                 type_oid: 25,
+                modifier: -1,
                 format: Format::Text,
             };
             let mut treatments = Vec::new();

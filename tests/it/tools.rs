@@ -140,6 +140,96 @@ fn a_masked_dump_restores() {
     assert!(!notes.contains('@') && !notes.contains("400000"), "{notes}");
 }
 
+/// Columns of a class whose types hold no text, or hold it at a length, and may not be NULL.
+const TYPED: &str = "
+SET ROLE app;
+CREATE TYPE mood AS ENUM ('calm', 'cross');
+CREATE DOMAIN tax_number AS varchar(12) NOT NULL;
+CREATE TABLE typed (id int PRIMARY KEY,
+  ssn_short varchar(7) NOT NULL, ssn_exact varchar(11) NOT NULL UNIQUE, ssn_fixed char(13) NOT NULL,
+  ssn_domain tax_number, ssn_int int NOT NULL UNIQUE, ssn_long int8 NOT NULL UNIQUE,
+  ssn_small int2 NOT NULL, ssn_number numeric(11) NOT NULL UNIQUE, ssn_tiny numeric(2,2) NOT NULL,
+  ssn_float float8 NOT NULL, ssn_day date NOT NULL, ssn_at timestamp NOT NULL, ssn_when timestamptz NOT NULL,
+  ssn_time time NOT NULL, ssn_for interval NOT NULL, ssn_key uuid NOT NULL UNIQUE, ssn_json json NOT NULL,
+  ssn_jsonb jsonb NOT NULL, ssn_bytes bytea NOT NULL, ssn_flag bool NOT NULL, ssn_list text[] NOT NULL,
+  ssn_numbers int[] NOT NULL, ssn_range int4range NOT NULL, ssn_host inet NOT NULL, ssn_mood mood,
+  free varchar(22) NOT NULL);
+INSERT INTO typed SELECT n, 'x' || n, '078-05-' || 1000 + n, '078-05-' || 1000 + n, '078-05-' || 1000 + n,
+  78051000 + n, 7805100000 + n, n, 7805100000 + n, 0.99, 7805100000 + n, DATE '1985-04-12' + n,
+  TIMESTAMP '1985-04-12 01:02:03' + n * INTERVAL '1 s', TIMESTAMPTZ '1985-04-12 01:02:03+00' + n * INTERVAL '1 s',
+  '01:02:03', '3 days', md5(n::text)::uuid, '{\"a\":78051120}', '{\"a\":78051120}', '\\x78051120', true,
+  ARRAY['078-05-1120'], ARRAY[78051120], '[78051120,78051121)', '78.5.11.20', 'cross',
+  'a' || n || '@example.com'
+FROM generate_series(1, 50) AS n;
+";
+
+/// A mask is a value of its column's type, no longer than that takes, and not NULL where that is not: a masked
+/// dump restores, and drivers read it.
+#[test]
+fn masks_keep_to_their_types() {
+    let copying = Copying::start();
+    copying.bank.sql(TYPED).unwrap();
+    let file = copying.daemon.directory().join("typed.dump");
+    let file = file.to_str().unwrap();
+    let arguments = ["-Fc", "--no-subscriptions", "-t", "typed", "-t", "mood", "-f", file];
+    copying.dump(DUMPER, &arguments).ok().unwrap();
+    let ask = |database: &str, sql: &str| {
+        let asked = copying.bank.program("psql", &["-XAt", "-d", database, "-c", sql], 30);
+        asked.unwrap().ok().unwrap()
+    };
+    // -t leaves out what the table needs.
+    ask(
+        "copy",
+        "SET ROLE app; CREATE TYPE mood AS ENUM ('calm', 'cross'); \
+                 CREATE DOMAIN tax_number AS varchar(12) NOT NULL",
+    );
+    let program = paths::postgres_programs().unwrap().join("pg_restore");
+    let mut restore = copying.agent(COPIER).command(program);
+    run(restore.args(["--exit-on-error", "-d", "copy", file]), 60).unwrap().ok().unwrap();
+    assert_eq!(ask("copy", "SELECT count(*) FROM typed"), "50\n");
+    let columns = ask(
+        "copy",
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'typed'::regclass AND attnum > 1",
+    );
+    assert_eq!(columns.lines().count(), 26);
+    for column in columns.lines() {
+        let sql = format!("SELECT {column}::text FROM typed");
+        let (copied, values) = (ask("copy", &sql), ask(bank::DATABASE, &sql));
+        let values: std::collections::HashSet<&str> = values.lines().collect();
+        let kept = copied.lines().filter(|value| values.contains(value)).count();
+        assert_eq!((copied.lines().count(), kept), (50, 0), "{column}: {copied}");
+    }
+    assert_eq!(ask("copy", "SELECT count(*) FROM typed WHERE ssn_mood IS NULL"), "50\n");
+
+    let script = "
+import psycopg
+with psycopg.connect() as c:
+    kinds = []
+    for binary in (False, True):
+        cur = c.cursor(binary=binary)
+        row = cur.execute('SELECT * FROM typed WHERE id = 7').fetchone()
+        kinds.append([type(value).__name__ for value in row])
+        print(len(row[1]), len(row[2]), len(row[3]), row[1:8], row[11], row[24:])
+        with cur.copy('COPY typed TO STDOUT' + (' (FORMAT binary)' if binary else '')) as copy:
+            if binary:
+                print(sum(1 for _ in copy.rows()))
+            else:
+                print(sum(1 for _ in copy))
+    print(kinds[0] == kinds[1], kinds[0])
+";
+    let seen = copying.agent("analyst").python(script).unwrap().ok().unwrap();
+    let lines: Vec<&str> = seen.lines().collect();
+    let [text, copied, binary, copied_binary, kinds] = lines[..] else { panic!("{seen}") };
+    assert_eq!(text, binary);
+    assert!(
+        text.starts_with("2 11 13 ('**', '***-**-1007', '***-**-1007  ', '***-**-1007', 0, 0, 0)"),
+        "{text}"
+    );
+    // The rows, and the end of the binary ones is none.
+    assert_eq!((copied, copied_binary), ("50", "50"), "{seen}");
+    assert!(kinds.starts_with("True ['int', 'str', 'str', 'str', 'str', 'int',"), "{kinds}");
+}
+
 /// Its transactions add up as they do without the door, whatever the mode.
 #[test]
 fn pgbench_in_every_mode() {

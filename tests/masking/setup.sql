@@ -43,6 +43,27 @@ CREATE FUNCTION told_all(wanted int) RETURNS void LANGUAGE plpgsql AS
 CREATE PROCEDURE shout(wanted int, INOUT answer text DEFAULT '') LANGUAGE plpgsql AS
   $$ BEGIN SELECT reverse(ssn) INTO answer FROM customers WHERE id = wanted; END $$;
 CREATE AGGREGATE glue(text) (SFUNC = textcat, STYPE = text, INITCOND = '');
+-- What calls code without naming a function.
+CREATE FUNCTION key_of(wanted int, place int) RETURNS text LANGUAGE sql STABLE AS
+  $$ SELECT substr(reverse(ssn), place) FROM customers WHERE id = wanted $$;
+CREATE OPERATOR <?> (LEFTARG = int, RIGHTARG = int, FUNCTION = key_of);
+CREATE SCHEMA own;
+CREATE OPERATOR own.^ (LEFTARG = int, RIGHTARG = int, FUNCTION = key_of);
+CREATE TYPE customer_code AS (code text);
+CREATE FUNCTION customer_code(int) RETURNS customer_code LANGUAGE sql STABLE AS
+  $$ SELECT ROW(reverse(ssn))::customer_code FROM customers WHERE id = $1 $$;
+CREATE CAST (int AS customer_code) WITH FUNCTION customer_code(int);
+CREATE FUNCTION owner(accounts) RETURNS text LANGUAGE sql STABLE AS
+  $$ SELECT reverse(ssn) FROM customers WHERE id = $1.customer_id $$;
+CREATE VIEW account_owners AS SELECT id, kind, customer_key(customer_id) AS owned_by FROM accounts;
+CREATE VIEW account_keys AS SELECT id, customer_id <?> 1 AS owned_by FROM accounts;
+CREATE VIEW account_heads AS SELECT id, left(owned_by, 20) AS head FROM account_owners;
+CREATE TABLE inbox (id int, body text);
+CREATE RULE echo AS ON INSERT TO inbox DO ALSO SELECT reverse(ssn) FROM customers WHERE id = NEW.id;
+CREATE TABLE outbox (id int, body text);
+CREATE FUNCTION told_by_outbox() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE NOTICE 'writing to %', (SELECT reverse(ssn) FROM customers WHERE id = NEW.id); RETURN NEW; END $$;
+CREATE TRIGGER told BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION told_by_outbox();
 RESET ROLE;
 
 SELECT lo_from_bytea(4711, convert_to((SELECT reverse(ssn) FROM customers WHERE id = 77), 'UTF8'));

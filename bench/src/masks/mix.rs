@@ -83,6 +83,7 @@ impl Mix {
             table_oid: 0,
             attnum: 0,
             type_oid,
+            modifier: -1,
             format,
         };
         let columns = columns.iter().map(column).collect();

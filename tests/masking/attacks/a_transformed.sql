@@ -229,12 +229,14 @@ SELECT ARRAY[ssn, city] FROM customers WHERE id = 77
 SELECT ARRAY(SELECT ssn FROM customers WHERE id = 77)
 
 --- string_to_array
--- expect: mask us_ssn
+-- note: how many elements there are says what the value is, and arrays of different lengths do not go together
+-- expect: deny default-deny probe of us_ssn
 -- undo: digits
 SELECT string_to_array(ssn, '-') FROM customers WHERE id = 77
 
 --- array_to_string
--- expect: mask us_ssn
+-- note: how many elements there are says what the value is, and arrays of different lengths do not go together
+-- expect: deny default-deny probe of us_ssn
 -- undo: digits
 SELECT array_to_string(string_to_array(ssn, '-'), '+') FROM customers WHERE id = 77
 

@@ -71,6 +71,8 @@ pub struct Column {
     pub attnum: i16,
     /// The type's OID.
     pub type_oid: u32,
+    /// The type's modifier (`atttypmod`): for `varchar(n)` and `char(n)` n + 4; -1 where it has none.
+    pub modifier: i32,
     /// How values come.
     pub format: Format,
 }
@@ -82,6 +84,8 @@ pub struct Treatment {
     pub kind: TreatmentKind,
     /// The column's type.
     pub type_oid: u32,
+    /// The type's modifier, as [`Column::modifier`].
+    pub modifier: i32,
     /// How values come.
     pub format: Format,
 }
@@ -114,6 +118,8 @@ pub enum Redaction {
 pub enum Quotes {
     /// None, but such as are recognized.
     Nothing,
+    /// None, but what code that it sets off (triggers, rules) says: `Values` in messages from within such.
+    Code,
     /// Values where the server's messages quote them.
     Values,
     /// Anything anywhere: code of somebody else's may have written it.

@@ -16,10 +16,13 @@ pub(super) fn whole_digits<'t>(
     to: &'t mut [u8; NUMERIC_DIGITS_MAX],
 ) -> Option<&'t [u8]> {
     let (parts, []) = value.as_chunks::<2>() else { return None };
-    let [_count, weight, _sign, _scale, digits @ ..] = parts else { return None };
+    let [count, weight, sign, _scale, digits @ ..] = parts else { return None };
+    let is_number = usize::from(u16::from_be_bytes(*count)) == digits.len()
+        && matches!(u16::from_be_bytes(*sign), 0 | 0x4000)
+        && digits.iter().all(|digit| u16::from_be_bytes(*digit) < 10_000);
     let weight = usize::from(u16::from_be_bytes(*weight));
     // Up to weight 1 these are 8 digits; the shortest bare number recognized has 9.
-    if !(2..NUMERIC_DIGITS_MAX / 4).contains(&weight) {
+    if !is_number || !(2..NUMERIC_DIGITS_MAX / 4).contains(&weight) {
         return None;
     }
     let digits = digits.iter().map(|digit| u16::from_be_bytes(*digit)).chain(std::iter::repeat(0));
@@ -35,6 +38,19 @@ pub(super) fn whole_digits<'t>(
         }
     }
     to.get(..length)
+}
+
+/// What may be a `numeric` in a binary value: all of it, and whatever stands behind its own length. Of a value
+/// whose type is not known, and of arrays, rows and ranges, nothing else says where one is.
+pub(super) fn numbers(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let inner = value.windows(4).enumerate().filter_map(|(at, length)| {
+        // Of those that may be recognized the longest has five digits of base 10,000, and more behind the
+        // point: below 64 KiB in all.
+        let [0, 0, high, low] = length else { return None };
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        value.get(at + 4..)?.get(..length).filter(|part| part.len() >= 10)
+    });
+    std::iter::once(value).chain(inner)
 }
 
 /// Writes to `out` the value with `count` bytes blanked behind every run of zeros; false where that

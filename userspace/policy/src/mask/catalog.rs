@@ -2,11 +2,12 @@
 //!
 //! A view's definition is not read here: [`Catalog::resolve_views`] takes what an analysis of it
 //! found. Until then, and where the analysis does not know, every column of a view that reads
-//! classified columns has all their classes. A function a view calls is not looked into.
+//! classified columns has all their classes. A function a view calls is not looked into: what comes of one of
+//! the database's own has every class.
 
 mod query;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use types::command::{ColumnName, Output, TableName};
 use types::redact::DataClass;
@@ -21,6 +22,9 @@ pub struct Catalog {
     known: bool,
     relations: BTreeMap<u32, Relation>,
     by_name: HashMap<String, Vec<u32>>,
+    /// Functions that `relation.name` may call, by the relation's name and their own; of no relation's
+    /// name: of any.
+    row_functions: HashSet<(String, String)>,
 }
 
 /// A table, view or the like.
@@ -34,6 +38,8 @@ pub(super) struct Relation {
     /// What it reads, if it is a view.
     bases: Vec<u32>,
     is_view: bool,
+    /// Whether it is a view that calls code of the database's own.
+    calls: bool,
     definition: Option<String>,
     outputs: Option<Vec<Output>>,
     /// Generated columns and what they are generated from, by attribute numbers.
@@ -46,6 +52,7 @@ pub(super) struct CatalogColumn {
     pub(super) attnum: i16,
     pub(super) name: String,
     pub(super) type_oid: u32,
+    pub(super) modifier: i32,
     pub(super) classes: Vec<DataClass>,
     /// Whether its values are those of a base column, as they are.
     pub(super) plain: bool,
@@ -169,6 +176,9 @@ impl Catalog {
         table: &'a TableName,
         column: &'a str,
     ) -> Vec<&'a DataClass> {
+        if self.is_row_function(table, column) {
+            return classification.classes.iter().map(|c| &c.name).collect();
+        }
         let mut known = self.named(table).peekable();
         if known.peek().is_none() {
             let column = if column.starts_with('#') { "*" } else { column };
@@ -189,6 +199,26 @@ impl Catalog {
             classes.extend(meant.into_iter().flat_map(|c| &c.classes));
         }
         classes
+    }
+
+    /// Whether `table.column` may call a function of the database's own that is given the row.
+    fn is_row_function(&self, table: &TableName, column: &str) -> bool {
+        let name = column.strip_prefix('?').unwrap_or(column);
+        let of = |relation: &str| {
+            let key = (relation.to_owned(), name.to_owned());
+            self.row_functions.contains(&key)
+        };
+        !self.row_functions.is_empty()
+            && (of(&table.name) || of(""))
+            && !self.named(table).any(|r| r.columns.iter().any(|c| c.name == name))
+    }
+
+    /// The type of a column and its modifier, where one relation alone is meant.
+    pub(super) fn type_of(&self, column: &ColumnName) -> Option<(u32, i32)> {
+        let mut known = self.named(&column.table);
+        let meant = known.next()?.meant(&column.column);
+        let ([meant], None) = (meant.as_slice(), known.next()) else { return None };
+        Some((meant.type_oid, meant.modifier))
     }
 
     /// Whether a column's values are a base column's own, in every relation that may be meant.
@@ -214,6 +244,11 @@ impl Catalog {
             return None;
         };
         let number = |cell: &Option<String>| cell.as_deref()?.parse::<u32>().ok();
+        if kind.as_deref()? == "r" {
+            let of = (name.clone().unwrap_or_default(), column.clone()?);
+            self.row_functions.insert(of);
+            return Some(());
+        }
         let relation = self.relations.entry(number(oid)?).or_default();
         match kind.as_deref()? {
             "c" => {
@@ -226,11 +261,13 @@ impl Catalog {
                     attnum: attnum.as_deref()?.parse().ok()?,
                     name: column.clone()?,
                     type_oid: number(other)?,
+                    modifier: definition.as_deref().map_or(Some(-1), |n| n.parse().ok())?,
                     classes: Vec::new(),
                     plain: false,
                 });
             }
             "d" => relation.bases.push(number(other)?),
+            "f" => relation.calls = true,
             "i" => relation.kin.push(number(other)?),
             "v" => {
                 relation.is_view = true;
@@ -264,7 +301,7 @@ impl Catalog {
         let derived: Vec<u32> = self
             .relations
             .iter()
-            .filter(|(_, r)| !r.bases.is_empty() || !r.kin.is_empty())
+            .filter(|(_, r)| !r.bases.is_empty() || !r.kin.is_empty() || r.calls)
             .map(|(oid, _)| *oid)
             .collect();
         for _ in 0..ROUNDS_MAX {
@@ -326,6 +363,8 @@ impl Catalog {
                     .iter()
                     .flat_map(|c| self.classes_named(classification, &c.table, &c.column))
                     .collect(),
+                // What code reads is not known.
+                _ if relation.calls => classification.classes.iter().map(|c| &c.name).collect(),
                 _ => all.iter().copied().collect::<Vec<_>>(),
             };
             let alike = kin.iter().flat_map(|r| &r.columns).filter(|c| c.name == column.name);

@@ -48,7 +48,9 @@ pub fn one_input(input: &[u8]) {
     };
     let format = if format & 1 == 0 { Format::Text } else { Format::Binary };
     let type_oid = TYPES.get(usize::from(*oid) % TYPES.len()).copied().unwrap_or_default();
-    let treatment = Treatment { kind, type_oid, format };
+    // No modifier, and those of `varchar(1)` to `varchar(15)`.
+    let modifier = if *oid < 128 { -1 } else { i32::from(*oid % 16) + 4 };
+    let treatment = Treatment { kind, type_oid, modifier, format };
     whole(redactor.as_mut(), treatment, value);
     pieces(redactor.as_mut(), treatment, value);
     let mut out = Vec::new();

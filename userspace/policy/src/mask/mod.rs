@@ -23,10 +23,12 @@
 //! A view's columns have the classes of what flows into them ([`Catalog::resolve_views`]); where
 //! that is not known, all classes of what the view reads.
 //!
-//! What replaces a value is valid for its type and format; where only NULL is known to be, it is
-//! NULL: numbers, arrays that are not of a text type, enumerations, composites, types of extensions
-//! such as `citext`, binary values of types not known. Lengths (`varchar(n)`) are not kept. Encoded
-//! values (base64, compressed, JSON escapes) are not recognized in `Inspect`.
+//! What replaces a value is valid for its type, its format and its length (`varchar(n)`, `char(n)`). A
+//! classified column's own values stay other than NULL, so that `NOT NULL` holds in a masked copy: numbers
+//! become 0, times the epoch, arrays and ranges empty. NULL is what is computed from them where that is no
+//! text, and what has a type of which no value is known: enumerations, composites, types of extensions such
+//! as `citext`, binary values of types not known. Encoded values (base64, compressed, JSON escapes) are not
+//! recognized in `Inspect`; numbers inside binary values of any type are.
 
 mod binary;
 mod catalog;
@@ -38,6 +40,7 @@ mod plan;
 pub mod recognizer;
 mod redactor;
 mod secret;
+mod stand_in;
 
 pub use catalog::{Catalog, CatalogError, catalog_query};
 pub use free_text::FreeText;

@@ -47,11 +47,12 @@ pub(super) fn outside_markup(value: &[u8], kinds: Kinds, hint: Kinds) -> bool {
 }
 
 /// Appends a text array's literal (PostgreSQL documentation §8.15.6) with values replaced element
-/// by element. NULL where the literal is not well formed.
+/// by element, each in as many characters as there is room for. NULL where the literal is not well formed.
 pub(super) fn array(
     masks: &Masks,
     value: &[u8],
     hint: Kinds,
+    room: Option<usize>,
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
     mut count: impl FnMut(u16),
@@ -88,6 +89,11 @@ pub(super) fn array(
             changed = true;
             scratch.clear();
             scratch.extend(out.drain(start..));
+            if let Some(room) = room {
+                let text = std::str::from_utf8(scratch).ok();
+                let cut = text.map(|text| text.char_indices().nth(room).map(|(cut, _)| cut));
+                scratch.truncate(cut.unwrap_or(Some(room)).unwrap_or(scratch.len()));
+            }
             out.push(b'"');
             for byte in scratch.iter() {
                 if matches!(byte, b'"' | b'\\') {

@@ -1,9 +1,10 @@
 //! Writes what stands in for a value, valid for its type and format.
 
 use hmac::Mac;
-use types::redact::{Format, Operator, Redaction};
+use types::redact::{Format, Operator, Redaction, Treatment};
 
 use super::masks::{Masks, Rule};
+use super::stand_in;
 
 /// How values of a type are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,25 +50,29 @@ pub(super) fn shape(type_oid: u32, format: Format) -> Shape {
 
 impl Masks {
     /// Appends the stand-in for the whole of `value` that `operator`, the rule's or a stricter one,
-    /// makes.
+    /// makes; `is_own`: of a value of a column, as it is, which may not be NULL.
     pub(super) fn whole(
         &self,
         rule: &Rule,
         operator: Operator,
-        shape: Shape,
-        format: Format,
+        is_own: bool,
+        treatment: Treatment,
         value: &[u8],
         out: &mut Vec<u8>,
     ) -> Redaction {
-        match (shape, operator) {
-            (Shape::Text, Operator::Replace) => out.extend_from_slice(&rule.word),
-            (Shape::Text, Operator::Partial) | (Shape::Text | Shape::Xml, Operator::Hash) => {
+        let Treatment { kind: _, type_oid, modifier, format } = treatment;
+        let before = out.len();
+        match (shape(type_oid, format), operator) {
+            (_, Operator::Null) => return Redaction::Null,
+            (Shape::Text, Operator::Replace) => Self::word(rule, type_oid, modifier, out),
+            (Shape::Text, Operator::Hash) => self.hash(value, width(type_oid, modifier), out),
+            (Shape::Text, Operator::Partial) | (Shape::Xml, Operator::Hash) => {
                 self.part(rule, value, out);
             }
             (Shape::Xml, Operator::Replace | Operator::Partial) => {
                 out.extend_from_slice(&rule.word);
             }
-            (Shape::Json { versioned }, Operator::Replace | Operator::Partial | Operator::Hash) => {
+            (Shape::Json { versioned }, _) => {
                 if versioned {
                     out.push(1);
                 }
@@ -93,9 +98,67 @@ impl Masks {
                     }
                 }
             }
+            (Shape::Bytes, _) if is_own => self.bytes(rule, operator, format, value, out),
+            (_, Operator::Hash)
+                if is_own && self.number(type_oid, modifier, format, value, out) => {}
+            _ if is_own && stand_in::put(type_oid, format, value, out) => {}
             _ => return Redaction::Null,
         }
+        fit(type_oid, modifier, before, out);
         Redaction::Replaced
+    }
+
+    /// The word of a rule, or as many stars as there is room for.
+    fn word(rule: &Rule, type_oid: u32, modifier: i32, out: &mut Vec<u8>) {
+        match width(type_oid, modifier) {
+            Some(room) if room < rule.word.len() => out.resize(out.len() + room, b'*'),
+            _ => out.extend_from_slice(&rule.word),
+        }
+    }
+
+    /// A hash, with what says that it is one where there is room for that, too.
+    fn hash(&self, value: &[u8], room: Option<usize>, out: &mut Vec<u8>) {
+        if room.is_none_or(|room| room >= HASH_WORD.len() + 2 * HASH_BYTES) {
+            out.extend_from_slice(HASH_WORD);
+        }
+        self.digest(value).iter().take(HASH_BYTES).for_each(|byte| hex(*byte, out));
+    }
+
+    fn number(
+        &self,
+        type_oid: u32,
+        modifier: i32,
+        format: Format,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let digest = self.digest(value);
+        let (head, _) = digest.split_at(8);
+        let hash = head.try_into().map_or(0, u64::from_be_bytes);
+        stand_in::put_number(type_oid, modifier, format, hash, out)
+    }
+
+    fn bytes(
+        &self,
+        rule: &Rule,
+        operator: Operator,
+        format: Format,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let digest = self.digest(value);
+        let shown = match operator {
+            Operator::Hash => digest.get(..HASH_BYTES).unwrap_or_default(),
+            _ => &rule.word,
+        };
+        if format == Format::Binary {
+            out.extend_from_slice(shown);
+        } else {
+            out.extend_from_slice(b"\\x");
+            for byte in shown {
+                hex(*byte, out);
+            }
+        }
     }
 
     /// Appends the stand-in for a piece of text; `Null` writes the word, a piece cannot be NULL.
@@ -107,8 +170,7 @@ impl Masks {
                 Err(_) => out.extend_from_slice(&rule.word),
             },
             Operator::Hash => {
-                out.extend_from_slice(b"hash:");
-                self.digest(value).iter().take(8).for_each(|byte| hex(*byte, out));
+                self.hash(value, None, out);
             }
         }
     }
@@ -120,6 +182,46 @@ impl Masks {
         mac.finalize().into_bytes().into()
     }
 }
+
+/// What stands before a hash, and how much of it is shown.
+const HASH_WORD: &[u8] = b"hash:";
+const HASH_BYTES: usize = 8;
+
+/// The characters that a text of a type may have, where it says how many: `varchar(n)`, `char(n)`, `name`.
+pub(super) fn width(type_oid: u32, modifier: i32) -> Option<usize> {
+    match type_oid {
+        NAME => Some(63),
+        BPCHAR | VARCHAR | BPCHAR_ARRAY | VARCHAR_ARRAY => {
+            usize::try_from(modifier.checked_sub(4)?).ok().filter(|room| *room > 0)
+        }
+        _ => None,
+    }
+}
+
+/// Cuts what was appended from `before` on to what its type takes; `char(n)` is filled up, as the server
+/// does.
+pub(super) fn fit(type_oid: u32, modifier: i32, before: usize, out: &mut Vec<u8>) {
+    let Some(room) = width(type_oid, modifier) else { return };
+    let written = out.get(before..).unwrap_or_default();
+    let Ok(text) = std::str::from_utf8(written) else {
+        // In another encoding a character has a byte or more.
+        return out.truncate(before + room);
+    };
+    if let Some((cut, _)) = text.char_indices().nth(room) {
+        return out.truncate(before + cut);
+    }
+    let count = text.chars().count();
+    if type_oid == BPCHAR {
+        out.resize(out.len() + room - count, b' ');
+    }
+}
+
+// OIDs of `pg_type.dat`.
+const NAME: u32 = 19;
+const BPCHAR: u32 = 1042;
+const VARCHAR: u32 = 1043;
+const BPCHAR_ARRAY: u32 = 1014;
+const VARCHAR_ARRAY: u32 = 1015;
 
 /// Keeps separators and the last four letters or digits, where there are more than four.
 fn partial(text: &str, out: &mut Vec<u8>) {

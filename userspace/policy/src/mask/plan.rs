@@ -1,6 +1,6 @@
 //! Decides each column's treatment; the table is in the module's head ([`super`]).
 
-use types::command::{ColumnName, Output, Risk, Statement, TableName};
+use types::command::{Class, ColumnName, Output, Risk, Statement, TableName};
 use types::redact::{Column, DataClass, Format, Quotes, Treatment, TreatmentKind};
 
 use super::catalog::Catalog;
@@ -21,6 +21,9 @@ enum Place<'s> {
     /// Nothing.
     Unknown,
 }
+
+/// The type of a column of which none is known.
+const UNTYPED: (u32, i32) = (0, -1);
 
 /// A column's rule, and whether its values are the classified column's own.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +75,7 @@ impl SessionRedactor {
             Place::Row(..) | Place::Among(_) | Place::Unknown => Kinds::default(),
         };
         let hint = hint.or(Kinds::hinted_by(&column.name));
-        self.treat(mask, hint, column.type_oid, column.format)
+        self.treat(mask, hint, (column.type_oid, column.modifier), column.format)
     }
 
     /// The columns of a COPY TO STDOUT.
@@ -106,7 +109,11 @@ impl SessionRedactor {
             _ => "",
         };
         let name = name.as_bytes().to_vec();
-        let column = Column { name, table_oid: 0, attnum: 0, type_oid: 0, format };
+        let (type_oid, modifier) = match place {
+            Place::Output(Output::Column(from)) => self.catalog.type_of(from).unwrap_or(UNTYPED),
+            _ => UNTYPED,
+        };
+        let column = Column { name, table_oid: 0, attnum: 0, type_oid, modifier, format };
         self.column(statement, place, &column)
     }
 
@@ -126,30 +133,37 @@ impl SessionRedactor {
             _ if several => None,
             (Some(list), relation) => list.get(at).map(|name| {
                 let column = relation.and_then(|r| r.columns.iter().find(|c| c.name == **name));
-                (&**name, column.map_or(0, |c| c.type_oid))
+                (&**name, column.map_or(UNTYPED, |c| (c.type_oid, c.modifier)))
             }),
             (None, Some(relation)) if !listed && relation.stored().count() == count => {
-                relation.stored().nth(at).map(|c| (&*c.name, c.type_oid))
+                relation.stored().nth(at).map(|c| (&*c.name, (c.type_oid, c.modifier)))
             }
             // Not listed by a probe that lists all that holds a classified column.
             (None, None)
                 if !listed && self.catalog.is_known() && self.by_name(table, "*").is_none() =>
             {
-                return self.treat(None, Kinds::default(), 0, format);
+                return self.treat(None, Kinds::default(), UNTYPED, format);
             }
             _ => None,
         };
-        let Some((name, type_oid)) = named else { return self.widest(format) };
+        let Some((name, kind)) = named else { return self.widest(format) };
         let hint = Kinds::hinted_by(name.as_bytes());
         let column = ColumnName { table: table.clone(), column: name.into() };
-        self.treat(self.by_output(&Output::Column(column)), hint, type_oid, format)
+        self.treat(self.by_output(&Output::Column(column)), hint, kind, format)
     }
 
     fn widest(&self, format: Format) -> Treatment {
-        self.treat(self.any_rule(), Kinds::default(), 0, format)
+        self.treat(self.any_rule(), Kinds::default(), UNTYPED, format)
     }
 
-    fn treat(&self, mask: Option<Found>, hint: Kinds, type_oid: u32, format: Format) -> Treatment {
+    /// The treatment of a column of a type, by its OID and modifier.
+    fn treat(
+        &self,
+        mask: Option<Found>,
+        hint: Kinds,
+        (type_oid, modifier): (u32, i32),
+        format: Format,
+    ) -> Treatment {
         let hint = hint.and(self.masks.kinds);
         let kind = match (mask, shape(type_oid, format)) {
             (Some(Found { rule, plain: true }), _) => TreatmentKind::Mask(rule),
@@ -160,7 +174,7 @@ impl SessionRedactor {
             (None, _) if hint.is_empty() => TreatmentKind::Inspect,
             (None, _) => hinted(hint),
         };
-        Treatment { kind, type_oid, format }
+        Treatment { kind, type_oid, modifier, format }
     }
 
     /// The rule for what an output is known to come from.
@@ -197,7 +211,7 @@ impl SessionRedactor {
             return self.strictest_found(among.iter().filter_map(|o| self.by_output(o)));
         }
         let mut tables = statement.accesses.iter().filter_map(|a| a.table.as_ref()).peekable();
-        if reads_unsaid(statement) {
+        if reads_unsaid(statement) || brings_unsaid(statement) {
             return self.any_rule();
         }
         if !self.catalog.is_known() {
@@ -241,10 +255,15 @@ impl SessionRedactor {
         let lost = !self.catalog.is_known() && tables.peek().is_some();
         if self.masks.rules.is_empty() {
             Quotes::Nothing
+        } else if matches!(statement.verb, "COMMIT" | "PREPARE TRANSACTION" | "SET CONSTRAINTS") {
+            // What constraints and triggers that were put off have to say.
+            Quotes::Values
         } else if reads_unsaid(statement) {
             Quotes::Anything
         } else if lost || tables.any(|table| self.by_name(table, "*").is_some()) {
             Quotes::Values
+        } else if statement.class() >= Class::Write {
+            Quotes::Code
         } else {
             Quotes::Nothing
         }
@@ -272,6 +291,12 @@ impl Masks {
 fn reads_unsaid(statement: &Statement) -> bool {
     let unsaid = Risk::OPAQUE | Risk::UNKNOWN_FUNCTION | Risk::UNPARSED;
     statement.risks.intersects(unsaid) || matches!(statement.verb, "FETCH" | "FUNCTION")
+}
+
+/// Whether a statement that returns nothing by its text has rows all the same: a rule's.
+fn brings_unsaid(statement: &Statement) -> bool {
+    statement.outputs.is_none()
+        && matches!(statement.verb, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "SELECT INTO")
 }
 
 fn hint_of(output: &Output) -> Kinds {

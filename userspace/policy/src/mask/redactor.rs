@@ -11,7 +11,7 @@ use super::binary;
 use super::catalog::Catalog;
 use super::masks::Masks;
 use super::nested;
-use super::operator::{Shape, shape};
+use super::operator::{Shape, fit, shape, width};
 use super::recognizer::{Kinds, Scan, find};
 
 /// One session's redactor.
@@ -42,17 +42,27 @@ impl SessionRedactor {
         let rule_at = at & !DERIVED;
         self.count(rule_at);
         let Some(rule) = self.masks.rules.get(usize::from(rule_at)) else { return Redaction::Null };
-        let shape = shape(treatment.type_oid, treatment.format);
+        let is_own = at & DERIVED == 0;
         let operator = match rule.operator {
-            Operator::Partial | Operator::Hash if at & DERIVED != 0 => Operator::Replace,
+            Operator::Partial | Operator::Hash if !is_own => Operator::Replace,
             operator => operator,
         };
-        self.masks.whole(rule, operator, shape, treatment.format, value, out)
+        self.masks.whole(rule, operator, is_own, treatment, value, out)
     }
 
-    fn text(&mut self, value: &[u8], hint: Kinds, out: &mut Vec<u8>) -> Redaction {
+    fn text(
+        &mut self,
+        treatment: Treatment,
+        value: &[u8],
+        hint: Kinds,
+        out: &mut Vec<u8>,
+    ) -> Redaction {
         let Self { masks, counts, .. } = self;
+        let before = out.len();
         let found = masks.replace_found(value, hint, out, |at| add(counts, at));
+        if found {
+            fit(treatment.type_oid, treatment.modifier, before, out);
+        }
         if found { Redaction::Replaced } else { Redaction::Unchanged }
     }
 
@@ -71,7 +81,7 @@ impl SessionRedactor {
     ) -> Redaction {
         let kinds = self.masks.kinds;
         match shape(treatment.type_oid, treatment.format) {
-            Shape::Text => self.text(value, hint, out),
+            Shape::Text => self.text(treatment, value, hint, out),
             // Inside strings, and outside of markup, values are replaced; one found elsewhere
             // replaces the whole document.
             shape @ (Shape::Json { .. } | Shape::Xml) => {
@@ -81,13 +91,14 @@ impl SessionRedactor {
                     _ => nested::inside_strings(value, kinds, hint),
                 };
                 if apart {
-                    return self.text(value, hint, out);
+                    return self.text(treatment, value, hint, out);
                 }
                 self.whole(first, treatment, value, out)
             }
             Shape::TextArray => {
                 let Self { masks, counts, scratch, .. } = self;
-                nested::array(masks, value, hint, scratch, out, |at| add(counts, at))
+                let room = width(treatment.type_oid, treatment.modifier);
+                nested::array(masks, value, hint, room, scratch, out, |at| add(counts, at))
             }
             Shape::Bytes => self.bytes(value, treatment.format, hint),
             Shape::Integer if treatment.format == Format::Binary => self.integer(value, hint),
@@ -128,10 +139,11 @@ impl SessionRedactor {
     /// ranges, types of extensions.
     fn binary(&mut self, type_oid: u32, value: &[u8], hint: Kinds) -> Redaction {
         let mut redaction = self.null(value, hint);
-        if type_oid == NUMERIC && redaction == Redaction::Unchanged {
-            let mut digits = [0; binary::NUMERIC_DIGITS_MAX];
-            let digits = binary::whole_digits(value, &mut digits).unwrap_or_default();
-            return self.null(digits, hint);
+        if redaction == Redaction::Unchanged && type_oid == 0 && !hint.is_empty() {
+            redaction = self.integer(value, hint);
+        }
+        if redaction == Redaction::Unchanged {
+            redaction = self.numbers(value, hint);
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         for count in 1..=binary::LENGTH_BYTES {
@@ -143,6 +155,19 @@ impl SessionRedactor {
         }
         self.scratch = scratch;
         redaction
+    }
+
+    /// Numbers with a fraction, wherever they stand in a binary value.
+    fn numbers(&mut self, value: &[u8], hint: Kinds) -> Redaction {
+        let mut digits = [0; binary::NUMERIC_DIGITS_MAX];
+        for number in binary::numbers(value) {
+            if let Some(digits) = binary::whole_digits(number, &mut digits)
+                && let redaction @ Redaction::Null = self.null(digits, hint)
+            {
+                return redaction;
+            }
+        }
+        Redaction::Unchanged
     }
 
     fn bytes(&mut self, value: &[u8], format: Format, hint: Kinds) -> Redaction {
@@ -162,8 +187,9 @@ impl SessionRedactor {
     }
 }
 
-/// The OID of `numeric` (`pg_type.dat`).
-const NUMERIC: u32 = 1700;
+/// A text of any length (the OID of `text`: `pg_type.dat`).
+const PLAIN_TEXT: Treatment =
+    Treatment { kind: TreatmentKind::Inspect, type_oid: 25, modifier: -1, format: Format::Text };
 
 /// What a treatment means here.
 enum Means {
@@ -263,7 +289,7 @@ impl Redactor for SessionRedactor {
     }
 
     fn redact_text(&mut self, text: &[u8], out: &mut Vec<u8>) -> Redaction {
-        self.text(text, Kinds::default(), out)
+        self.text(PLAIN_TEXT, text, Kinds::default(), out)
     }
 
     fn take_counts(&mut self) -> Vec<MaskCount> {

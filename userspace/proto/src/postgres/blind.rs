@@ -11,7 +11,9 @@ pub(super) struct Blind;
 
 impl Redactor for Blind {
     fn plan(&mut self, _: &Statement, columns: &[Column], treatments: &mut Vec<Treatment>) {
-        treatments.extend(columns.iter().map(|column| whole(column.type_oid, column.format)));
+        treatments.extend(
+            columns.iter().map(|column| whole(column.type_oid, column.modifier, column.format)),
+        );
     }
 
     fn plan_copy(
@@ -21,7 +23,7 @@ impl Redactor for Blind {
         format: Format,
         treatments: &mut Vec<Treatment>,
     ) {
-        treatments.extend((0..count).map(|_| whole(0, format)));
+        treatments.extend((0..count).map(|_| whole(0, -1, format)));
     }
 
     fn redact(&mut self, _: Treatment, _: &[u8], _: &mut Vec<u8>) -> Redaction {
@@ -45,6 +47,6 @@ impl Redactor for Blind {
     }
 }
 
-fn whole(type_oid: u32, format: Format) -> Treatment {
-    Treatment { kind: TreatmentKind::Mask(0), type_oid, format }
+fn whole(type_oid: u32, modifier: i32, format: Format) -> Treatment {
+    Treatment { kind: TreatmentKind::Mask(0), type_oid, modifier, format }
 }

@@ -53,6 +53,7 @@ pub(super) fn relay_fields(
     let class = summary(body)?.code;
     let quotes = match quotes {
         Quotes::Values if class.starts_with(b"42") && is_of_the_text(body) => Quotes::Nothing,
+        Quotes::Code if is_from_code(body) => Quotes::Values,
         quotes => quotes,
     };
     frame(out, tag, |out| {
@@ -117,6 +118,17 @@ fn is_of_the_text(body: &[u8]) -> bool {
         context |= matches!(field, b'W' | b'q' | b'p');
     }
     position && !context
+}
+
+/// Whether a message comes from within code: it has a context, and not the line of a COPY alone.
+fn is_from_code(body: &[u8]) -> bool {
+    let mut reader = Reader::new(body);
+    while let (Some(field @ 1..), Some(value)) = (reader.u8(), reader.cstr()) {
+        if field == b'W' && (!value.starts_with(b"COPY ") || value.contains(&b'\n')) {
+            return true;
+        }
+    }
+    false
 }
 
 fn withhold(out: &mut Vec<u8>) {

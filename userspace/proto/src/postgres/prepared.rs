@@ -249,13 +249,13 @@ pub(super) fn row_description(body: &[u8]) -> Option<Vec<Column>> {
         let table_oid = reader.u32()?;
         let attnum = reader.i16()?;
         let type_oid = reader.u32()?;
-        let (_length, _modifier) = (reader.i16()?, reader.i32()?);
+        let (_length, modifier) = (reader.i16()?, reader.i32()?);
         let format = match reader.u16()? {
             0 => Format::Text,
             1 => Format::Binary,
             _ => return None,
         };
-        columns.push(Column { name, table_oid, attnum, type_oid, format });
+        columns.push(Column { name, table_oid, attnum, type_oid, modifier, format });
     }
     reader.is_empty().then_some(columns)
 }

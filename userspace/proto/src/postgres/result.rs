@@ -92,6 +92,7 @@ impl PostgresSession {
             let pass = |one: &Column| Treatment {
                 kind: TreatmentKind::Pass,
                 type_oid: one.type_oid,
+                modifier: one.modifier,
                 format: one.format,
             };
             treatments.extend(columns.iter().map(pass));
@@ -331,8 +332,14 @@ impl PostgresSession {
         let command = self.running().filter(|command| !command.completed)?;
         command.completed = true;
         let statement = Arc::clone(&command.statement);
-        let column =
-            Column { name: Vec::new(), table_oid: 0, attnum: 0, type_oid: 0, format: Format::Text };
+        let column = Column {
+            name: Vec::new(),
+            table_oid: 0,
+            attnum: 0,
+            type_oid: 0,
+            modifier: -1,
+            format: Format::Text,
+        };
         let plan = self.plan_rows(&statement, &[column])?;
         self.scratch.clear();
         // Of nothing there is nothing to mask; and for who reads on until there is no more, it is the end.

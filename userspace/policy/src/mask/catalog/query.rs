@@ -11,8 +11,10 @@ use std::collections::BTreeSet;
 use crate::classification::Classification;
 
 /// Returns the probe's SQL: the relations with a column that a class pattern names, all they
-/// inherit from or to, and the views that read them, at any depth. Rows of other relations are not
-/// asked for, so a large database costs what its classified part does.
+/// inherit from or to, the views that call code of the database's own, and the views that read any of
+/// them, at any depth; and the functions that may be called like a column. Rows of other relations are
+/// not asked for, so a large database costs what its classified part does. What an extension brought
+/// is no code of the database's own, but for such as reads by a text.
 ///
 /// The filter takes more than the patterns do where it must (non-ASCII names, too many patterns);
 /// [`super::Catalog::from_rows`] applies the patterns themselves.
@@ -82,8 +84,29 @@ AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regcla
 AND d.refobjid OPERATOR(pg_catalog.<>) r.ev_class \
 UNION ALL SELECT i.inhrelid, i.inhparent, 'i'::pg_catalog.text FROM pg_catalog.pg_inherits i \
 UNION ALL SELECT i.inhparent, i.inhrelid, 'i'::pg_catalog.text FROM pg_catalog.pg_inherits i), \
+x(class, oid) AS (\
+SELECT d.classid, d.objid FROM pg_catalog.pg_depend d \
+JOIN pg_catalog.pg_extension x ON x.oid OPERATOR(pg_catalog.=) d.refobjid \
+WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid \
+AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\" \
+AND x.extname OPERATOR(pg_catalog.<>) ALL (ARRAY['dblink','tablefunc','xml2']::pg_catalog.name[])), \
+f(oid) AS (\
+SELECT DISTINCT r.ev_class FROM pg_catalog.pg_rewrite r \
+JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) r.oid \
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.ev_class \
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+WHERE r.ev_type OPERATOR(pg_catalog.=) '1'::pg_catalog.\"char\" \
+AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid \
+AND d.refclassid OPERATOR(pg_catalog.=) ANY (ARRAY['pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, \
+'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid]) \
+AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog','information_schema']::pg_catalog.name[]) \
+AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.=) d.refobjid \
+AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
+AND p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid) \
+AND NOT EXISTS (SELECT FROM x WHERE x.class OPERATOR(pg_catalog.=) d.refclassid \
+AND x.oid OPERATOR(pg_catalog.=) d.refobjid)), \
 k(oid) AS (\
-SELECT a.attrelid \
+(SELECT f.oid FROM f UNION ALL SELECT a.attrelid \
 FROM pg_catalog.pg_attribute a \
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
@@ -93,12 +116,14 @@ AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog','information_schem
 AND EXISTS (SELECT FROM p WHERE \
 pg_catalog.lower(a.attname::pg_catalog.text COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.~~) p.c \
 AND pg_catalog.lower(c.relname::pg_catalog.text COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.~~) p.t \
-AND pg_catalog.lower(n.nspname::pg_catalog.text COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.~~) p.s) \
+AND pg_catalog.lower(n.nspname::pg_catalog.text COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.~~) p.s)) \
 UNION SELECT e.oid FROM k JOIN e ON e.base OPERATOR(pg_catalog.=) k.oid) \
 SELECT 'c'::pg_catalog.text, c.oid::pg_catalog.text, n.nspname::pg_catalog.text, \
 c.relname::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::pg_catalog.text, \
 CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\" \
-THEN t.typbasetype ELSE a.atttypid END::pg_catalog.text, NULL::pg_catalog.text \
+THEN t.typbasetype ELSE a.atttypid END::pg_catalog.text, \
+CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\" \
+THEN t.typtypmod ELSE a.atttypmod END::pg_catalog.text \
 FROM k JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.oid \
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
 JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid \
@@ -123,6 +148,23 @@ AND p.refobjid OPERATOR(pg_catalog.=) a.attrelid \
 WHERE a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" \
 AND p.refobjsubid OPERATOR(pg_catalog.>) 0 \
 AND p.refobjsubid OPERATOR(pg_catalog.<>) a.attnum::pg_catalog.int4 \
+UNION ALL \
+SELECT 'f', f.oid::pg_catalog.text, NULL, NULL, NULL, NULL, NULL, NULL FROM f \
+UNION ALL \
+SELECT 'r', '0', NULL, c.relname::pg_catalog.text, NULL, p.proname::pg_catalog.text, NULL, NULL \
+FROM pg_catalog.pg_proc p \
+JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) p.proargtypes[0] \
+LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.typrelid \
+WHERE p.pronargs OPERATOR(pg_catalog.>) 0::pg_catalog.int2 \
+AND p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults OPERATOR(pg_catalog.<=) 1::pg_catalog.int2 \
+AND p.prokind OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\" \
+AND p.pronamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid, \
+'information_schema'::pg_catalog.regnamespace::pg_catalog.oid]) \
+AND (c.oid IS NOT NULL OR t.typname OPERATOR(pg_catalog.=) \
+ANY (ARRAY['record','anyelement','anynonarray','anycompatible','anycompatiblenonarray']::pg_catalog.name[])) \
+AND NOT EXISTS (SELECT FROM x \
+WHERE x.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
+AND x.oid OPERATOR(pg_catalog.=) p.oid) \
 UNION ALL \
 SELECT 'v', c.oid::pg_catalog.text, NULL, NULL, NULL, NULL, NULL, \
 CASE WHEN pg_catalog.octet_length(v.def) OPERATOR(pg_catalog.<=) 16384 THEN v.def END \

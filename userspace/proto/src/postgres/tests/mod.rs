@@ -46,7 +46,7 @@ impl Masks {
             b"note" => TreatmentKind::Inspect,
             _ => TreatmentKind::Pass,
         };
-        Treatment { kind, type_oid, format }
+        Treatment { kind, type_oid, modifier: -1, format }
     }
 }
 
