@@ -58,6 +58,8 @@ enum Takes {
     Tls,
     /// Connections, with a credential that the daemon has.
     Connections,
+    /// Small results, prepared or not.
+    Small,
 }
 
 enum Way {
@@ -74,11 +76,12 @@ pub(crate) fn start<'a>(bed: &'a Bed, only: &[String]) -> Result<Vec<Target<'a>>
 }
 
 /// What ends in [`TLS`] has TLS on every leg.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "direct",
     "pgbouncer-session",
     "pgbouncer-transaction",
     "haproxy",
+    "floor",
     "vestibule",
     "direct-tls",
     "pgbouncer-session-tls",
@@ -110,6 +113,7 @@ impl<'a> Target<'a> {
                 (pgbouncer(server, "transaction", prepares, None)?, takes)
             }
             "haproxy" => (haproxy(server)?, Takes::All),
+            "floor" => (floor(server)?, Takes::Small),
             "vestibule-tls" => {
                 // The server binds SCRAM to its certificate (RFC 5929): it can't be relayed.
                 let settings = certificates.daemon_settings("ca = \"BANK_CA\"");
@@ -137,6 +141,7 @@ impl<'a> Target<'a> {
             Takes::Unprepared => !prepared,
             Takes::Tls => prepared,
             Takes::Connections => matches!(case, Case::Connect { .. }),
+            Takes::Small => !matches!(case, Case::Bulk(_)),
         }
     }
 
@@ -270,6 +275,17 @@ fn haproxy(server: &Postgres) -> Result<Way> {
     let mut command = Command::new("/usr/sbin/haproxy");
     command.args(["-db", "-q", "-f"]).arg(path);
     launch("haproxy", command, folder, port)
+}
+
+fn floor(server: &Postgres) -> Result<Way> {
+    let folder = open_folder()?;
+    let port = Port::take()?;
+    let program = std::env::current_exe().context("this program")?.with_file_name("bench-floor");
+    let mut command = Command::new(program);
+    command.arg("--listen").arg(port.number().to_string());
+    command.arg("--server").arg(server.port().to_string());
+    command.arg("--journal").arg(folder.path().join("journal"));
+    launch("floor", command, folder, port)
 }
 
 fn launch(name: &str, mut command: Command, folder: TempDir, port: Port) -> Result<Way> {

@@ -59,6 +59,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("x509-parser", &["ca"]),
     // An agent that tests run.
     ("tokio-postgres", &["integration"]),
+    ("mio", &["bench"]),
     ("tokio", &["proxy", "resolver", "daemon", "integration"]),
     ("hickory", &["resolver"]),
     ("clap", &["daemon", "cli", "xtask", "bench"]),
