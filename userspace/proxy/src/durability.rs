@@ -73,9 +73,15 @@ pub(crate) struct Waiters {
     waiting: RefCell<HashMap<u64, (Lsn, Waker)>>,
     /// Rung when a session gathered a record.
     gathered: Notify,
+    /// Records gathered so far.
+    records: Cell<u64>,
     /// Bytes relayed since the last commit.
     relayed: Cell<usize>,
 }
+
+/// How often the sockets are looked at for more to commit with what was gathered. A look takes a
+/// few microseconds for each session it finds ready; a commit takes a hundred.
+const LOOKS_MAX: usize = 8;
 
 /// What many sessions relay between two commits while each runs small commands: 64 of them 1 KiB
 /// each. More means that a large result is on its way.
@@ -89,6 +95,7 @@ impl Waiters {
             worker,
             waiting: RefCell::default(),
             gathered: Notify::new(),
+            records: Cell::new(0),
             relayed: Cell::new(0),
         }
     }
@@ -118,6 +125,7 @@ impl Waiters {
 
     /// Notes that a record waits for its commit.
     pub(crate) fn gathered(&self) {
+        self.records.set(self.records.get().wrapping_add(1));
         self.gathered.notify_one();
     }
 
@@ -134,8 +142,15 @@ impl Waiters {
     pub(crate) async fn commit(&self, recorder: &Recorder) {
         loop {
             self.gathered.notified().await;
-            // Back after the sockets were looked at and whoever is ready there has run.
-            tokio::task::yield_now().await;
+            // Back after the sockets were looked at and whoever is ready there has run; once more
+            // as long as that brings something.
+            for _ in 0..LOOKS_MAX {
+                let before = self.records.get();
+                tokio::task::yield_now().await;
+                if self.records.get() == before {
+                    break;
+                }
+            }
             if self.relayed.take() > RELAYED_BYTES_FEW {
                 recorder.commit();
             } else {

@@ -58,7 +58,8 @@ pub const COMMANDS_IN_FLIGHT_MAX: usize = 4_096;
 /// Prepared statements and portals one session may hold: 8,192 × about 300 B = 2.4 MiB.
 pub const PREPARED_MAX: usize = 8_192;
 
-/// Analysed statements kept per node: 16,384 × about 2 KiB = 32 MiB. Texts over 16 KiB are not kept.
+/// Analysed statements kept per node: 16,384 × about 2 KiB = 32 MiB, and as many by their shape. Texts over 16 KiB
+/// are not kept.
 pub const STATEMENT_CACHE_ENTRIES: usize = 16_384;
 
 /// The longest text kept in the statement cache.

@@ -1,4 +1,5 @@
-//! Analysed texts, least recently used forgotten first; keyed by the exact text and its reading.
+//! Analysed texts or shapes of texts, least recently used forgotten first; keyed by the exact text or
+//! shape and its reading.
 //!
 //! A hit hashes the text once and compares it once. The hash is seeded per process, and never
 //! trusted alone.
@@ -17,7 +18,7 @@ use super::Reading;
 const SHARDS: usize = 16;
 
 /// Text bytes kept in all: 8 MiB. Each byte is held at most three times (key, statement, normalized),
-/// and 16,384 entries of some 512 B beside: 32 MiB, whatever agents send.
+/// and 16,384 entries of some 512 B beside: 32 MiB, whatever agents send; twice that for texts and shapes.
 const TEXT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The cache.

@@ -82,10 +82,13 @@ impl Visitor<'_> {
                 self.references += 1;
                 Flow::default()
             }
-            NodeEnum::AConst(_)
-            | NodeEnum::ParamRef(_)
-            | NodeEnum::SqlvalueFunction(_)
-            | NodeEnum::SetToDefault(_) => Flow::default(),
+            NodeEnum::AConst(constant) => {
+                self.facts.constants.push(constant.location);
+                Flow::default()
+            }
+            NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_) | NodeEnum::SetToDefault(_) => {
+                Flow::default()
+            }
             other => self.clause(other),
         }
     }
@@ -322,6 +325,8 @@ impl Visitor<'_> {
         if path.last() == Some(&"set_config") {
             self.facts.risks |= self.set_config(args.first());
         }
+        // What these do is in a text that they are given (`shown`, for the second).
+        self.facts.by_value |= matches!(path.last(), Some(&("set_config" | "format")));
         let each: Vec<Flow> = args.iter().map(|arg| self.expr(Some(arg))).collect();
         let counts = matches!(path.as_slice(), ["count"] | ["pg_catalog", "count"]);
         for (at, flow) in each.iter().enumerate() {

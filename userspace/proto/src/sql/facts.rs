@@ -25,6 +25,10 @@ pub(super) struct Facts {
     pub(super) probes_lost: bool,
     pub(super) cursor: Option<Arc<str>>,
     pub(super) prepared: Option<PreparedUse>,
+    /// Where the constants begin whose values made no difference to the rest of this.
+    pub(super) constants: Vec<i32>,
+    /// The values of constants made a difference: what looks at one sets this.
+    pub(super) by_value: bool,
 }
 
 impl Default for Facts {
@@ -40,6 +44,8 @@ impl Default for Facts {
             probes_lost: false,
             cursor: None,
             prepared: None,
+            constants: Vec::new(),
+            by_value: false,
         }
     }
 }

@@ -21,6 +21,7 @@ mod names;
 mod normalize;
 mod query;
 mod set;
+mod shape;
 mod shown;
 mod statement;
 mod unnamed;
@@ -34,8 +35,11 @@ mod tests;
 use std::sync::Arc;
 
 use types::command::{Risk, Statement};
+use types::limits::STATEMENT_CACHE_TEXT_MAX;
 
+use cache::Cache;
 pub(crate) use execute::executing;
+use shape::Shape;
 
 /// How the server reads text right now; part of the cache key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,24 +51,45 @@ pub struct Reading {
 /// Takes SQL strings apart, and remembers; shared by all sessions of a node.
 #[derive(Debug)]
 pub struct Analyzer {
-    cache: cache::Cache,
+    /// By text.
+    texts: Cache,
+    /// By shape: of the first text that had it.
+    shapes: Cache,
 }
 
 impl Analyzer {
     /// An analyzer with an empty cache.
     pub fn new() -> Self {
-        Self { cache: cache::Cache::new() }
+        Self { texts: Cache::new(), shapes: Cache::new() }
     }
 
     /// The statements of `text`, in order; never empty. What does not parse is one statement with
     /// `Risk::UNPARSED`; an empty string is one with verb `EMPTY`.
     pub fn analyze(&self, text: &[u8], reading: Reading) -> Arc<[Arc<Statement>]> {
-        if let Some(known) = self.cache.get(text, reading) {
+        if let Some(known) = self.texts.get(text, reading) {
             return known;
         }
-        let statements = statement::read(text, reading);
-        self.cache.put(text, reading, &statements);
+        let short = text.len() <= STATEMENT_CACHE_TEXT_MAX;
+        let shape = short.then(|| Shape::of(text)).flatten();
+        let alike = shape.as_ref().and_then(|shape| self.alike(text, shape, reading));
+        let statements = alike.unwrap_or_else(|| {
+            let read = statement::read(text, reading);
+            if let Some(shape) = shape.filter(|shape| read.is_of_shape(text, shape)) {
+                self.shapes.put(&shape.text, reading, &read.statements);
+            }
+            read.statements
+        });
+        self.texts.put(text, reading, &statements);
         statements
+    }
+
+    /// The statement that `text` is, where one of its shape is known.
+    fn alike(&self, text: &[u8], shape: &Shape, reading: Reading) -> Option<Arc<[Arc<Statement>]>> {
+        let known = self.shapes.get(&shape.text, reading)?;
+        let [known] = &*known else { return None };
+        let alike: Arc<[_]> = Arc::new([statement::alike(known, text)?]);
+        debug_assert_eq!(alike, statement::read(text, reading).statements, "of one shape");
+        Some(alike)
     }
 }
 

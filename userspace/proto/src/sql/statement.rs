@@ -7,6 +7,7 @@ use types::command::{Access, Action, PreparedUse, Risk, Statement};
 
 use super::Reading;
 use super::facts::Facts;
+use super::shape::Shape;
 use super::{normalize, utility};
 
 /// The stack that parsing, visiting and dropping a tree run on. Decoding a tree of 10,000 levels was
@@ -32,13 +33,43 @@ const TOKENS_MAX: usize = 256 * 1024;
 /// What stands for the text where it may not be shown and cannot be normalized.
 const UNKNOWN: &str = "UNKNOWN";
 
-/// The statements of `text`; never empty.
-pub(super) fn read(text: &[u8], reading: Reading) -> Arc<[Arc<Statement>]> {
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// The statements of the text; never empty.
+    pub(super) statements: Arc<[Arc<Statement>]>,
+    /// Where the constants begin whose values make no difference, where all that is said holds for
+    /// other values as well.
+    constants: Option<Vec<i32>>,
+}
+
+impl Read {
+    /// Whether the same holds for every text of this one's `shape`, but for the text itself.
+    pub(super) fn is_of_shape(&self, text: &[u8], shape: &Shape) -> bool {
+        self.constants.as_deref().is_some_and(|places| shape.holds_only(text, places))
+    }
+}
+
+impl From<Arc<Statement>> for Read {
+    /// One statement of which other texts say nothing.
+    fn from(statement: Arc<Statement>) -> Self {
+        Self { statements: Arc::new([statement]), constants: None }
+    }
+}
+
+/// The statement of a text that has the shape of the one `known` was read from.
+pub(super) fn alike(known: &Statement, text: &[u8]) -> Option<Arc<Statement>> {
+    let text = std::str::from_utf8(text).ok()?.into();
+    Some(Arc::new(Statement { text, ..known.clone() }))
+}
+
+/// The statements of `text`.
+pub(super) fn read(text: &[u8], reading: Reading) -> Read {
     let Ok(text) = std::str::from_utf8(text) else {
-        return Arc::new([unparsed(&String::from_utf8_lossy(text))]);
+        return unparsed(&String::from_utf8_lossy(text)).into();
     };
     if text.contains('\0') {
-        return Arc::new([unparsed(text)]);
+        return unparsed(text).into();
     }
     // The scanner reads backslashes in plain strings one way only; where there are none, or the
     // server reads them that way too, its tokens are the server's.
@@ -52,14 +83,14 @@ pub(super) fn read(text: &[u8], reading: Reading) -> Arc<[Arc<Statement>]> {
     let enough = match tokens {
         Some(..=SHORT_TOKENS) => SHORT_STACK_ENOUGH,
         Some(..=TOKENS_MAX) => STACK_ENOUGH,
-        _ => return Arc::new([unparsed(text)]),
+        _ => return unparsed(text).into(),
     };
     stacker::maybe_grow(enough, STACK_BYTES, || parse(text, reading, scannable))
-        .unwrap_or_else(|| Arc::new([unparsed(text)]))
+        .unwrap_or_else(|| unparsed(text).into())
 }
 
 /// The statements of `text`, or `None` if it does not parse.
-fn parse(text: &str, reading: Reading, scannable: bool) -> Option<Arc<[Arc<Statement>]>> {
+fn parse(text: &str, reading: Reading, scannable: bool) -> Option<Read> {
     let options = if reading.standard_conforming_strings {
         ParserOptions::DEFAULT
     } else {
@@ -67,24 +98,22 @@ fn parse(text: &str, reading: Reading, scannable: bool) -> Option<Arc<[Arc<State
     };
     let tree = pg_query::parse(text, options).ok()?.protobuf;
     let [first, rest @ ..] = tree.stmts.as_slice() else {
-        return Some(Arc::new([empty(text)]));
+        return Some(empty(text).into());
     };
     if rest.is_empty() {
-        return Some(Arc::new([analyzed(
-            text,
-            first.stmt.as_deref(),
-            options,
-            scannable,
-            Risk::empty(),
-        )]));
+        let node = first.stmt.as_deref();
+        let (statement, constants) = analyzed(text, node, options, scannable, Risk::empty());
+        return Some(Read { statements: Arc::new([statement]), constants });
     }
-    tree.stmts
+    let statements = tree
+        .stmts
         .iter()
         .map(|raw| {
             let part = part(text, raw.stmt_location, raw.stmt_len)?;
-            Some(analyzed(part, raw.stmt.as_deref(), options, scannable, Risk::MULTI))
+            Some(analyzed(part, raw.stmt.as_deref(), options, scannable, Risk::MULTI).0)
         })
-        .collect()
+        .collect::<Option<_>>()?;
+    Some(Read { statements, constants: None })
 }
 
 /// The `len` bytes of `text` from `start` on; all of the rest where `len` is 0, as the parser has it.
@@ -101,7 +130,7 @@ fn analyzed(
     options: ParserOptions,
     scannable: bool,
     risks: Risk,
-) -> Arc<Statement> {
+) -> (Arc<Statement>, Option<Vec<i32>>) {
     let mut facts = Facts::default();
     let verb = utility::top(&mut facts, node);
     let normalized = scannable.then(|| normalize::normalize(text)).flatten();
@@ -120,7 +149,9 @@ fn analyzed(
         let (name, statement) = (prepare.name.as_str().into(), told(verb, run));
         facts.prepared = Some(PreparedUse::Prepares { name, statement });
     }
-    told(verb, facts)
+    let is_plain = matches!(verb, "SELECT" | "INSERT" | "UPDATE" | "DELETE") && !facts.by_value;
+    let constants = is_plain.then(|| std::mem::take(&mut facts.constants));
+    (told(verb, facts), constants)
 }
 
 fn told(
@@ -142,6 +173,8 @@ fn told(
         probes_lost: _,
         cursor,
         prepared,
+        constants: _,
+        by_value: _,
     } = facts;
     Arc::new(Statement {
         text: text.into(),

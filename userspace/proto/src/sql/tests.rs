@@ -302,6 +302,48 @@ const TEMPLATES: &[&str] = &[
     "SELECT 1 /* @ */ -- @",
 ];
 
+#[test]
+fn texts_that_differ_in_plain_constants_are_analysed_once() {
+    let analyzer = Analyzer::new();
+    let one = |text: &str| Arc::clone(&analyzer.analyze(text.as_bytes(), STANDARD)[0]);
+    let first = one("SELECT owner FROM accounts WHERE id = 17 AND kind = 'a' LIMIT 3");
+    let other = one("SELECT owner FROM accounts WHERE id = 4 AND kind = 'b c' LIMIT 9");
+    assert_eq!(&*other.text, "SELECT owner FROM accounts WHERE id = 4 AND kind = 'b c' LIMIT 9");
+    assert_eq!(other.normalized, first.normalized);
+    // What is known by its shape was not made anew.
+    assert!(Arc::ptr_eq(&other.normalized, &first.normalized));
+}
+
+/// Constants whose values matter: which column orders, which setting is made, where values go.
+#[test]
+fn texts_whose_constants_matter_are_read_one_by_one() {
+    let analyzer = Analyzer::new();
+    for (one, other) in [
+        ("SELECT a, b FROM t ORDER BY 1", "SELECT a, b FROM t ORDER BY 2"),
+        ("SELECT a, b FROM t GROUP BY 1, b", "SELECT a, b FROM t GROUP BY 2, b"),
+        ("SELECT set_config('work_mem', '1', false)", "SELECT set_config('role', '1', false)"),
+        ("SELECT format('%s', a) FROM t", "SELECT format('%*s', a) FROM t"),
+        ("SET work_mem = 1", "SET work_mem = 2"),
+        ("COPY t TO 'a'", "COPY t TO 'b'"),
+    ] {
+        let [one, other] =
+            [one, other].map(|text| Arc::clone(&analyzer.analyze(text.as_bytes(), STANDARD)[0]));
+        assert!(!Arc::ptr_eq(&one.normalized, &other.normalized), "{}", one.text);
+    }
+}
+
+#[test]
+fn what_is_said_of_a_text_holds_for_its_shape() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/sql");
+    for name in ["exports", "lineage", "probes", "statements"] {
+        let fixture = std::fs::read_to_string(format!("{folder}/{name}.txt")).unwrap();
+        for text in fixture.lines().filter(|line| !line.starts_with("    =>")) {
+            fuzz::others_of_its_shape(text.as_bytes(), STANDARD);
+            fuzz::others_of_its_shape(text.as_bytes(), ESCAPES);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
