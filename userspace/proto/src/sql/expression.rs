@@ -325,9 +325,12 @@ impl Visitor<'_> {
         if path.last() == Some(&"set_config") {
             self.facts.risks |= self.set_config(args.first());
         }
-        // What these do is in a text that they are given (`shown`, for the second).
-        self.facts.by_value |= matches!(path.last(), Some(&("set_config" | "format")));
+        // By a name it is given, or that a condition compares with.
+        self.facts.by_value |= path.last() == Some(&"set_config");
+        let constants = self.facts.constants.len();
         let each: Vec<Flow> = args.iter().map(|arg| self.expr(Some(arg))).collect();
+        // What a function is given may be looked at (`shown`).
+        self.facts.constants.truncate(constants);
         let counts = matches!(path.as_slice(), ["count"] | ["pg_catalog", "count"]);
         for (at, flow) in each.iter().enumerate() {
             let shown = if counts {

@@ -323,6 +323,12 @@ fn texts_whose_constants_matter_are_read_one_by_one() {
         ("SELECT a, b FROM t GROUP BY 1, b", "SELECT a, b FROM t GROUP BY 2, b"),
         ("SELECT set_config('work_mem', '1', false)", "SELECT set_config('role', '1', false)"),
         ("SELECT format('%s', a) FROM t", "SELECT format('%*s', a) FROM t"),
+        ("SELECT replace(a, 'bc', 'd') FROM t", "SELECT replace(a, 'b', 'cd') FROM t"),
+        ("SELECT convert_to(a, 'UTF8') FROM t", "SELECT convert_to(a, 'LATIN1') FROM t"),
+        (
+            "SELECT set_config(name, '', false) FROM pg_settings WHERE name = 'role'",
+            "SELECT set_config(name, '', false) FROM pg_settings WHERE name = 'a'",
+        ),
         ("SET work_mem = 1", "SET work_mem = 2"),
         ("COPY t TO 'a'", "COPY t TO 'b'"),
     ] {
