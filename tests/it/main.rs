@@ -23,6 +23,7 @@ mod fuzzed;
 mod hostile;
 mod launch;
 mod limits;
+mod limits_behind;
 mod lineage;
 mod loads;
 mod lying;

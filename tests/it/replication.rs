@@ -40,12 +40,17 @@ struct Bank {
 
 impl Bank {
     fn start() -> Self {
+        Self::start_ruled("")
+    }
+
+    fn start_ruled(rules: &str) -> Self {
         let server = Postgres::with_settings(&SETTINGS).unwrap();
         let role =
             format!("CREATE ROLE replicator LOGIN REPLICATION IN ROLE app PASSWORD '{PASSWORD}'");
         server.sql(&role).unwrap();
         let port = server.port();
-        let daemon = Daemon::start_with(Supervisor::None, port, 2, &[POLICY], "").unwrap();
+        let extra = [POLICY, ("rules.cedar", rules)];
+        let daemon = Daemon::start_with(Supervisor::None, port, 2, &extra, "").unwrap();
         Self { daemon, server }
     }
 
@@ -203,4 +208,52 @@ fn the_log_of_changes_is_streamed_both_ways() {
         let rows = evidence.duckdb(&format!("FROM {table}")).unwrap();
         assert!(rows.iter().all(|row| !row.to_string().contains("the last one")), "{table}");
     }
+}
+
+/// Rows are those of results alone.
+const STREAM: &str = r#"
+@id("short-streams")
+@limit("bytes=200KiB, rows=5")
+forbid (principal == Agent::"backup", action == Action::"replicate", resource);
+"#;
+
+#[test]
+fn streams_and_backups_end_where_they_reach_a_limit() {
+    let bank = Bank::start_ruled(STREAM);
+    let logical = ["-w", "-d", DATABASE, "-S", "changes", "--create-slot", "-P", "test_decoding"];
+    bank.run(BACKUP, "pg_recvlogical", &logical).ok().unwrap();
+    bank.server
+        .sql("INSERT INTO case_notes (marker, body) SELECT n, 'note ' || n FROM generate_series(1, 5000) n")
+        .unwrap();
+    let script = "
+import psycopg2, psycopg2.extras
+c = psycopg2.connect('dbname=bank', connection_factory=psycopg2.extras.LogicalReplicationConnection)
+cur = c.cursor()
+for _ in range(2):
+    got = []
+    cur.start_replication(slot_name='changes')
+    try:
+        cur.consume_stream(lambda message: got.append(len(message.payload)))
+    except psycopg2.Error as e:
+        print(str(e).splitlines()[0], 900 < len(got) < 5000, 60000 < sum(got) <= 204800)
+    cur.execute('IDENTIFY_SYSTEM')
+    print(len(cur.fetchall()))
+";
+    let agent = Agent::new(&bank.daemon, BACKUP, "replicator", bank.server.port());
+    let told = agent.python(script).unwrap().ok().unwrap();
+    let ended = "limit reached: no more than 204800 bytes in one statement";
+    assert_eq!(told, format!("{ended} True True\n1\n").repeat(2), "{}", bank.daemon.log());
+    let folder = bank.folder("base");
+    let seen =
+        bank.run(BACKUP, "pg_basebackup", &["-w", "-D", &folder, "-X", "none", "-c", "fast"]);
+    assert!(
+        seen.code != Some(0) && seen.stderr.contains("COPY stream ended"),
+        "{seen:?} {}",
+        bank.daemon.log()
+    );
+    let evidence = Evidence::seal(&bank.daemon).unwrap();
+    let sql = "SELECT count(*) FROM events WHERE status = 'limited' AND error_code = '54000' \
+               AND bytes_out BETWEEN 100000 AND 206000 AND verb IN ('START_REPLICATION', 'BASE_BACKUP')";
+    let all = "SELECT verb, status, error_code, bytes_out FROM events ORDER BY ts";
+    assert_eq!(evidence.count(sql).unwrap(), 3, "{:?}", evidence.duckdb(all).unwrap());
 }

@@ -56,6 +56,7 @@ pub fn one_input(mut input: &[u8]) {
         input = behind;
         let side = if flags & 1 == 0 { Side::Downstream } else { Side::Upstream };
         if flags & 16 != 0 {
+            session.sent(now);
             for side in [Side::Downstream, Side::Upstream] {
                 let count = session.transmit(side).len();
                 session.transmit(side).consume(count);
