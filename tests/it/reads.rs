@@ -120,3 +120,38 @@ with psycopg.connect(autocommit=True) as c:
     let evidence = world.evidence().unwrap();
     assert!(evidence.count("SELECT count(*) FROM events WHERE kind = 'db.cancel'").unwrap() >= 1);
 }
+
+/// What a card number in a number looks like depends on the format; a COPY of a query says no types.
+#[test]
+fn card_numbers_in_numbers_are_found_in_every_format() {
+    let world = World::start().unwrap();
+    world
+        .bank
+        .sql(
+            "SET ROLE app; CREATE TABLE payments (id int, paid_with numeric, several numeric[], total numeric(12,2)); \
+             INSERT INTO payments SELECT 1, card_number::numeric, ARRAY[1, card_number::numeric], 12345.67 \
+             FROM cards WHERE id = 77",
+        )
+        .unwrap();
+    let script = "
+import psycopg
+with psycopg.connect(autocommit=True) as c:
+    sql = 'SELECT id, paid_with, several, ROW(paid_with, 1), total FROM payments'
+    for binary in (False, True):
+        row = c.cursor(binary=binary).execute(sql).fetchone()
+        print([value is None for value in row], row[4])
+    with c.cursor().copy('COPY (' + sql + ') TO STDOUT (FORMAT binary)') as copy:
+        print([[value is None for value in row] for row in copy.rows()])
+    with c.cursor().copy('COPY payments TO STDOUT (FORMAT binary)') as copy:
+        print([[value is None for value in row] for row in copy.rows()])
+    with c.cursor().copy('COPY (' + sql + ') TO STDOUT') as copy:
+        print(b''.join(copy).decode().split('\\t')[1])
+";
+    let seen = world.reader().python(script).unwrap().ok().unwrap();
+    let found = "[False, True, True, True, False]";
+    let expected =
+        format!("{found} 12345.67\n{found} 12345.67\n[{found}]\n[[False, True, True, False]]\n");
+    assert!(seen.starts_with(&expected), "{seen}");
+    let number = world.bank.sql("SELECT card_number FROM cards WHERE id = 77").unwrap();
+    assert!(!seen.contains(number.trim()) && seen.lines().count() == 5, "{seen}");
+}

@@ -40,6 +40,10 @@ CREATE FUNCTION opened(wanted int) RETURNS refcursor LANGUAGE plpgsql AS
      OPEN c FOR SELECT reverse(ssn) FROM customers WHERE id = wanted; RETURN c; END $$;
 CREATE FUNCTION told_all(wanted int) RETURNS void LANGUAGE plpgsql AS
   $$ BEGIN PERFORM pg_notify('gossip', (SELECT reverse(ssn) FROM customers WHERE id = wanted)); END $$;
+CREATE FUNCTION customer_keys(wanted int) RETURNS SETOF text LANGUAGE sql STABLE AS
+  $$ SELECT reverse(ssn) FROM customers WHERE id <= wanted $$;
+CREATE FUNCTION fixed_key(wanted int) RETURNS text LANGUAGE sql IMMUTABLE AS
+  $$ SELECT reverse(ssn) FROM customers WHERE id = wanted $$;
 CREATE PROCEDURE shout(wanted int, INOUT answer text DEFAULT '') LANGUAGE plpgsql AS
   $$ BEGIN SELECT reverse(ssn) INTO answer FROM customers WHERE id = wanted; END $$;
 CREATE AGGREGATE glue(text) (SFUNC = textcat, STYPE = text, INITCOND = '');

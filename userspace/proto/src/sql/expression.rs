@@ -159,14 +159,14 @@ impl Visitor<'_> {
     }
 
     /// Values that are put together to a row or an array.
-    fn gathered(&mut self, nodes: &[Node]) -> Flow {
+    pub(super) fn gathered(&mut self, nodes: &[Node]) -> Flow {
         let each = nodes.iter().map(|node| self.expr(Some(node))).collect();
         self.sized(Size::Grows, each)
     }
 
     /// What becomes of the lengths of values; where these come from together. If whether the result is too
     /// large may depend on what the values are, they are probed.
-    fn sized(&mut self, size: Size, each: Vec<Flow>) -> Flow {
+    pub(super) fn sized(&mut self, size: Size, each: Vec<Flow>) -> Flow {
         let varying = each.iter().filter(|flow| flow.varies()).count();
         let mut flow = each.into_iter().fold(Flow::default(), Flow::with);
         let fails = match size {

@@ -127,8 +127,13 @@ impl Facts {
 
 /// What reading a system catalog of this name gives away.
 fn catalog_risks(table: &TableName) -> Risk {
-    if table.schema.as_deref().is_some_and(|schema| schema != "pg_catalog") {
-        return Risk::empty();
+    match (table.schema.as_deref(), &*table.name) {
+        // Options hold passwords.
+        (Some("information_schema"), "user_mapping_options" | "_pg_user_mappings") => {
+            return Risk::PRIVILEGE;
+        }
+        (None | Some("pg_catalog"), _) => {}
+        _ => return Risk::empty(),
     }
     match &*table.name {
         "pg_stats"

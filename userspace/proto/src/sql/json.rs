@@ -8,6 +8,7 @@ use pg_query::protobuf::{
 
 use super::lineage::Flow;
 use super::query::Visitor;
+use super::shown::Size;
 
 impl Visitor<'_> {
     /// Visits an SQL/JSON expression; where its value comes from. None if `node` is not one.
@@ -24,16 +25,18 @@ impl Visitor<'_> {
             }
             NodeEnum::JsonScalarExpr(scalar) => self.expr(scalar.expr.as_deref()),
             NodeEnum::JsonSerializeExpr(serialize) => self.json_value(serialize.expr.as_deref()),
-            NodeEnum::JsonObjectConstructor(object) => self.exprs(&object.exprs),
-            NodeEnum::JsonArrayConstructor(array) => self.exprs(&array.exprs),
+            NodeEnum::JsonObjectConstructor(object) => self.gathered(&object.exprs),
+            NodeEnum::JsonArrayConstructor(array) => self.gathered(&array.exprs),
             NodeEnum::JsonArrayQueryConstructor(array) => self.query(array.query.as_deref()).all(),
             NodeEnum::JsonObjectAgg(aggregate) => {
                 self.json_aggregate(aggregate.constructor.as_deref());
-                self.json_pair(aggregate.arg.as_deref())
+                let pair = self.json_pair(aggregate.arg.as_deref());
+                self.sized(Size::Grows, vec![pair])
             }
             NodeEnum::JsonArrayAgg(aggregate) => {
                 self.json_aggregate(aggregate.constructor.as_deref());
-                self.json_value(aggregate.arg.as_deref())
+                let value = self.json_value(aggregate.arg.as_deref());
+                self.sized(Size::Grows, vec![value])
             }
             NodeEnum::JsonBehavior(behavior) => self.json_behavior(Some(behavior)),
             NodeEnum::JsonFuncExpr(function) => {
@@ -98,7 +101,9 @@ impl Visitor<'_> {
         let Some(JsonKeyValue { key, value }) = pair else {
             return Flow::default();
         };
-        self.expr(key.as_deref()).with(self.json_value(value.as_deref()))
+        // A key may be NULL, or there twice: an error.
+        let key = self.decided(|visitor| visitor.expr(key.as_deref()));
+        key.with(self.json_value(value.as_deref()))
     }
 
     fn json_behavior(&mut self, behavior: Option<&JsonBehavior>) -> Flow {
