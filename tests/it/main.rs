@@ -41,6 +41,7 @@ mod recording;
 mod refusals;
 mod replication;
 mod restart;
+mod secrets;
 mod talk;
 mod tap;
 mod tls;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use journal::record::{Begin, Control, End, Frame, Lsn, SessionClose, SessionOpen};
 use journal::recorder::AppendError;
 use policy::mask::Masks;
+use proto::sql::secrets;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 use types::accepted::Accepted;
 use types::clock::Timestamp;
-use types::command::{Command, Parameter, Statement};
+use types::command::{Command, Parameter, ParameterValue, Statement};
 use types::decision::Decision;
 use types::event::{Notification, Outcome, Violation};
 use types::id::{AgentName, SessionId};
@@ -46,6 +47,8 @@ pub(crate) struct Ledger<'d> {
 struct KeptText {
     statement: Arc<Statement>,
     text: Arc<str>,
+    /// Numbers, from 1, of the parameters that are secrets.
+    secrets: Vec<usize>,
 }
 
 impl<'d> Ledger<'d> {
@@ -174,7 +177,8 @@ impl<'d> Ledger<'d> {
         (now, decided): (Timestamp, Timestamp),
     ) -> Result<Lsn, AppendError> {
         let text = self.kept_text(&command.statement, masks);
-        let parameters = kept_parameters(&command.parameters, masks);
+        let secrets = self.text.as_ref().map_or(&[][..], |kept| &kept.secrets);
+        let parameters = kept_parameters(&command.parameters, masks, secrets);
         self.door.recorder.gather(Frame::Begin(Begin {
             session: self.session,
             command: command.id,
@@ -268,13 +272,18 @@ impl<'d> Ledger<'d> {
         {
             return Arc::clone(&kept.text);
         }
-        let text = match masks.map(|masks| masks.redact_literals(&statement.text)) {
+        let found = secrets::find(&statement.text);
+        let text: Arc<str> = match masks.map(|masks| masks.redact_literals(&found.text)) {
             Some(Cow::Owned(masked)) => masked.into(),
-            Some(Cow::Borrowed(_)) => Arc::clone(&statement.text),
+            Some(Cow::Borrowed(_)) if matches!(found.text, Cow::Borrowed(_)) => {
+                Arc::clone(&statement.text)
+            }
+            Some(Cow::Borrowed(rest)) => rest.into(),
             // Before policy has said what may be kept, nothing of the text is.
             None => "".into(),
         };
-        self.text = Some(KeptText { statement: Arc::clone(statement), text: Arc::clone(&text) });
+        let (statement, secrets) = (Arc::clone(statement), found.parameters);
+        self.text = Some(KeptText { statement, text: Arc::clone(&text), secrets });
         text
     }
 }
@@ -305,15 +314,32 @@ pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<(), Appen
     Ok(())
 }
 
-/// Parameters as they are kept: recognised values masked.
-fn kept_parameters<'p>(parameters: &'p [Parameter], masks: Option<&Masks>) -> Cow<'p, [Parameter]> {
+/// Parameters as they are kept: recognised values masked, and those left out that are secrets, by their
+/// number or by what is in them.
+fn kept_parameters<'p>(
+    parameters: &'p [Parameter],
+    masks: Option<&Masks>,
+    secrets: &[usize],
+) -> Cow<'p, [Parameter]> {
     let Some(masks) = masks else { return Cow::Owned(Vec::new()) };
     if parameters.is_empty() {
         return Cow::Borrowed(parameters);
     }
     let mut kept = parameters.to_vec();
-    for parameter in &mut kept {
-        masks.redact_parameter(parameter);
+    for (at, parameter) in kept.iter_mut().enumerate() {
+        let bytes = match &parameter.value {
+            ParameterValue::Null => continue,
+            ParameterValue::Text { text, bytes } => {
+                (secrets.contains(&(at + 1)) || secrets::is_in(text)).then_some(*bytes)
+            }
+            ParameterValue::Binary { bytes, .. } => secrets.contains(&(at + 1)).then_some(*bytes),
+        };
+        match bytes {
+            Some(bytes) => {
+                parameter.value = ParameterValue::Text { text: "[secret]".to_owned(), bytes };
+            }
+            None => masks.redact_parameter(parameter),
+        }
     }
     Cow::Owned(kept)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use types::command::{Action, Class, Risk, Statement};
 
 use super::shape::Shape;
-use super::{Reading, statement};
+use super::{Reading, secrets, statement};
 
 /// Runs one input: a byte of flags (1: backslashes escape in plain strings; 2: also as the statement
 /// of an EXPLAIN ANALYZE), then the text.
@@ -42,6 +42,8 @@ pub(super) fn others_of_its_shape(text: &[u8], reading: Reading) {
 }
 
 fn check(statement: &Statement) {
+    let found = secrets::find(&statement.text);
+    assert!(found.parameters.iter().all(|number| *number > 0), "parameters count from 1");
     assert!(!statement.accesses.is_empty(), "a statement does something");
     assert!(statement.probes.is_sorted(), "probes are sorted");
     if statement.risks.contains(Risk::UNPARSED) {

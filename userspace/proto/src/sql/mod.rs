@@ -20,6 +20,7 @@ mod modify;
 mod names;
 mod normalize;
 mod query;
+pub mod secrets;
 mod set;
 mod shape;
 mod shown;
