@@ -1,6 +1,7 @@
 //! What policy forbids does not happen, is answered by the protocol, and the session goes on.
 
-use integration::World;
+use integration::world::WRITER;
+use integration::{Agent, Daemon, Postgres, World, bank};
 
 const COUNT_NOTES: &str = "SELECT count(*) FROM case_notes";
 
@@ -134,4 +135,29 @@ fn an_agent_no_policy_names_may_do_nothing() {
         output.stderr
     );
     assert_eq!(world.bank.sql(COUNT_NOTES).unwrap().trim(), "0");
+}
+
+/// Policy knows whether a transaction is open, by the server's own word.
+#[test]
+fn policy_sees_the_state_of_the_transaction() {
+    let policy = "@id(\"writes-in-transactions\") @reason(\"write inside BEGIN and COMMIT\")\n\
+                  forbid (principal, action == Action::\"insert\", resource)\n\
+                  when { context.transaction != \"open\" };\n\
+                  @id(\"notes\") permit (principal == Agent::\"back-office\", action == Action::\"insert\", resource);";
+    let server = Postgres::start().unwrap();
+    let daemon = Daemon::start(server.port(), 1, &[("transactions.cedar", policy)]).unwrap();
+    let agent = Agent::new(&daemon, WRITER, bank::ROLE, server.port());
+    let script = "INSERT INTO case_notes (body) VALUES ('alone');\nBEGIN;\n\
+                  INSERT INTO case_notes (body) VALUES ('within');\nCOMMIT;\n\
+                  INSERT INTO case_notes (body) VALUES ('behind');\n";
+    let output = agent.psql_script(script).unwrap();
+    assert_eq!(
+        output.stderr.matches("ERROR:  42501: write inside").count(),
+        2,
+        "{}",
+        output.stderr
+    );
+    let told: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(told, ["BEGIN", "INSERT 0 1", "COMMIT"], "{}", output.stderr);
+    assert_eq!(server.sql("SELECT body FROM case_notes").unwrap().trim(), "within");
 }

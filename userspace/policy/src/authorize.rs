@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cedar_policy::{AuthorizationError, Authorizer, Entities, Policy, PolicyId, Request, Response};
 use lru::LruCache;
-use types::command::{Access, Command, CommandKind, Risk, Statement};
+use types::command::{Access, Command, Risk, Statement};
 use types::decision::{Decision, Effect, Obligation};
 use types::principal::Principal;
 use types::redact::{DataClass, MaskRule, Operator};
@@ -19,7 +19,7 @@ use crate::load::Loaded;
 use crate::lookup::Lookup;
 use crate::obligation::{Annotations, SoftObligation, strictness};
 use crate::policy_set::concerns;
-use crate::request::{RequestError, Requester};
+use crate::request::{Moment, RequestError, Requester};
 
 /// The policies of one identity at one target, and its memory of decisions.
 pub struct SessionPolicy {
@@ -70,18 +70,18 @@ impl SessionPolicy {
     }
 
     /// Decides a command that probes these classes ([`crate::mask::Masks::probed`]), at `unix_us`,
-    /// microseconds since 1970 UTC; remembers the answer for this very statement, kind and hour.
+    /// microseconds since 1970 UTC; remembers the answer for this very statement and [`Moment`].
     pub fn authorize(&self, command: &Command, probed: &[DataClass], unix_us: i64) -> Decision {
-        let Command { id: _, kind, statement, parameters: _, batch: _ } = command;
-        let hour = hour_of(unix_us);
+        let Command { id: _, kind, statement, parameters: _, batch: _, transaction } = command;
+        let moment = Moment { kind: *kind, hour: hour_of(unix_us), transaction: *transaction };
         let address = Arc::as_ptr(statement) as usize;
-        let key = MemoKey { statement: address, probed: probed.into(), kind: *kind, hour };
+        let key = MemoKey { statement: address, probed: probed.into(), moment };
         if let Some((_, decision)) = self.memo().by_statement.get(&key) {
             return decision.clone();
         }
-        let content = Content::of(statement, probed, *kind, hour);
+        let content = Content::of(statement, probed, moment);
         let known = self.memo().by_content.get(&content).cloned();
-        let decision = known.unwrap_or_else(|| self.decide(statement, probed, *kind, hour));
+        let decision = known.unwrap_or_else(|| self.decide(statement, probed, moment));
         let mut memo = self.memo();
         // A weak reference keeps the address from being used again, and lets the text go.
         memo.by_statement.put(key, (Arc::downgrade(statement), decision.clone()));
@@ -102,13 +102,7 @@ impl SessionPolicy {
         &self.masks
     }
 
-    fn decide(
-        &self,
-        statement: &Statement,
-        probed: &[DataClass],
-        kind: CommandKind,
-        hour: u8,
-    ) -> Decision {
+    fn decide(&self, statement: &Statement, probed: &[DataClass], moment: Moment) -> Decision {
         if statement.accesses.is_empty() {
             return self.deny(BTreeSet::new(), "the statement's effect is not known".to_owned());
         }
@@ -116,7 +110,7 @@ impl SessionPolicy {
             let reason = format!("the statement touches more than {ACCESSES_MAX} objects");
             return self.deny(BTreeSet::new(), reason);
         }
-        match self.decide_all(statement, probed, kind, hour) {
+        match self.decide_all(statement, probed, moment) {
             Ok(decision) => decision,
             Err(_) => self.deny(BTreeSet::new(), "the request could not be evaluated".to_owned()),
         }
@@ -126,15 +120,14 @@ impl SessionPolicy {
         &self,
         statement: &Statement,
         probed: &[DataClass],
-        kind: CommandKind,
-        hour: u8,
+        moment: Moment,
     ) -> Result<Decision, RequestError> {
         let requester = self.requester()?;
         // No mask can be applied to what is replicated.
         let masked = if statement.replicates() { self.masks() } else { &[] };
         let bare: Vec<DataClass> = masked.iter().map(|mask| mask.class.clone()).collect();
         let entities = requester.entities(statement, &[probed, &bare].concat())?;
-        let context = requester.context(statement, kind, hour)?;
+        let context = requester.context(statement, moment)?;
         let (mut permits, mut lifted) = (BTreeSet::new(), BTreeSet::new());
         let accesses = statement
             .accesses
@@ -334,18 +327,18 @@ enum Answer {
 /// All that a decision depends on within one session: what `Requester` builds requests from.
 #[derive(PartialEq, Eq, Hash)]
 struct Content {
-    kind: CommandKind,
-    hour: u8,
+    moment: Moment,
     verb: &'static str,
     accesses: Vec<Access>,
     functions: Vec<Arc<str>>,
+    unknown: Vec<Arc<str>>,
     probed: Box<[DataClass]>,
     risks: Risk,
     bytes: usize,
 }
 
 impl Content {
-    fn of(statement: &Statement, probed: &[DataClass], kind: CommandKind, hour: u8) -> Self {
+    fn of(statement: &Statement, probed: &[DataClass], moment: Moment) -> Self {
         let Statement {
             text,
             normalized: _,
@@ -353,7 +346,7 @@ impl Content {
             verb,
             accesses,
             functions,
-            unknown_functions: _,
+            unknown_functions,
             risks,
             outputs: _,
             copy: _,
@@ -363,17 +356,17 @@ impl Content {
         } = statement;
         let (accesses, functions) = (accesses.clone(), functions.clone());
         let (probed, bytes) = (probed.into(), text.len());
-        Self { kind, hour, verb, accesses, functions, probed, risks: *risks, bytes }
+        let unknown = unknown_functions.clone();
+        Self { moment, verb, accesses, functions, unknown, probed, risks: *risks, bytes }
     }
 }
 
-/// A very statement, within one session and hour.
+/// A very statement, within one session.
 #[derive(PartialEq, Eq, Hash)]
 struct MemoKey {
     statement: usize,
     probed: Box<[DataClass]>,
-    kind: CommandKind,
-    hour: u8,
+    moment: Moment,
 }
 
 /// Decisions kept per identity, in each of two memories: 256 × about 350 B (statement shell or

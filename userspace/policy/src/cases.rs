@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use types::addr::OrigDst;
-use types::command::{Access, Action, Command, CommandKind, Risk, Statement, TableName};
+use types::command::{
+    Access, Action, Command, CommandKind, Risk, Statement, TableName, Transaction,
+};
 use types::decision::{Decision, Effect, Obligation};
 use types::id::{AgentName, CgroupId, CommandId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
@@ -183,6 +185,7 @@ struct CaseEntry {
     /// The role asked for, where the account is a credential's.
     role: Option<String>,
     kind: Option<String>,
+    transaction: Option<String>,
     #[serde(default)]
     action: String,
     /// A name to look up, instead of an action on a database.
@@ -297,7 +300,17 @@ fn request(
         statement: Arc::new(statement(entry, bad)?),
         parameters: Vec::new(),
         batch: 1,
+        transaction: transaction(entry, bad)?,
     })))
+}
+
+fn transaction(
+    entry: &CaseEntry,
+    bad: &impl Fn(&'static str, &str) -> CaseError,
+) -> Result<Transaction, CaseError> {
+    let wanted = entry.transaction.as_deref().unwrap_or("none");
+    let found = Transaction::ALL.into_iter().find(|state| state.as_str() == wanted);
+    found.ok_or_else(|| bad("transaction", wanted))
 }
 
 fn kind(

@@ -10,7 +10,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
     Schema,
 };
-use types::command::{Access, Action, CommandKind, Risk, Statement, TableName};
+use types::command::{Access, Action, CommandKind, Risk, Statement, TableName, Transaction};
 use types::id::AgentName;
 use types::principal::Principal;
 use types::redact::DataClass;
@@ -31,6 +31,17 @@ impl RequestError {
     pub(crate) fn again(&self) -> Self {
         Self(self.0.clone())
     }
+}
+
+/// How and when a statement comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Moment {
+    /// By which message.
+    pub(crate) kind: CommandKind,
+    /// The hour of the day, UTC.
+    pub(crate) hour: u8,
+    /// In which state the session's transaction is.
+    pub(crate) transaction: Transaction,
 }
 
 /// The parts of a session's requests that stay the same.
@@ -96,13 +107,13 @@ impl Requester {
         Entities::from_entities(all, None).map_err(error)
     }
 
-    /// The context of all requests of one statement; `hour` is of the day, UTC.
+    /// The context of all requests of one statement.
     pub(crate) fn context(
         &self,
         statement: &Statement,
-        kind: CommandKind,
-        hour: u8,
+        moment: Moment,
     ) -> Result<Context, RequestError> {
+        let Moment { kind, hour, transaction } = moment;
         let functions =
             RestrictedExpression::new_set(statement.functions.iter().map(|name| string(name)));
         let unknown = statement.unknown_functions.iter().map(|name| string(name));
@@ -116,6 +127,7 @@ impl Requester {
             ("hour".to_owned(), RestrictedExpression::new_long(i64::from(hour))),
             ("kind".to_owned(), string(kind.as_str())),
             ("statementBytes".to_owned(), RestrictedExpression::new_long(bytes)),
+            ("transaction".to_owned(), string(transaction.as_str())),
         ]);
         Context::from_pairs(fields).map_err(error)
     }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use policy::{LoadError, PolicySet, PolicySource, SessionPolicy, cases};
 use proptest::prelude::*;
 use types::addr::OrigDst;
-use types::command::{Access, Action, Command, CommandKind, Risk, Statement, TableName};
+use types::command::{
+    Access, Action, Command, CommandKind, Risk, Statement, TableName, Transaction,
+};
 use types::decision::{Decision, Effect, Obligation};
 use types::id::{AgentName, CgroupId, CommandId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
@@ -156,7 +158,9 @@ fn the_memory_of_decisions_knows_the_hour_the_kind_and_the_statement() {
         "@id(\"window\") forbid (principal, action == Action::\"select\", resource) \
          when { context.hour >= 4 };\
          @id(\"kind\") forbid (principal, action == Action::\"select\", resource) \
-         when { context.kind == \"db.function\" };",
+         when { context.kind == \"db.function\" };\
+         @id(\"open\") forbid (principal, action == Action::\"select\", resource) \
+         when { context.transaction == \"open\" };",
     );
     let session = session(&policies);
     let mut select = command(Action::Select, Risk::empty());
@@ -166,6 +170,10 @@ fn the_memory_of_decisions_knows_the_hour_the_kind_and_the_statement() {
         assert!(!session.authorize(&select, &[], 4 * hour).is_allow());
         assert!(session.authorize(&select, &[], 24 * hour).is_allow());
         assert!(!session.authorize(&select, &[], -1).is_allow(), "23:59:59 on the day before");
+    }
+    for (transaction, rule) in [(Transaction::Open, "open"), (Transaction::Failed, "base-read")] {
+        let select = Command { transaction, ..select.clone() };
+        assert_eq!(session.authorize(&select, &[], 0).rule(), rule);
     }
     select.kind = CommandKind::FunctionCall;
     assert_eq!(session.authorize(&select, &[], 0).rule(), "kind");
@@ -371,6 +379,7 @@ fn command(action: Action, risks: Risk) -> Command {
         }),
         parameters: Vec::new(),
         batch: 1,
+        transaction: Transaction::None,
     }
 }
 

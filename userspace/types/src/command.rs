@@ -20,6 +20,35 @@ pub struct Command {
     pub parameters: Vec<Parameter>,
     /// Commands of one wire message share a batch: if one is denied, none runs.
     pub batch: u32,
+    /// Where it goes up.
+    pub transaction: Transaction,
+}
+
+/// What the server last said of its transaction block (PostgreSQL `ReadyForQuery`): of commands that are sent
+/// without waiting, what it was before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transaction {
+    /// In none.
+    #[default]
+    None,
+    /// In one.
+    Open,
+    /// In one that failed.
+    Failed,
+}
+
+impl Transaction {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::None, Self::Open, Self::Failed];
+
+    /// The word in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Open => "open",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// A command's kind; its name is the archive's `kind` column.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, Schema};
 use types::addr::OrigDst;
-use types::command::{Access, Action, CommandKind, Risk, Statement, TableName};
+use types::command::{Access, Action, CommandKind, Risk, Statement, TableName, Transaction};
 use types::id::{AgentName, CgroupId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
 use types::redact::DataClass;
 use types::target::Target;
 
-use super::{ACTIONS, LOOKUPS, RequestError, Requester, error};
+use super::{ACTIONS, LOOKUPS, Moment, RequestError, Requester, error};
 use crate::lookup::Lookup;
+
+const MOMENT: Moment = Moment { kind: CommandKind::Query, hour: 0, transaction: Transaction::None };
 
 /// Makes one request of every form, with every attribute that can be there, against the schema.
 pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
@@ -26,7 +28,7 @@ pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
                 let access = Access { action, table: table.clone() };
                 let statement = statement(access.clone());
                 conform(&requester.entities(&statement, &[])?, schema)?;
-                let context = requester.context(&statement, CommandKind::Query, 0)?;
+                let context = requester.context(&statement, MOMENT)?;
                 requester.request(&access, context, Some(schema))?;
             }
         }
@@ -34,7 +36,7 @@ pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
         conform(&requester.disclose_entities(&class)?, schema)?;
         requester.disclose(&class, Some(schema))?;
         let statement = statement(Access { action: Action::Select, table: None });
-        let context = requester.context(&statement, CommandKind::Query, 0)?;
+        let context = requester.context(&statement, MOMENT)?;
         requester.probe(&class, context.clone(), Some(schema))?;
         requester.replicate_unmasked(&class, context, Some(schema))?;
         for action in LOOKUPS {

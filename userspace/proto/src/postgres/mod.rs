@@ -48,7 +48,7 @@ use std::sync::atomic::AtomicUsize;
 
 use types::addr::Side;
 use types::clock::Timestamp;
-use types::command::{Command, CommandKind, Parameter, Statement};
+use types::command::{Command, CommandKind, Parameter, Statement, Transaction};
 use types::event::{Event, Status, Violation};
 use types::id::CommandId;
 use types::limits::{COMMANDS_IN_FLIGHT_MAX, TRANSMIT_BYTES_HIGH};
@@ -196,6 +196,7 @@ struct ServerSide {
     reading: Reading,
     /// Whether no byte of a character can be taken for ASCII.
     encoding_is_safe: bool,
+    transaction: Transaction,
     /// A definition changed since the last probe; `in_transaction` if it was not committed then.
     catalog_stale: bool,
     stale_in_transaction: bool,
@@ -231,6 +232,7 @@ impl PostgresSession {
                 loose_syncs: 0,
                 reading: Reading { standard_conforming_strings: true },
                 encoding_is_safe: true,
+                transaction: Transaction::default(),
                 catalog_stale: false,
                 stale_in_transaction: false,
             },
@@ -269,7 +271,9 @@ impl PostgresSession {
         let id = CommandId(self.next_command);
         self.next_command = self.next_command.saturating_add(1);
         let batch = self.next_batch;
-        self.events.push_back(Event::Command(Command { id, kind, statement, parameters, batch }));
+        let transaction = self.server.transaction;
+        let command = Command { id, kind, statement, parameters, batch, transaction };
+        self.events.push_back(Event::Command(command));
         id
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use types::command::{PreparedUse, Risk, Statement};
+use types::command::{PreparedUse, Risk, Statement, Transaction};
 use types::event::{Event, Status};
 use types::redact::Quotes;
 
@@ -179,6 +179,11 @@ impl PostgresSession {
     /// ReadyForQuery.
     pub(super) fn ready_for_query(&mut self, body: &[u8]) -> Option<()> {
         let [status @ (b'I' | b'T' | b'E')] = body else { return None };
+        self.server.transaction = match status {
+            b'I' => Transaction::None,
+            b'T' => Transaction::Open,
+            _ => Transaction::Failed,
+        };
         match self.expects.pop_front() {
             Some(Expect::Query(batch)) => {
                 // What was refused must not have run.
