@@ -70,3 +70,50 @@ fn a_response_is_recorded_as_it_was_seen() {
     assert_eq!(evidence.count(timed).unwrap(), 1);
     assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
 }
+
+/// Two statements by the extended protocol: one that changes a row, and one that fails.
+const COMMANDS: &str = "
+import psycopg
+with psycopg.connect(autocommit=True) as c:
+    c.execute('INSERT INTO case_notes (marker, body) VALUES (71, \\'new\\')')
+    c.execute('UPDATE case_notes SET body = %s WHERE marker = %s', ('ssn 078-05-1120 seen', 71))
+    try: c.execute('SELECT city FROM customers WHERE id = %s/0', (1,))
+    except psycopg.Error as e: print(e.sqlstate)
+";
+
+#[test]
+fn each_field_of_a_command_is_recorded() {
+    let world = World::start().unwrap();
+    assert_eq!(world.writer().python(COMMANDS).unwrap().ok().unwrap(), "22012\n");
+    let evidence = world.evidence().unwrap();
+    let sql = "SELECT statement, parameters, statement_norm, statement_fp <> 0 AS fp, verb, objects, columns, \
+               \"rows\", bytes_in > 30 AS came, bytes_out > 10 AS went, status, error_code, decision, rule_id, held_us, \
+               decided_us <= sent_us AND sent_us <= first_byte_us AND first_byte_us <= duration_us AS timed, \
+               duration_us - sent_us - upstream_us BETWEEN 0 AND 1 AS shared, response_sample \
+               FROM events JOIN recordings USING (session_id, session_seq) \
+               WHERE verb IN ('UPDATE', 'SELECT') ORDER BY session_seq";
+    let rows = evidence.duckdb(sql).unwrap();
+    let [update, select] = &rows[..] else { panic!("{rows:?}") };
+    let update_text = "UPDATE case_notes SET body = $1 WHERE marker = $2";
+    assert_eq!(update["statement"], update_text);
+    assert_eq!(update["statement_norm"], update_text);
+    assert_eq!(update["parameters"], r#"["ssn ***-**-1120 seen","71"]"#);
+    // What is written to is an object, no column that is returned or decides something.
+    assert_eq!(update["columns"], "case_notes.marker");
+    assert_eq!(
+        (&update["verb"], &update["rows"], &update["status"]),
+        (&"UPDATE".into(), &1.into(), &"ok".into())
+    );
+    assert!(update["objects"].to_string().contains("case_notes"), "{update}");
+    assert!(update["error_code"].is_null() && update["response_sample"].is_null(), "{update}");
+    assert_eq!(select["parameters"], r#"["1"]"#);
+    assert_eq!(select["statement"], "SELECT city FROM customers WHERE id = $1/0");
+    assert_eq!(select["statement_norm"], "SELECT city FROM customers WHERE id = $1/$2");
+    assert_eq!((&select["status"], &select["error_code"]), (&"error".into(), &"22012".into()));
+    for row in &rows {
+        for name in ["fp", "came", "went", "timed", "shared"] {
+            assert_eq!(row[name], true, "{name} {row}");
+        }
+        assert!(row["held_us"].is_null() && row["decision"] == "allow", "{row}");
+    }
+}

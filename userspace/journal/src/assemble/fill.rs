@@ -339,7 +339,8 @@ fn parameters(parameters: &[Parameter]) -> String {
 }
 
 fn is_cut(kept: usize, bytes: u32) -> bool {
-    kept >= types::limits::PARAMETER_BYTES_MAX && usize::try_from(bytes).is_ok_and(|n| n > kept)
+    // A text is cut between two characters, of four bytes at most.
+    kept + 3 >= types::limits::PARAMETER_BYTES_MAX && usize::try_from(bytes).is_ok_and(|n| n > kept)
 }
 
 fn end(addr: SocketAddr) -> (Option<String>, Option<i32>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use types::command::{Parameter, ParameterValue};
+use types::limits::PARAMETER_BYTES_MAX;
 use types::redact::{DataClass, MaskRule, Operator, Redactor};
 use types::secret::Secret;
 
@@ -111,7 +112,9 @@ impl Masks {
 
     /// Whether a value may stand across the end of `head`, which was cut from `whole` bytes.
     fn replace_cut(&self, head: &[u8], whole: u32) -> bool {
-        let cut = usize::try_from(whole).is_ok_and(|whole| whole > head.len());
+        // Shorter ones are whole, though an integer's text may be shorter than the integer.
+        let most = head.len().max(PARAMETER_BYTES_MAX);
+        let cut = usize::try_from(whole).is_ok_and(|whole| whole > most);
         let tail = head.len().saturating_sub(CUT_BYTES);
         let tail = head.get(tail..).unwrap_or_default();
         cut && !self.kinds.is_empty() && tail.iter().any(|b| b.is_ascii_digit() || *b == b'@')

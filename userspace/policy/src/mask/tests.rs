@@ -360,6 +360,7 @@ fn records_and_messages() {
     check(ParameterValue::Null, ParameterValue::Null);
     check(text("a 078-05-1120", 13), text("a [us_ssn]", 13));
     check(text("078051120", 9), text("078051120", 9));
+    check(text("7", 8), text("7", 8));
     let long = "é".repeat(60);
     check(text(&format!("{long} 078-05-11"), 2000), text(&"é".repeat(31), 2000));
     check(text(&long, 2000), text(&long, 2000));

@@ -141,16 +141,26 @@ impl PostgresSession {
         {
             self.statements.remove(<[u8]>::is_empty);
         }
+        // A step of a command that fails, its Bind for one, fails the command.
+        let mut failed = Some((summary.code, sent));
         if let Some(command) = expect.command() {
             command.bytes_out += sent;
+            failed = None;
         }
         self.skip(expect, Some(summary.code));
-        while let Some(next) = self.expects.pop_front() {
+        while let Some(mut next) = self.expects.pop_front() {
             if matches!(next, Expect::Sync) {
                 self.expects.push_front(next);
                 return Some(());
             }
-            self.skip(next, None);
+            let mut code = None;
+            if let Some(command) = next.command()
+                && let Some((failed, sent)) = failed.take()
+            {
+                command.bytes_out += sent;
+                code = Some(failed);
+            }
+            self.skip(next, code);
         }
         self.server.skipping = true;
         Some(())
