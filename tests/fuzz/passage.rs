@@ -41,11 +41,27 @@ const TYPES: [u32; 5] = [25, 114, 3802, 1009, 16_500];
 
 static ANALYZER: LazyLock<Arc<Analyzer>> = LazyLock::new(|| Arc::new(Analyzer::new()));
 
-static MASKS: LazyLock<Arc<Masks>> = LazyLock::new(|| {
+static CLASSES: LazyLock<Classification> = LazyLock::new(|| {
     let told = "[[class]]\nname = \"us_ssn\"\ncolumns = [\"*.ssn\"]\nrecognizer = \"us_ssn\"\n";
-    let classes = Classification::parse(told).expect("this is a class");
+    Classification::parse(told).expect("this is a class")
+});
+
+/// `customers (id, ssn, note)`.
+static CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
+    let row = |(at, (name, oid)): (usize, &(&str, &str))| {
+        let number = (at + 1).to_string();
+        let cells = ["c", "20000", "public", "customers", &number, name, oid];
+        cells.iter().map(|cell| Some((*cell).to_owned())).chain([None]).collect::<Vec<_>>()
+    };
+    let columns = [("id", "23"), ("ssn", "25"), ("note", "25")];
+    let rows: Vec<_> = columns.iter().enumerate().map(row).collect();
+    let catalog = Catalog::from_rows(&CLASSES, &rows, &Catalog::unknown());
+    Arc::new(catalog.expect("these are a catalog's rows"))
+});
+
+static MASKS: LazyLock<Arc<Masks>> = LazyLock::new(|| {
     let rule = MaskRule { class: DataClass("us_ssn".into()), operator: Operator::Replace };
-    Masks::compile(&[rule], &classes, &Secret::new([7; 32]))
+    Masks::compile(&[rule], &CLASSES, &Secret::new([7; 32]))
 });
 
 /// Runs one input: the statement, the type beside it, the format, how many bytes come at a time, a byte each;
@@ -90,7 +106,7 @@ fn passed(sql: &str, answer: &[u8], cut: usize) -> Vec<u8> {
     );
     let welcome = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
     give(&mut session, &mut told, Side::Upstream, &welcome);
-    session.set_redactor(MASKS.redactor(Arc::new(Catalog::unknown())));
+    session.set_redactor(MASKS.redactor(Arc::clone(&CATALOG)));
     give(
         &mut session,
         &mut told,

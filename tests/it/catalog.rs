@@ -64,13 +64,13 @@ fn probe(server: &Postgres, classification: &Classification, settings: &str) -> 
     let sql = format!(
         "{settings} SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a, b, c, d, e, f, g, h)) \
          FROM ({}) AS q(a, b, c, d, e, f, g, h)",
-        catalog_query(classification)
+        catalog_query(classification, &[])
     );
     let answer = server.sql(&sql).unwrap();
     let json = answer.lines().find(|line| line.starts_with('[')).unwrap();
     let json = &answer[answer.find(json).unwrap()..];
     let rows: Vec<Vec<Option<String>>> = serde_json::from_str(json).unwrap();
-    let mut catalog = Catalog::from_rows(classification, &rows).unwrap();
+    let mut catalog = Catalog::from_rows(classification, &rows, &Catalog::unknown()).unwrap();
     let analyzer = Analyzer::new();
     let reading = Reading { standard_conforming_strings: !settings.contains("off") };
     catalog.resolve_views(classification, |definition| {

@@ -12,6 +12,7 @@ mod catalog;
 mod corpus;
 mod crash;
 mod credentials;
+mod definitions;
 mod door;
 mod drivers;
 

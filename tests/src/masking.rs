@@ -12,11 +12,13 @@ mod client;
 pub mod report;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
-use crate::{Daemon, Postgres};
+use crate::{Daemon, Postgres, Supervisor, bank};
 
 pub use cases::{Attack, Expected, Ordinary};
 pub use report::Row;
@@ -40,17 +42,26 @@ pub struct Outcome {
     pub false_masks: Vec<String>,
 }
 
+/// Whose eyes the daemon reads the catalog with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatalogBy {
+    /// The agents', on their connections.
+    Agents,
+    /// Those of a role of its own.
+    Role,
+}
+
 /// Runs the cases whose names contain `filter`, and of them every `step`-th.
 ///
 /// # Errors
 /// If the stage can't be set; what a case does is a row.
-pub fn run(filter: &str, step: usize) -> Result<Outcome> {
+pub fn run(filter: &str, step: usize, by: CatalogBy) -> Result<Outcome> {
     let pick = |name: &str| name.contains(filter);
     let attacks: Vec<Attack> =
         cases::attacks()?.into_iter().filter(|a| pick(&a.name)).step_by(step.max(1)).collect();
     let ordinary: Vec<Ordinary> =
         cases::ordinary()?.into_iter().filter(|o| pick(&o.name)).step_by(step.max(1)).collect();
-    let stage = Stage::set()?;
+    let stage = Stage::set(by)?;
     let rows = stage.attack(&attacks)?;
     let false_masks = stage.ask(&ordinary)?;
     Ok(Outcome { attacks: rows, ordinary: ordinary.len(), false_masks })
@@ -61,16 +72,30 @@ struct Stage {
     daemon: Daemon,
     behind: Postgres,
     direct: Postgres,
+    _secret: NamedTempFile,
 }
 
 impl Stage {
-    fn set() -> Result<Self> {
+    fn set(by: CatalogBy) -> Result<Self> {
         let (behind, direct) = (Postgres::start()?, Postgres::start()?);
         for server in [&behind, &direct] {
             server.sql(SETUP).context("tests/masking/setup.sql")?;
         }
-        let daemon = Daemon::start(behind.port(), 2, &[POLICY])?;
-        Ok(Self { daemon, behind, direct })
+        // Only its owner can read it (tempfile's documentation, "Permissions").
+        let secret = NamedTempFile::new().context("the role's secret")?;
+        let mut configuration = String::new();
+        if by == CatalogBy::Role {
+            let password = bank::PASSWORD;
+            fs::write(secret.path(), password).context("the role's secret")?;
+            behind.sql(&format!("CREATE ROLE vestibule_catalog LOGIN PASSWORD '{password}'"))?;
+            configuration = format!(
+                "[target.catalog]\naccount = \"vestibule_catalog\"\nsecret_file = \"{}\"\n",
+                secret.path().display()
+            );
+        }
+        let daemon =
+            Daemon::start_with(Supervisor::None, behind.port(), 2, &[POLICY], &configuration)?;
+        Ok(Self { daemon, behind, direct, _secret: secret })
     }
 
     fn attack(&self, attacks: &[Attack]) -> Result<Vec<Row>> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use integration::masking::{self, report};
+use integration::masking::{self, CatalogBy, report};
 
 use crate::command::{cargo, run as run_command};
 use crate::setup::{self, Scope, require_root};
@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Write `{"attacks","leaks","ordinary","false_masks"}` here
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// With a role of the daemon's own to read the catalog; else it is read on agents' connections
+    #[arg(long)]
+    catalog_role: bool,
     /// Only cases whose names contain this
     #[arg(default_value = "")]
     filter: String,
@@ -32,7 +35,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     require_root("the suite starts a daemon and agents, which")?;
     setup::ensure(Scope::Test)?;
     run_command(cargo(None).args(["build", "--quiet"]))?;
-    let outcome = masking::run(&args.filter, 1)?;
+    let by = if args.catalog_role { CatalogBy::Role } else { CatalogBy::Agents };
+    let outcome = masking::run(&args.filter, 1, by)?;
     say(report::head());
     for row in &outcome.attacks {
         say(report::line(row));

@@ -48,6 +48,7 @@ fn table(status: &Status) -> Table {
         dns_dropped,
         kernel_refusals,
         flows_differing,
+        catalogs_lost,
         agents,
         journal_durable_lsn,
         rows,
@@ -65,6 +66,7 @@ fn table(status: &Status) -> Table {
     table.add_row(["connections refused", &connections_refused.to_string()]);
     table.add_row(["refused in the kernel", &kernel_refusals.to_string()]);
     table.add_row(["flows that differ", &flows_differing.to_string()]);
+    table.add_row(["catalogs not read", &catalogs_lost.to_string()]);
     table.add_row(["agents", &if agents.is_empty() { "none".into() } else { agents.join(", ") }]);
     table.add_row(["journal", &format!("{journal_durable_lsn} frames durable, {rows} rows")]);
     table.add_row(["policy", policy_digest]);

@@ -10,7 +10,7 @@ use redirect::guard::Mode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::credential::{self, Credential};
+use crate::credential::{self, Catalog, Credential};
 use crate::profile::{self, ProfileRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::tls::{TargetRules, Tls};
@@ -209,6 +209,9 @@ pub(crate) struct Target {
     /// When with TLS, and how it is verified.
     #[serde(default)]
     pub(crate) tls: TargetRules,
+    /// How the daemon learns what relations its databases have.
+    #[serde(default)]
+    pub(crate) catalog: Catalog,
 }
 
 /// The protocols there are.
@@ -304,13 +307,16 @@ impl Config {
     /// The targets, in order.
     pub(crate) fn targets(&self) -> Result<Targets> {
         let rule = |target: &Target| -> Result<TargetRule> {
-            let Target { name, address, protocol, tls } = target;
+            let Target { name, address, protocol, tls, catalog } = target;
             let address: AddressPattern =
                 address.parse().with_context(|| format!("target `{name}`: address"))?;
             let ProtocolName::Postgresql = protocol;
             let tls = tls.compile().with_context(|| format!("target `{name}`"))?;
+            let interval = catalog.interval();
+            let catalog_interval = interval.with_context(|| format!("target `{name}`: catalog"))?;
             let name = name.as_str().into();
-            Ok(TargetRule { name, address, protocol: Protocol::Postgresql, tls })
+            let protocol = Protocol::Postgresql;
+            Ok(TargetRule { name, address, protocol, tls, catalog_interval })
         };
         Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))
     }
@@ -441,6 +447,18 @@ mod tests {
             ("[[target]]\nname='a'\naddress='*:1'\nprotocol='mysql'", "unknown variant `mysql`"),
             ("[[credential]]\ntarget='a'\naccount='x'\nsecret_file='/s'", "`a` is none"),
             ("[[credential]]\ntarget='a'\naccount='x'\npassword='y'", "unknown field `password`"),
+            (
+                "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\ncatalog={interval_s=0}",
+                "target `a`: catalog: interval_s",
+            ),
+            (
+                "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\ncatalog={secret_file='/s'}",
+                "account: the role",
+            ),
+            (
+                "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\ncatalog={account='x'}",
+                "one of secret_file and secret_credential",
+            ),
         ] {
             let error = format!("{:#}", load(text).unwrap_err());
             assert!(error.contains(told), "{error}");

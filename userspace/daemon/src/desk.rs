@@ -190,6 +190,7 @@ impl Desk {
             dns_dropped: self.names.dropped(),
             kernel_refusals: counters.kernel_refusals.get(),
             flows_differing: counters.flows_differing.get(),
+            catalogs_lost: self.door.catalogs.lost(),
             agents: agents.iter().map(|a| format!("{}.{}", a.agent, a.instance)).collect(),
             journal_durable_lsn: self.door.recorder.durable().0,
             rows: self.door.recorder.stats().rows,
@@ -215,6 +216,14 @@ impl Desk {
             "not offered to agents; `vestibule ca init` makes an authority for that"
         };
         checks.push(check("tls", Verdict::Ok, offered));
+        checks.push(match self.door.catalogs.lost() {
+            0 => check("catalogs", Verdict::Ok, "what was read of targets' catalogs holds"),
+            lost => {
+                let detail =
+                    format!("{lost} can't be read: the widest masks apply there; the log says why");
+                check("catalogs", Verdict::Fail, &detail)
+            }
+        });
         checks.push(check("daemon", Verdict::Ok, &format!("pid {} answers", std::process::id())));
         checks
     }

@@ -25,6 +25,7 @@ const DERIVATIONS_MAX: usize = 2;
 #[derive(Debug)]
 pub struct Credentials {
     rules: Vec<Arc<Rule>>,
+    catalogs: Vec<Arc<Rule>>,
     derivations: Semaphore,
 }
 
@@ -73,16 +74,30 @@ pub(crate) struct Candidates(Vec<(Arc<Rule>, Option<Arc<Loaded>>)>);
 pub(crate) struct Unusable;
 
 impl Credentials {
-    /// Credentials in the order in which they are tried.
-    pub fn new(rules: Vec<CredentialRule>) -> Self {
+    /// Credentials in the order in which they are tried; and those of the daemon itself, one for a
+    /// target, with which it reads catalogs there.
+    pub fn new(rules: Vec<CredentialRule>, catalogs: Vec<CredentialRule>) -> Self {
         let rule = |rule| Arc::new(Rule { rule, loaded: Mutex::default() });
         let rules = rules.into_iter().map(rule).collect();
-        Self { rules, derivations: Semaphore::new(DERIVATIONS_MAX) }
+        let catalogs = catalogs.into_iter().map(rule).collect();
+        Self { rules, catalogs, derivations: Semaphore::new(DERIVATIONS_MAX) }
     }
 
     /// Reads all of them once; an error names the file that can't be used and why.
     pub fn check(&self) -> io::Result<()> {
-        self.rules.iter().try_for_each(|rule| rule.load().map(drop))
+        self.rules.iter().chain(&self.catalogs).try_for_each(|rule| rule.load().map(drop))
+    }
+
+    /// Whether the daemon has a role of its own at a target, to read catalogs with.
+    pub(crate) fn has_catalog_role(&self, target: &str) -> bool {
+        self.catalogs.iter().any(|rule| *rule.rule.target == *target)
+    }
+
+    /// The daemon's own role at a target; read anew where its file changed.
+    pub(crate) async fn catalog_role(&self, target: &str) -> io::Result<Arc<Loaded>> {
+        let found = self.catalogs.iter().find(|rule| *rule.rule.target == *target);
+        let rule = Arc::clone(found.ok_or(io::ErrorKind::NotFound)?);
+        tokio::task::spawn_blocking(move || rule.load()).await.map_err(io::Error::other)?
     }
 
     /// Reads what may be used by an agent's session at a target, where it changed.

@@ -19,6 +19,8 @@ pub mod tls;
 pub mod windows;
 
 mod admit;
+mod catalog_reader;
+mod knowledge;
 mod ledger;
 mod leg;
 mod limiter;

@@ -158,6 +158,29 @@ pub(crate) async fn refuse(door: &Door, mut ledger: Ledger<'_>, refused: NotOpen
     ledger.close(why.word(), carried, door.clock.now());
 }
 
+/// Connects to a server that is reached by `way`, for something of our own.
+pub(crate) async fn reach(
+    door: &Arc<Door>,
+    accepted: &Accepted,
+    way: &Way,
+) -> Result<(Stream, Posture), Why> {
+    let server = Wire::new(dial(door, accepted).await.map_err(Why::Server)?);
+    Ok(match way {
+        Way::Plain => (Stream::Plain(server.counted()), Posture::Plain),
+        Way::Tls(rules, name) => {
+            let server = secure(rules, server, name).await?;
+            let posture = posture(&server);
+            (Stream::Target(Box::new(server)), posture)
+        }
+    })
+}
+
+/// What binds an authentication to a server's leg.
+fn posture(server: &client::TlsStream<Counted>) -> Posture {
+    let certificate = server.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    Posture::Tls { end_point: certificate.and_then(|der| end_point(der)) }
+}
+
 /// Sends a cancel request of our own to a server that is reached by `way`, on a connection of its own,
 /// and waits until the server closes it: whatever it cancels is signalled by then.
 pub(crate) async fn cancel(
@@ -166,11 +189,7 @@ pub(crate) async fn cancel(
     way: &Way,
     request: &[u8],
 ) -> Result<(), Why> {
-    let server = Wire::new(dial(door, accepted).await.map_err(Why::Server)?);
-    let server = match way {
-        Way::Plain => Stream::Plain(server.counted()),
-        Way::Tls(rules, name) => Stream::Target(Box::new(secure(rules, server, name).await?)),
-    };
+    let (server, _) = reach(door, accepted, way).await?;
     let mut leg = Leg::new(server);
     let mut transmit = Transmit::default();
     transmit.buffer().extend_from_slice(request);
@@ -338,8 +357,7 @@ fn opened(
     let certificate = connection.peer_certificates().and_then(|chain| chain.first());
     let peer = certificate.map(|der| hex(&Sha256::digest(der))).unwrap_or_default();
     let tls = Some(Tls { version: version.into(), peer: peer.into() });
-    let upstream = Posture::Tls { end_point: certificate.and_then(|der| end_point(der)) };
-    let transport = Transport { downstream, upstream };
+    let transport = Transport { downstream, upstream: posture(&server) };
     let server = Stream::Target(Box::new(server));
     Opened { agent, server, transport, way, first, tls, host }
 }

@@ -10,7 +10,6 @@ use policy::SessionPolicy;
 use policy::mask::{Catalog, Masks, catalog_query};
 use proto::postgres::PostgresSession;
 use proto::session::{Obligations, Refusal, Session, Verdict};
-use proto::sql::Reading;
 use tracing::debug;
 use types::addr::Side;
 use types::clock::Timestamp;
@@ -19,8 +18,9 @@ use types::decision::{Decision, Effect};
 use types::event::Event;
 use types::redact::DataClass;
 
-use crate::catalogs::CatalogKey;
+use crate::catalog_reader::{self, Why};
 use crate::flows::Bytes;
+use crate::knowledge::{Knowledge, Step};
 use crate::ledger::Ledger;
 use crate::leg::Leg;
 use crate::limiter::{self, Limiter};
@@ -34,6 +34,7 @@ pub(crate) struct Relay<'w> {
     session: PostgresSession,
     login: Login<'w>,
     limiter: Limiter<'w>,
+    knowledge: Knowledge<'w>,
     ledger: Ledger<'w>,
     downstream: Leg,
     upstream: Leg,
@@ -42,6 +43,10 @@ pub(crate) struct Relay<'w> {
     policy: Option<Arc<SessionPolicy>>,
     masks: Option<Arc<Masks>>,
     catalog: Arc<Catalog>,
+    /// The version of the catalog that the session's redactor goes by; 0 where it goes by none.
+    version: Option<u64>,
+    /// What the agent sent that waits for a catalog: one read, [`types::limits::READ_BYTES`].
+    held_back: Option<Vec<u8>>,
     /// What the last statement probes, by this catalog.
     probed: Option<(Arc<Statement>, Arc<[DataClass]>)>,
     /// The latest reading of the clock in this turn.
@@ -82,6 +87,7 @@ impl<'w> Relay<'w> {
         worker: &'w Worker,
         slot: u64,
         (session, login, limiter): (PostgresSession, Login<'w>, Limiter<'w>),
+        knowledge: Knowledge<'w>,
         ledger: Ledger<'w>,
         (downstream, upstream): (Leg, Leg),
     ) -> Self {
@@ -91,6 +97,7 @@ impl<'w> Relay<'w> {
             session,
             login,
             limiter,
+            knowledge,
             ledger,
             downstream,
             upstream,
@@ -98,6 +105,8 @@ impl<'w> Relay<'w> {
             policy: None,
             masks: None,
             catalog: Arc::new(Catalog::unknown()),
+            version: None,
+            held_back: None,
             probed: None,
             read_at: None,
         }
@@ -110,6 +119,7 @@ impl<'w> Relay<'w> {
             self.settle();
             let mut moved = self.login.poll(&mut self.session, cx).is_ready();
             moved |= self.limiter.poll(&mut self.session, &self.ledger, cx).is_ready();
+            moved |= self.poll_knowledge(cx).is_ready();
             for side in [Side::Upstream, Side::Downstream] {
                 // What was written makes nothing possible but reading, which comes next.
                 if let Poll::Ready(Err(end)) = self.poll_write(side, cx) {
@@ -172,6 +182,7 @@ impl<'w> Relay<'w> {
         }
         let carried = Bytes { sent: self.downstream.came(), received: self.downstream.written() };
         self.ledger.close(reason, carried, now);
+        self.knowledge.close(now);
         self.worker.waiters.forget(self.slot);
     }
 
@@ -207,7 +218,8 @@ impl<'w> Relay<'w> {
             Side::Downstream => &mut self.downstream,
             Side::Upstream => &mut self.upstream,
         };
-        if leg.ended() || !self.session.wants_input(side) {
+        let is_held = side == Side::Downstream && self.held_back.is_some();
+        if is_held || leg.ended() || !self.session.wants_input(side) {
             return Poll::Pending;
         }
         let mut scratch = self.worker.scratch.borrow_mut();
@@ -220,9 +232,23 @@ impl<'w> Relay<'w> {
         let now = self.worker.door.clock.now();
         if read.is_empty() {
             self.session.handle_eof(side, now);
-        } else {
-            self.session.handle_input(side, read, now);
+            return Poll::Ready(Ok(()));
         }
+        if side == Side::Downstream
+            && self.session.at_rest().is_some()
+            && self.knowledge.is_behind(read, now)
+        {
+            self.held_back = Some(read.to_vec());
+            drop(scratch);
+            self.catch_up(now);
+            return Poll::Ready(Ok(()));
+        }
+        if self.knowledge.is_lost() {
+            let unknown = (Arc::new(Catalog::unknown()), 0);
+            use_catalog(&mut self.session, self.masks.as_ref(), &unknown, &mut self.version);
+            (self.catalog, self.probed) = (unknown.0, None);
+        }
+        self.session.handle_input(side, read, now);
         Poll::Ready(Ok(()))
     }
 
@@ -238,8 +264,12 @@ impl<'w> Relay<'w> {
                 Event::Notified(notification) => self.ledger.notified(&notification, now),
                 Event::ProbeWanted => self.want_catalog(now),
                 Event::Probed(rows) => self.take_catalog(rows.as_deref(), now),
-                Event::CatalogChanged => self.worker.door.catalogs.forget(&self.catalog_key()),
             }
+        }
+        if self.knowledge.is_changing()
+            && let Some(status) = self.session.at_rest()
+        {
+            self.knowledge.rests(status);
         }
         self.login.settle(&mut self.session, &self.worker.door, &self.ledger);
     }
@@ -251,6 +281,9 @@ impl<'w> Relay<'w> {
         let decision = self.login.restrict(command.kind, &mut self.session, decision, &self.ledger);
         let (decision, verdict) = self.verdict(command.kind, decision);
         let denied = matches!(verdict, Verdict::Deny(_));
+        if !denied && self.knowledge.begins(&command.statement) {
+            self.use_known();
+        }
         let decided = self.worker.door.clock.now();
         self.read_at = Some(decided);
         let masks = self.masks.as_deref();
@@ -332,46 +365,83 @@ impl<'w> Relay<'w> {
         probed
     }
 
-    fn catalog_key(&self) -> CatalogKey {
-        let target = self.ledger.target();
-        CatalogKey { addr: target.addr, database: target.database.clone() }
+    /// Before the agent's next bytes are taken: has a catalog sought, by a query of the session's own if
+    /// it may ask one.
+    fn catch_up(&mut self, now: Timestamp) {
+        if !self.session.refresh() && self.knowledge.seek(&self.ledger, now, false) == Step::Done {
+            self.use_known();
+        }
     }
 
+    /// The session asks for a catalog, and waits.
     fn want_catalog(&mut self, now: Timestamp) {
-        let door = &self.worker.door;
-        match door.catalogs.get(&self.catalog_key(), now) {
-            Some(catalog) => {
-                self.use_catalog(catalog);
+        // The server is ready, outside of a transaction.
+        self.knowledge.rests(b'I');
+        match self.knowledge.seek(&self.ledger, now, true) {
+            Step::Wait => {}
+            Step::Probe => {
+                let classification = self.worker.door.policy.classification();
+                self.session.probe(&catalog_query(classification, &self.knowledge.kept()));
+            }
+            Step::Done => {
+                self.use_known();
                 self.session.skip_probe();
             }
-            None => self.session.probe(&catalog_query(door.policy.classification())),
         }
     }
 
-    fn take_catalog(&mut self, rows: Option<&[Vec<Option<String>>]>, now: Timestamp) {
-        let door = &self.worker.door;
-        let classification = door.policy.classification();
-        let read = rows.and_then(|rows| Catalog::from_rows(classification, rows).ok());
-        let Some(mut catalog) = read else {
-            return self.use_catalog(Arc::new(Catalog::unknown()));
-        };
-        catalog.resolve_views(classification, |definition| {
-            match &*door.analyzer.analyze(definition.as_bytes(), STANDARD) {
-                [view] => view.outputs.clone(),
-                _ => None,
+    fn take_catalog(&mut self, rows: Option<&catalog_reader::Rows>, now: Timestamp) {
+        let failure = self.session.probe_failure().copied();
+        let rows = rows.ok_or_else(|| failure.map_or(Why::Closed, Why::Probe));
+        self.knowledge.read(&self.ledger, rows, now);
+        self.use_known();
+    }
+
+    /// Goes on where waiting for a catalog ended; ready when that moved the session.
+    fn poll_knowledge(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.worker.door.clock.now();
+        let mut moved = false;
+        if self.knowledge.poll(cx).is_ready() {
+            moved = true;
+            if self.session.is_probing() {
+                self.want_catalog(now);
+            } else if self.knowledge.seek(&self.ledger, now, false) == Step::Done {
+                self.use_known();
             }
-        });
-        let catalog = Arc::new(catalog);
-        door.catalogs.put(self.catalog_key(), Arc::clone(&catalog), now);
-        self.use_catalog(catalog);
+        }
+        if !self.knowledge.is_waiting()
+            && !self.session.is_probing()
+            && let Some(bytes) = self.held_back.take()
+        {
+            moved = true;
+            self.session.handle_input(Side::Downstream, &bytes, now);
+        }
+        if moved { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn use_catalog(&mut self, catalog: Arc<Catalog>) {
-        self.catalog = catalog;
-        self.probed = None;
-        if let Some(masks) = &self.masks {
-            self.session.set_redactor(masks.redactor(Arc::clone(&self.catalog)));
-        }
+    /// Has masks go by what is known.
+    fn use_known(&mut self) {
+        let known = self.knowledge.known();
+        let unknown = || (Arc::new(Catalog::unknown()), 0);
+        let known = known.map_or_else(unknown, |known| (Arc::clone(&known.catalog), known.version));
+        use_catalog(&mut self.session, self.masks.as_ref(), &known, &mut self.version);
+        (self.catalog, self.probed) = (known.0, None);
+    }
+}
+
+/// Gives a session the masks for a catalog, where it has not those for one of this version.
+fn use_catalog(
+    session: &mut PostgresSession,
+    masks: Option<&Arc<Masks>>,
+    (catalog, version): &(Arc<Catalog>, u64),
+    current: &mut Option<u64>,
+) {
+    if *current == Some(*version) {
+        return;
+    }
+    if let Some(masks) = masks {
+        *current = Some(*version);
+        session.set_masks(masks.redactor(Arc::clone(catalog)), *version);
     }
 }
 
@@ -383,6 +453,3 @@ impl Drop for Relay<'_> {
         }
     }
 }
-
-/// How `pg_get_viewdef` writes text.
-const STANDARD: Reading = Reading { standard_conforming_strings: true };

@@ -20,6 +20,7 @@ use crate::admit::{Admitted, Refused, admit, dial};
 use crate::door::Door;
 use crate::durability::Waiters;
 use crate::flows::Bytes;
+use crate::knowledge::Knowledge;
 use crate::ledger::{Ledger, record_refusal};
 use crate::leg::Leg;
 use crate::limiter::Limiter;
@@ -90,13 +91,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     let Opened { agent, server, transport, way, first, tls, host } = opened;
     ledger.reach(tls, host);
     let limiter = Limiter::new(door, way.clone());
+    let knowledge = Knowledge::new(door, rule, way.clone());
     let login = Login::new(candidates, way);
     let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
     if !first.is_empty() {
         session.handle_input(Side::Downstream, &first, door.clock.now());
     }
     let legs = (Leg::new(agent), Leg::new(server));
-    let mut relay = Relay::new(&worker, worker.slot(), (session, login, limiter), ledger, legs);
+    let mut relay =
+        Relay::new(&worker, worker.slot(), (session, login, limiter), knowledge, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     if matches!(end, End::Session) {
         let flushed =

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use types::addr::OrigDst;
 use types::target::Target;
@@ -24,6 +25,8 @@ pub struct TargetRule {
     pub protocol: Protocol,
     /// When with TLS, and how the server is verified.
     pub tls: TargetTls,
+    /// After which time a catalog of its databases is read again.
+    pub catalog_interval: Duration,
 }
 
 /// The protocols that sessions exist for.
@@ -253,6 +256,7 @@ mod tests {
                 address: pattern.parse().unwrap(),
                 protocol: Protocol::Postgresql,
                 tls: TargetTls::never(),
+                catalog_interval: Duration::ZERO,
             };
             let names: Vec<Arc<str>> = names.iter().map(|n| Arc::from(*n)).collect();
             let addr = OrigDst("10.0.0.1:5432".parse().unwrap());
@@ -270,6 +274,7 @@ mod tests {
             address: address.parse().unwrap(),
             protocol: Protocol::Postgresql,
             tls: TargetTls::never(),
+            catalog_interval: Duration::ZERO,
         };
         let targets = Targets::new(vec![
             rule("*.bank.example:5432"),

@@ -155,11 +155,32 @@ impl Statement {
         self.outputs.iter().flatten().flat_map(Output::columns).chain(&self.probes)
     }
 
+    /// Whether relations and their columns may be others once it ran: it defines them, runs code that is
+    /// not known, or commits what was prepared.
+    pub fn may_define(&self) -> bool {
+        let unseen = Risk::OPAQUE | Risk::UNPARSED | Risk::UNKNOWN_FUNCTION | Risk::UNSAFE_FUNCTION;
+        if self.risks.intersects(unseen) || matches!(self.verb, "COMMIT PREPARED" | "CALL") {
+            return true;
+        }
+        self.risks.contains(Risk::DDL) && !DEFINES_NO_RELATION.contains(&self.verb)
+    }
+
     /// Whether its record must be durable before it goes upstream (ack mode `wal`).
     pub fn needs_wal(&self) -> bool {
         self.class() >= Class::Write || self.risks.intersects(Risk::EFFECTS)
     }
 }
+
+/// Definitions after which every relation has the columns and the rows' origins that it had.
+const DEFINES_NO_RELATION: [&str; 7] = [
+    "ALTER SEQUENCE",
+    "COMMENT",
+    "CREATE INDEX",
+    "CREATE SEQUENCE",
+    "CREATE STATISTICS",
+    "DROP INDEX",
+    "REFRESH MATERIALIZED VIEW",
+];
 
 /// One action on one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

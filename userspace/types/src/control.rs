@@ -202,6 +202,9 @@ pub struct Status {
     pub kernel_refusals: u64,
     /// Flows in which the kernel counted bytes that no session saw: look at once.
     pub flows_differing: u64,
+    /// Databases whose catalog can't be read: the widest masks apply there.
+    #[serde(default)]
+    pub catalogs_lost: u64,
     /// Agents enrolled now: name and instance.
     pub agents: Vec<String>,
     /// Journal frames durable.

@@ -24,8 +24,6 @@ pub enum Event {
     ProbeWanted,
     /// The rows the driver asked for with `probe`, each a list of text values; `None` if it failed.
     Probed(Option<Vec<Vec<Option<String>>>>),
-    /// A definition may have changed: what is known of the catalog is stale.
-    CatalogChanged,
 }
 
 /// A notification of another session's, as the agent saw it (PostgreSQL `NotificationResponse`).

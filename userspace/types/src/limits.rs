@@ -69,8 +69,9 @@ pub const STATEMENT_CACHE_TEXT_MAX: usize = 16 * 1024;
 /// blocks the command, never loses it.
 pub const JOURNAL_PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Rows of one catalog probe: every column of a database with 2,000 tagged tables of 50 columns.
-pub const PROBE_ROWS_MAX: usize = 100_000;
+/// Rows of one catalog probe: every column of 2,000 tagged tables of 50 columns, and one for each of
+/// 100,000 relations.
+pub const PROBE_ROWS_MAX: usize = 200_000;
 
-/// Bytes of one catalog probe: 100,000 rows of about 80 B.
-pub const PROBE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of one catalog probe: 200,000 rows of about 80 B.
+pub const PROBE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -4,7 +4,11 @@
 //! found. Until then, and where the analysis does not know, every column of a view that reads
 //! classified columns has all their classes. A function a view calls is not looked into: what comes of one of
 //! the database's own has every class.
+//!
+//! What is not listed was made since, or could not be read: it may hold anything. A column keeps the
+//! classes that it had when it was read before, however it is called now: a new name is no new value.
 
+mod listing;
 mod query;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -14,12 +18,15 @@ use types::redact::DataClass;
 
 use crate::classification::Classification;
 
+use listing::{Listing, is_schema};
+
 pub use query::catalog_query;
 
 /// The columns of one database, and their classes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalog {
     known: bool,
+    listing: Listing,
     relations: BTreeMap<u32, Relation>,
     by_name: HashMap<String, Vec<u32>>,
     /// Functions that `relation.name` may call, by the relation's name and their own; of no relation's
@@ -28,7 +35,7 @@ pub struct Catalog {
 }
 
 /// A table, view or the like.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Relation {
     pub(super) table: Option<TableName>,
     /// In the order of their attribute numbers.
@@ -47,18 +54,25 @@ pub(super) struct Relation {
 }
 
 /// A column of a relation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct CatalogColumn {
     pub(super) attnum: i16,
     pub(super) name: String,
     pub(super) type_oid: u32,
     pub(super) modifier: i32,
     pub(super) classes: Vec<DataClass>,
+    /// Those that it had when the catalog was read before.
+    kept: Vec<DataClass>,
     /// Whether its values are those of a base column, as they are.
     pub(super) plain: bool,
 }
 
 impl Relation {
+    /// Whether its rows are made from others'.
+    fn is_derived(&self) -> bool {
+        self.is_view || !self.bases.is_empty()
+    }
+
     /// The columns that a COPY without a list has: all but generated ones.
     pub(super) fn stored(&self) -> impl Iterator<Item = &CatalogColumn> {
         self.columns.iter().filter(|c| self.generated.iter().all(|(to, _)| *to != c.attnum))
@@ -108,7 +122,8 @@ impl Catalog {
         Self::default()
     }
 
-    /// Reads the rows of [`catalog_query`]; call [`Catalog::resolve_views`] next.
+    /// Reads the rows of [`catalog_query`]; call [`Catalog::resolve_views`] next. Columns keep the
+    /// classes that they had in `previous`.
     ///
     /// # Errors
     ///
@@ -116,6 +131,7 @@ impl Catalog {
     pub fn from_rows(
         classification: &Classification,
         rows: &[Vec<Option<String>>],
+        previous: &Self,
     ) -> Result<Self, CatalogError> {
         let mut catalog = Self { known: true, ..Self::default() };
         for (row, cells) in rows.iter().enumerate() {
@@ -129,6 +145,9 @@ impl Catalog {
             catalog.by_name.entry(name.to_owned()).or_default().push(*oid);
         }
         catalog.derive(classification);
+        if catalog.keep(classification, previous) {
+            catalog.derive(classification);
+        }
         Ok(catalog)
     }
 
@@ -149,6 +168,36 @@ impl Catalog {
         self.derive(classification);
     }
 
+    /// The relations with columns that are classified by themselves, by OID: [`catalog_query`] asks for
+    /// them again, whatever they are called by then.
+    pub fn classified(&self) -> Vec<u32> {
+        let has_own =
+            |r: &Relation| !r.is_derived() && r.columns.iter().any(|c| !c.classes.is_empty());
+        self.relations.iter().filter(|(_, r)| has_own(r)).map(|(oid, _)| *oid).collect()
+    }
+
+    /// Columns that are classified by what they were called before, as `schema.table.column`; their new
+    /// names should be in the classification.
+    pub fn renamed(&self) -> Vec<String> {
+        let mut renamed = Vec::new();
+        for relation in self.relations.values() {
+            let Some(table) = &relation.table else { continue };
+            let kept = relation.columns.iter().filter(|column| !column.kept.is_empty());
+            renamed.extend(kept.map(|column| format!("{table}.{}", column.name)));
+        }
+        renamed
+    }
+
+    /// Whether a relation had this attribute when the catalog was read.
+    pub(super) fn lists(&self, oid: u32, attnum: i16) -> bool {
+        self.listing.has(oid, attnum)
+    }
+
+    /// Whether a relation of this name was there when the catalog was read.
+    pub(super) fn lists_name(&self, table: &TableName) -> bool {
+        self.listing.has_name(table)
+    }
+
     /// Whether the probe succeeded.
     pub(super) fn is_known(&self) -> bool {
         self.known
@@ -163,13 +212,16 @@ impl Catalog {
         let oids = self.by_name.get(&*table.name).map_or(&[][..], Vec::as_slice);
         let relations = oids.iter().filter_map(|oid| self.relations.get(oid));
         relations.filter(|r| {
-            table.schema.is_none() || r.table.as_ref().is_some_and(|t| t.schema == table.schema)
+            let own = r.table.as_ref().and_then(|t| t.schema.as_deref());
+            let said = table.schema.as_deref();
+            said.is_none_or(|said| own.is_some_and(|own| is_schema(said, own)))
         })
     }
 
     /// The classes of `column` (`*`: of all) in the relations `table` may mean. A column that is
-    /// not listed has all of its relation's. A relation that is not listed held nothing classified
-    /// when the probe ran, so its whole row is clean; a column of it has those of the patterns.
+    /// not listed has all of its relation's. A relation that held nothing classified when the probe ran
+    /// is clean as a whole row; a column of it has those of the patterns. One that was not there has all
+    /// there are.
     pub(super) fn classes_named<'a>(
         &'a self,
         classification: &'a Classification,
@@ -180,6 +232,9 @@ impl Catalog {
             return classification.classes.iter().map(|c| &c.name).collect();
         }
         let mut known = self.named(table).peekable();
+        if known.peek().is_none() && !self.lists_name(table) {
+            return classification.classes.iter().map(|c| &c.name).collect();
+        }
         if known.peek().is_none() {
             let column = if column.starts_with('#') { "*" } else { column };
             let column = column.strip_prefix('?').unwrap_or(column);
@@ -249,6 +304,11 @@ impl Catalog {
             self.row_functions.insert(of);
             return Some(());
         }
+        if kind.as_deref()? == "l" {
+            let last = attnum.as_deref()?.parse().ok()?;
+            self.listing.add(number(oid)?, schema.as_deref()?, name.as_deref()?, last);
+            return Some(());
+        }
         let relation = self.relations.entry(number(oid)?).or_default();
         match kind.as_deref()? {
             "c" => {
@@ -257,12 +317,15 @@ impl Catalog {
                     name: name.as_deref()?.into(),
                 };
                 relation.table.get_or_insert(table);
+                let attnum = attnum.as_deref()?.parse().ok()?;
+                self.listing.add(number(oid)?, schema.as_deref()?, name.as_deref()?, attnum);
                 relation.columns.push(CatalogColumn {
-                    attnum: attnum.as_deref()?.parse().ok()?,
+                    attnum,
                     name: column.clone()?,
                     type_oid: number(other)?,
                     modifier: definition.as_deref().map_or(Some(-1), |n| n.parse().ok())?,
                     classes: Vec::new(),
+                    kept: Vec::new(),
                     plain: false,
                 });
             }
@@ -282,6 +345,32 @@ impl Catalog {
         Some(())
     }
 
+    /// Has columns keep what they held by `previous` and would hold no more: all classes of a table's, so
+    /// that what left its kin or has another name holds what it held; of a view's those by its name,
+    /// since its values may be others now. Answers whether any does.
+    fn keep(&mut self, classification: &Classification, previous: &Self) -> bool {
+        let mut keeps = false;
+        for (oid, relation) in &mut self.relations {
+            let Some(before) = previous.relations.get(oid) else { continue };
+            let Some(table) = before.table.as_ref() else { continue };
+            for column in &mut relation.columns {
+                let Some(was) = before.columns.iter().find(|c| c.attnum == column.attnum) else {
+                    continue;
+                };
+                let mut kept: Vec<DataClass> = if before.is_derived() {
+                    let named = classification.classes_of(table, &was.name).map(|c| c.name.clone());
+                    was.kept.iter().cloned().chain(named).collect()
+                } else {
+                    was.classes.clone()
+                };
+                kept.retain(|class| !column.classes.contains(class));
+                keeps |= !kept.is_empty();
+                column.kept = kept;
+            }
+        }
+        keeps
+    }
+
     /// Gives every column the classes its name has by the patterns, and carries them to views and
     /// kin until nothing changes. Classes are only added, so it ends; a view is made after what it
     /// reads and mostly has the higher OID, so one or two rounds do. Where [`ROUNDS_MAX`] do not,
@@ -289,10 +378,12 @@ impl Catalog {
     fn derive(&mut self, classification: &Classification) {
         for relation in self.relations.values_mut() {
             let Some(table) = &relation.table else { continue };
-            let is_base = relation.bases.is_empty() && !relation.is_view;
+            let is_base = !relation.is_derived();
             for column in &mut relation.columns {
-                let classes = classification.classes_of(table, &column.name);
-                column.classes = classes.map(|c| c.name.clone()).collect();
+                let classes = classification.classes_of(table, &column.name).map(|c| &c.name);
+                column.classes = classes.chain(&column.kept).cloned().collect();
+                column.classes.sort_unstable();
+                column.classes.dedup();
                 let is_generated = relation.generated.iter().any(|(to, _)| *to == column.attnum);
                 column.plain = is_base && !is_generated;
             }

@@ -47,6 +47,10 @@ impl SessionRedactor {
             Place::Row(..) | Place::Among(_) | Place::Unknown => None,
         };
         let by_origin = match self.catalog.relation(column.table_oid) {
+            // Made since the catalog was read, which may be never: it may show anything.
+            _ if column.table_oid != 0 && !self.catalog.lists(column.table_oid, column.attnum) => {
+                self.any_rule()
+            }
             Some(relation) => {
                 let columns = relation.columns.iter();
                 let meant = columns.filter(|c| column.attnum == 0 || c.attnum == column.attnum);
@@ -54,8 +58,8 @@ impl SessionRedactor {
                 let rule = self.masks.strictest(meant.flat_map(|c| &c.classes));
                 rule.map(|rule| Found { rule, plain })
             }
-            // Made since the catalog was read. By the text it has its own name, by the result what
-            // it is called there.
+            // It held nothing classified. By the text it has its own name, by the result what it is
+            // called there.
             None if column.table_oid != 0 && column.attnum != 0 => match place {
                 Place::Output(Output::Column(_) | Output::Columns(_)) => None,
                 _ => self.by_pattern(statement, &name),

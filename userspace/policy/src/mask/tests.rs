@@ -43,12 +43,13 @@ fn catalog() -> Catalog {
         row(["c", "20000", "public", "c", "1", "id", "23", ""]),
         row(["c", "20000", "public", "c", "2", "ssn", "25", ""]),
         row(["c", "20001", "public", "t", "1", "note", "25", ""]),
+        row(["l", "20005", "public", "u", "2", "", "", ""]),
         row(["c", "20002", "public", "v", "1", "id", "23", ""]),
         row(["c", "20002", "public", "v", "2", "x", "25", ""]),
         row(["d", "20002", "", "", "", "", "20000", ""]),
         row(["v", "20002", "", "", "", "", "", "SELECT id, ssn AS x FROM c"]),
     ];
-    let mut catalog = Catalog::from_rows(&classification(), &rows).unwrap();
+    let mut catalog = Catalog::from_rows(&classification(), &rows, &Catalog::unknown()).unwrap();
     let outputs = vec![from("c", "id"), from("c", "ssn")];
     catalog.resolve_views(&classification(), |_| Some(outputs.clone()));
     catalog
@@ -258,6 +259,13 @@ fn plans() {
         (true, "ssn", 20001, 1, 1082, "t", opaque(), "pass"),
         (true, "phone", 20001, 1, 25, "t", opaque(), "inspect"),
         (true, "a", 20001, 1, 25, "t", named("u", "social_no"), "hinted"),
+        (true, "a", 20005, 2, 25, "u", named("u", "social_no"), "hinted"),
+        (true, "a", 20005, 3, 25, "u", named("u", "added since"), "mask"),
+        (true, "a", 20001, 2, 25, "t", named("t", "note"), "mask"),
+        (true, "a", 20001, 1, 25, "t", named("new", "note"), "mask"),
+        (true, "a", 0, 0, 25, "u", named("u", "note"), "inspect"),
+        (true, "a", 0, 0, 25, "new", named("new", "note"), "mask"),
+        (true, "relname", 1259, 2, 19, "pg_class", named("u", "relname"), "inspect"),
         (true, "a", 20002, 1, 23, "v", opaque(), "pass"),
         (true, "a", 20002, 2, 25, "v", opaque(), "mask"),
         (true, "ssn", 20009, 1, 25, "new", opaque(), "mask"),
@@ -271,7 +279,10 @@ fn plans() {
         (true, "a", 0, 0, 20, "c", Some(vec![Output::Columns(Vec::new())]), "pass"),
         (false, "a", 0, 0, 25, "t", opaque(), "mask"),
         (false, "a", 20000, 2, 25, "c", named("c", "ssn"), "mask"),
-        (false, "a", 20001, 1, 25, "t", named("t", "note"), "inspect"),
+        (false, "a", 20001, 1, 25, "t", named("t", "note"), "mask"),
+        (false, "a", 0, 0, 25, "t", named("t", "note"), "mask"),
+        (false, "a", 0, 0, 20, "t", Some(vec![Output::Columns(Vec::new())]), "pass"),
+        (false, "relname", 1259, 2, 19, "pg_class", None, "inspect"),
     ] {
         let label = format!("{known} {name} {oid} {attnum} {table} {outputs:?}");
         let name = name.as_bytes().to_vec();
@@ -294,10 +305,12 @@ fn copy_plans() {
         (true, Some("c"), list(&["ssn", "id"]), None, 3, "mask mask mask"),
         (true, Some("c"), None, None, 3, "mask mask mask"),
         (true, Some("t"), None, None, 1, "inspect"),
-        (true, Some("elsewhere"), None, None, 1, "inspect"),
-        (true, Some("elsewhere"), list(&["ssn"]), None, 1, "mask"),
+        (true, Some("u"), None, None, 2, "inspect inspect"),
+        (true, Some("u"), list(&["ssn"]), None, 1, "mask"),
+        (true, Some("elsewhere"), None, None, 1, "mask"),
+        (true, Some("elsewhere"), list(&["note"]), None, 1, "mask"),
         (false, Some("t"), None, None, 1, "mask"),
-        (false, Some("t"), list(&["note", "ssn"]), None, 2, "inspect mask"),
+        (false, Some("t"), list(&["note", "ssn"]), None, 2, "mask mask"),
         (true, None, None, Some(vec![from("c", "ssn"), from("t", "note")]), 2, "mask inspect"),
         (true, None, None, None, 1, "mask"),
     ] {

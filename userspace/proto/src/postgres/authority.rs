@@ -155,6 +155,9 @@ impl PostgresSession {
     }
 
     fn dispatch_function(&mut self, mut command: InFlight, frame: &[u8]) {
+        if command.refusal.is_none() {
+            self.server.catalog_stale |= command.statement.may_define();
+        }
         self.foresee_names(&mut command);
         self.send(command.refusal.as_ref(), frame, message::failing_call);
         self.expect(Expect::Function(Some(command)));
@@ -190,6 +193,7 @@ impl PostgresSession {
 
     /// Notes an answer that is due; while the server skips, none is.
     pub(super) fn expect(&mut self, expect: Expect) {
+        self.server.at_rest = None;
         if !self.server.skipping || matches!(expect, Expect::Sync) {
             self.expects.push_back(expect);
             return;
@@ -235,6 +239,7 @@ impl PostgresSession {
         if statement.risks.intersects(Risk::REINTERPRETS | Risk::UNPARSED) {
             self.agent.barrier = true;
         }
+        self.server.catalog_stale |= statement.may_define();
         if statement.risks.intersects(Risk::REINTERPRETS | Risk::UNPARSED | Risk::DDL) {
             self.epoch += 1;
         }

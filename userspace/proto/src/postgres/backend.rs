@@ -171,7 +171,8 @@ impl PostgresSession {
                 };
                 self.finish(command, Status::Ok, None);
                 self.phase = Phase::Running;
-                self.want_probe(*status);
+                self.server.at_rest = Some(*status);
+                self.want_probe(Some(*status));
             }
             _ => return None,
         }

@@ -17,6 +17,8 @@ use crate::limit::{Limited, Limits};
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
     declared: HashMap<Arc<str>, Declared>,
+    /// The version of the catalog that masks go by.
+    pub(super) catalog: u64,
 }
 
 /// An open cursor.
@@ -24,12 +26,16 @@ pub(super) struct Cursors {
 struct Declared {
     statement: Arc<Statement>,
     limited: Option<Limited>,
+    /// The catalog's version when it was declared. One that outlives its transaction has the rows of
+    /// then: what relations have become since says nothing of them.
+    catalog: u64,
 }
 
 impl Cursors {
     /// The statement whose rows `statement` brings: its cursor's for a FETCH, else its own.
     pub(super) fn source(&self, statement: &Arc<Statement>) -> Arc<Statement> {
-        Arc::clone(self.read_by(statement).map_or(statement, |cursor| &cursor.statement))
+        let cursor = self.read_by(statement).filter(|cursor| cursor.catalog == self.catalog);
+        Arc::clone(cursor.map_or(statement, |cursor| &cursor.statement))
     }
 
     /// The limits that a command is under by its cursor alone.
@@ -65,7 +71,8 @@ impl Cursors {
             if self.declared.len() >= PREPARED_MAX {
                 self.declared.clear();
             }
-            let declared = Declared { statement: Arc::clone(statement), limited };
+            let declared =
+                Declared { statement: Arc::clone(statement), limited, catalog: self.catalog };
             self.declared.insert(Arc::clone(name), declared);
         }
     }

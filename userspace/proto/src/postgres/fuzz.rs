@@ -112,8 +112,7 @@ fn settle(session: &mut PostgresSession, flags: u8) {
             | Event::Violation(_)
             | Event::Authenticated(_)
             | Event::Notified(_)
-            | Event::Probed(_)
-            | Event::CatalogChanged => {}
+            | Event::Probed(_) => {}
         }
     }
     if session.is_limited() {

@@ -52,7 +52,7 @@ use types::command::{Command, CommandKind, Parameter, Statement, Transaction};
 use types::event::{Event, Status, Violation};
 use types::id::CommandId;
 use types::limits::{COMMANDS_IN_FLIGHT_MAX, TRANSMIT_BYTES_HIGH};
-use types::redact::Redactor;
+use types::redact::{MaskCount, Redactor};
 
 use self::authority::Pending;
 use self::blind::Blind;
@@ -66,12 +66,13 @@ use self::login::Injected;
 use self::names::Names;
 use self::prepared::{Plan, Portal, Prepared, Rows};
 use self::probe::Probe;
+pub use self::probe::ProbeFailure;
 use self::recorder::Recorder;
 pub use self::replication::Replication;
 use self::result::CopyState;
 use self::rows::Rest;
 pub use self::scram::{KeysWanted, Nonce, ScramKeys, Verifier};
-pub use self::startup::{EncryptionRequest, Startup};
+pub use self::startup::{EncryptionRequest, Startup, startup_packet};
 pub use self::transport::{Leg, Transport};
 use crate::session::{Session, Transmit, Verdict};
 use crate::sql::{Analyzer, Reading};
@@ -85,6 +86,8 @@ pub struct PostgresSession {
     analyzer: Arc<Analyzer>,
     transport: Transport,
     redactor: Box<dyn Redactor>,
+    /// What earlier redactors masked of the command that is being answered.
+    counted: Vec<MaskCount>,
     phase: Phase,
     startup: Option<Startup>,
     /// Set where a credential of ours authenticates instead of the agent's.
@@ -110,6 +113,7 @@ pub struct PostgresSession {
     held: Arc<AtomicUsize>,
     expects: VecDeque<Expect>,
     probe: Probe,
+    probe_failure: Option<ProbeFailure>,
     limiting: Limiting,
     recorder: Recorder,
     /// The latest time that was told.
@@ -197,9 +201,10 @@ struct ServerSide {
     /// Whether no byte of a character can be taken for ASCII.
     encoding_is_safe: bool,
     transaction: Transaction,
-    /// A definition changed since the last probe; `in_transaction` if it was not committed then.
+    /// A definition may have changed since the last probe.
     catalog_stale: bool,
-    stale_in_transaction: bool,
+    /// The transaction status since the server became ready, as long as nothing went up after that.
+    at_rest: Option<u8>,
 }
 
 impl PostgresSession {
@@ -210,6 +215,7 @@ impl PostgresSession {
             analyzer,
             transport,
             redactor: Box::new(Blind),
+            counted: Vec::new(),
             phase: Phase::First,
             startup: None,
             login: None,
@@ -234,7 +240,7 @@ impl PostgresSession {
                 encoding_is_safe: true,
                 transaction: Transaction::default(),
                 catalog_stale: false,
-                stale_in_transaction: false,
+                at_rest: None,
             },
             statements: Names::new(),
             portals: Names::new(),
@@ -243,12 +249,20 @@ impl PostgresSession {
             held: Arc::default(),
             expects: VecDeque::new(),
             probe: Probe::Idle,
+            probe_failure: None,
             limiting: Limiting::default(),
             recorder: Recorder::default(),
             now: Timestamp::default(),
             epoch: 0,
             scratch: Vec::new(),
         }
+    }
+
+    /// Gives the session its masks, which go by the catalog of this version: rows of a cursor that was
+    /// declared by another one are not known for what they are.
+    pub fn set_masks(&mut self, redactor: Box<dyn Redactor>, version: u64) {
+        self.set_redactor(redactor);
+        self.cursors.catalog = version;
     }
 
     /// What the session was opened with; `None` before its startup packet and for cancel requests.
@@ -298,8 +312,20 @@ impl PostgresSession {
             }
         };
         outcome.used = command.limited.and_then(|under| under.limited.used_of_windows());
-        outcome.masked = self.redactor.take_counts();
+        outcome.masked = self.take_counts();
         self.events.push_back(Event::Outcome(outcome));
+    }
+
+    /// What was masked since the last call.
+    fn take_counts(&mut self) -> Vec<MaskCount> {
+        let mut counts = self.redactor.take_counts();
+        for MaskCount { class, count } in std::mem::take(&mut self.counted) {
+            match counts.iter_mut().find(|known| known.class == class) {
+                Some(known) => known.count += count,
+                None => counts.push(MaskCount { class, count }),
+            }
+        }
+        counts
     }
 
     /// Notes that the server's answer to what is due next has begun.
@@ -413,6 +439,8 @@ impl Session for PostgresSession {
     }
 
     fn set_redactor(&mut self, redactor: Box<dyn Redactor>) {
+        // What was masked of the command that is being answered still counts.
+        self.counted.extend(self.redactor.take_counts());
         self.redactor = redactor;
         self.epoch += 1;
     }

@@ -3,10 +3,10 @@
 use types::event::Event;
 use types::limits::{PROBE_BYTES_MAX, PROBE_ROWS_MAX};
 
-use super::PostgresSession;
 use super::message;
 use super::notice;
 use super::replication::Replication;
+use super::{Phase, PostgresSession};
 use crate::reader::Reader;
 
 /// Rows of text values.
@@ -19,28 +19,75 @@ pub(super) enum Probe {
     Idle,
     /// The driver was asked for one.
     Wanted {
-        /// The transaction status to release.
-        status: u8,
+        /// The transaction status to release, if a ReadyForQuery is held back.
+        status: Option<u8>,
     },
     /// It is being answered.
     Running {
-        /// The transaction status to release.
-        status: u8,
-        /// Rows so far; `None` once it failed.
-        rows: Option<TextRows>,
+        /// The transaction status to release, if a ReadyForQuery is held back.
+        status: Option<u8>,
+        /// Rows so far, or why there are none.
+        rows: Result<TextRows, ProbeFailure>,
         /// Their bytes.
         bytes: usize,
     },
 }
 
+/// Why a probe brought nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeFailure {
+    /// The server refused or ended it with this SQLSTATE.
+    #[error("the server answered with SQLSTATE {}", String::from_utf8_lossy(.0))]
+    Refused([u8; 5]),
+    /// More rows, or bytes of them, than are taken.
+    #[error(
+        "the catalog is too large: more than {PROBE_ROWS_MAX} rows or {PROBE_BYTES_MAX} bytes of it"
+    )]
+    TooLarge,
+    /// A name is not UTF-8.
+    #[error("a name or a definition is not UTF-8")]
+    NotText,
+}
+
 impl PostgresSession {
-    /// Asks the driver for a probe, with the agent's ReadyForQuery held back.
-    pub(super) fn want_probe(&mut self, status: u8) {
+    /// The transaction status where the server is ready and nothing went up since; what the agent sends
+    /// next may wait for a probe if that is `I`.
+    pub fn at_rest(&self) -> Option<u8> {
+        self.server
+            .at_rest
+            .filter(|_| matches!(self.probe, Probe::Idle) && self.phase == Phase::Running)
+    }
+
+    /// Whether a probe is wanted or under way.
+    pub fn is_probing(&self) -> bool {
+        !matches!(self.probe, Probe::Idle)
+    }
+
+    /// Has the driver asked for a probe (`Event::ProbeWanted`) before the agent's next message is taken.
+    /// Nothing comes of it but at rest outside of a transaction; true if it does.
+    pub fn refresh(&mut self) -> bool {
+        let may = self.at_rest() == Some(b'I') && self.is_idle();
+        if may {
+            self.want_probe(None);
+        }
+        may
+    }
+
+    /// Why the last probe brought nothing.
+    pub fn probe_failure(&self) -> Option<&ProbeFailure> {
+        self.probe_failure.as_ref()
+    }
+
+    /// Asks the driver for a probe, with the agent's ReadyForQuery held back if it has one to come.
+    pub(super) fn want_probe(&mut self, status: Option<u8>) {
         self.server.catalog_stale = false;
         if self.replication() == Replication::Physical {
             // It takes no SQL.
             self.events.push_back(Event::Probed(None));
-            return self.relay_ready(status);
+            if let Some(status) = status {
+                self.relay_ready(status);
+            }
+            return;
         }
         self.probe = Probe::Wanted { status };
         self.events.push_back(Event::ProbeWanted);
@@ -52,14 +99,18 @@ impl PostgresSession {
             out.extend(sql.bytes().filter(|byte| *byte != 0));
             out.push(0);
         });
-        self.probe = Probe::Running { status, rows: Some(Vec::new()), bytes: 0 };
+        self.probe = Probe::Running { status, rows: Ok(Vec::new()), bytes: 0 };
     }
 
     /// Goes on without a probe, or after one.
     pub(super) fn end_probe(&mut self) {
         match std::mem::replace(&mut self.probe, Probe::Idle) {
             Probe::Idle => {}
-            Probe::Wanted { status } | Probe::Running { status, .. } => self.relay_ready(status),
+            Probe::Wanted { status } | Probe::Running { status, .. } => {
+                if let Some(status) = status {
+                    self.relay_ready(status);
+                }
+            }
         }
     }
 
@@ -70,22 +121,29 @@ impl PostgresSession {
             b'T' | b'C' | b'I' => {}
             b'D' => {
                 *bytes += body.len();
-                let full = *bytes > PROBE_BYTES_MAX
-                    || rows.as_ref().is_some_and(|rows| rows.len() >= PROBE_ROWS_MAX);
-                match (text_row(body), rows.as_mut()) {
-                    (Some(row), Some(rows)) if !full => rows.push(row),
-                    _ => *rows = None,
+                if let Ok(so_far) = rows {
+                    let full = *bytes > PROBE_BYTES_MAX || so_far.len() >= PROBE_ROWS_MAX;
+                    match text_row(body) {
+                        Some(row) if !full => so_far.push(row),
+                        Some(_) => *rows = Err(ProbeFailure::TooLarge),
+                        None => *rows = Err(ProbeFailure::NotText),
+                    }
                 }
             }
             b'E' => {
-                *rows = None;
-                if notice::summary(body)?.fatal {
+                let summary = notice::summary(body)?;
+                *rows = Err(ProbeFailure::Refused(summary.code));
+                if summary.fatal {
                     // The session ends with it, so it is the agent's too.
                     self.relay(frame);
                 }
             }
             b'Z' => {
-                let rows = rows.take();
+                let (rows, failure) = match std::mem::replace(rows, Ok(Vec::new())) {
+                    Ok(rows) => (Some(rows), None),
+                    Err(failure) => (None, Some(failure)),
+                };
+                self.probe_failure = failure;
                 self.events.push_back(Event::Probed(rows));
                 self.end_probe();
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use types::command::{PreparedUse, Risk, Statement, Transaction};
-use types::event::{Event, Status};
+use types::event::Status;
 use types::redact::Quotes;
 
 use super::PostgresSession;
@@ -227,17 +227,13 @@ impl PostgresSession {
     }
 
     fn ready(&mut self, status: u8) {
+        self.server.at_rest = self.expects.is_empty().then_some(status);
         if status == b'I' {
             self.portals.remove(|_| true);
-            if std::mem::take(&mut self.server.stale_in_transaction) {
-                self.events.push_back(Event::CatalogChanged);
-            }
             if self.server.catalog_stale && self.is_idle() {
-                self.want_probe(status);
+                self.want_probe(Some(status));
                 return;
             }
-        } else {
-            self.server.stale_in_transaction = self.server.catalog_stale;
         }
         self.relay_ready(status);
     }
@@ -294,10 +290,6 @@ impl PostgresSession {
         if let Some(PreparedUse::Deallocates(None)) = &statement.prepared {
             // All that have a name.
             self.statements.remove(|name| !name.is_empty());
-        }
-        if statement.risks.contains(Risk::DDL) {
-            self.server.catalog_stale = true;
-            self.events.push_back(Event::CatalogChanged);
         }
     }
 

@@ -204,6 +204,25 @@ fn startup(version: u32, mut reader: Reader<'_>) -> Result<Startup, StartupError
     Ok(startup)
 }
 
+/// A StartupMessage of our own, of protocol 3.0, with UTF-8 text (names and values hold no NUL).
+pub fn startup_packet(user: &str, database: &str) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    out.extend(0x0003_0000_u32.to_be_bytes());
+    let parameters = [
+        ("user", user),
+        ("database", database),
+        ("application_name", "vestibule"),
+        ("client_encoding", "UTF8"),
+    ];
+    for text in parameters.iter().flat_map(|(name, value)| [name, value]) {
+        out.extend(text.bytes().filter(|byte| *byte != 0));
+        out.push(0);
+    }
+    out.push(0);
+    super::message::patch_length(&mut out, 0);
+    out
+}
+
 /// A StartupMessage that was read, for another role; all else as it is. The database that a server
 /// takes where none is named is the role's: it is named now.
 pub(super) fn for_account(packet: &[u8], account: &str) -> Vec<u8> {

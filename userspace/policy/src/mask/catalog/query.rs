@@ -16,16 +16,21 @@ use crate::classification::Classification;
 /// not asked for, so a large database costs what its classified part does. What an extension brought
 /// is no code of the database's own, but for such as reads by a text.
 ///
+/// All relations are listed besides, by OID, name and number of attributes, and `kept` are asked for
+/// as if a pattern named them.
+///
 /// The filter takes more than the patterns do where it must (non-ASCII names, too many patterns);
 /// [`super::Catalog::from_rows`] applies the patterns themselves.
-pub fn catalog_query(classification: &Classification) -> String {
+pub fn catalog_query(classification: &Classification, kept: &[u32]) -> String {
     let patterns = patterns(classification);
+    let kept: Vec<String> = kept.iter().map(u32::to_string).collect();
+    let query = QUERY.replace("{kept}", &kept.join(","));
     if patterns.is_empty() {
-        return QUERY.replace("{patterns}", &row(("", "", "")));
+        return query.replace("{patterns}", &row(("", "", "")));
     }
     let rows: Vec<String> =
         patterns.iter().map(|(s, t, c)| row((s.as_str(), t.as_str(), c.as_str()))).collect();
-    QUERY.replace("{patterns}", &rows.join(", "))
+    query.replace("{patterns}", &rows.join(", "))
 }
 
 type Parts = (String, String, String);
@@ -113,10 +118,10 @@ JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
 WHERE a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped \
 AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r','v','m','p','f']::pg_catalog.\"char\"[]) \
 AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog','information_schema']::pg_catalog.name[]) \
-AND EXISTS (SELECT FROM p WHERE \
+AND (c.oid OPERATOR(pg_catalog.=) ANY ('{{kept}}'::pg_catalog.oid[]) OR EXISTS (SELECT FROM p WHERE \
 pg_catalog.lower(a.attname::pg_catalog.text COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.~~) p.c \
 AND pg_catalog.lower(c.relname::pg_catalog.text COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.~~) p.t \
-AND pg_catalog.lower(n.nspname::pg_catalog.text COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.~~) p.s)) \
+AND pg_catalog.lower(n.nspname::pg_catalog.text COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.~~) p.s))) \
 UNION SELECT e.oid FROM k JOIN e ON e.base OPERATOR(pg_catalog.=) k.oid) \
 SELECT 'c'::pg_catalog.text, c.oid::pg_catalog.text, n.nspname::pg_catalog.text, \
 c.relname::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::pg_catalog.text, \
@@ -172,4 +177,10 @@ FROM k JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.oid \
 CROSS JOIN LATERAL (SELECT pg_catalog.set_config('search_path', 'pg_catalog', true) OFFSET 0) q(path) \
 CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_viewdef(\
 CASE WHEN q.path IS NOT NULL THEN c.oid END) OFFSET 0) v(def) \
-WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['v','m']::pg_catalog.\"char\"[])";
+WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['v','m']::pg_catalog.\"char\"[]) \
+UNION ALL \
+SELECT 'l', c.oid::pg_catalog.text, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, \
+c.relnatts::pg_catalog.text, NULL, NULL, NULL \
+FROM pg_catalog.pg_class c \
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r','v','m','p','f','S']::pg_catalog.\"char\"[])";

@@ -219,8 +219,7 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
             Event::Outcome(_)
             | Event::Violation(_)
             | Event::Authenticated(_)
-            | Event::Notified(_)
-            | Event::CatalogChanged => {}
+            | Event::Notified(_) => {}
         }
         transcript.events.push(event);
     }

@@ -100,13 +100,7 @@ fn definitions_that_change_are_probed_again() {
     ]);
     assert!(matches!(
         seen.events.as_slice(),
-        [
-            Event::Command(_),
-            Event::Outcome(_),
-            Event::CatalogChanged,
-            Event::ProbeWanted,
-            Event::Probed(Some(_))
-        ]
+        [Event::Command(_), Event::Outcome(_), Event::ProbeWanted, Event::Probed(Some(_))]
     ));
     assert_eq!(seen.down, [complete("CREATE TABLE"), ready(b'I')].concat());
 }
@@ -118,7 +112,8 @@ fn function_calls_are_commands() {
         agent(std::slice::from_ref(&call)),
         server(&[message(b'V', &[0, 0, 0, 1, b'7']), ready(b'I')]),
     ]);
-    assert_eq!(seen.up, call);
+    // It may have defined anything.
+    assert_eq!(seen.up, [call, query("SELECT catalog")].concat());
     assert_eq!(seen.statuses(), [Status::Ok]);
     assert_eq!(&*seen.commands()[0].statement.normalized, "FUNCTION 1024");
     assert_eq!(seen.commands()[0].parameters.len(), 1);
