@@ -399,10 +399,10 @@ impl<'w> Relay<'w> {
 
     /// Goes on where waiting for a catalog ended; ready when that moved the session.
     fn poll_knowledge(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = self.worker.door.clock.now();
-        let mut moved = false;
+        let mut moved = Poll::Pending;
         if self.knowledge.poll(cx).is_ready() {
-            moved = true;
+            moved = Poll::Ready(());
+            let now = self.worker.door.clock.now();
             if self.session.is_probing() {
                 self.want_catalog(now);
             } else if self.knowledge.seek(&self.ledger, now, false) == Step::Done {
@@ -413,10 +413,11 @@ impl<'w> Relay<'w> {
             && !self.session.is_probing()
             && let Some(bytes) = self.held_back.take()
         {
-            moved = true;
+            moved = Poll::Ready(());
+            let now = self.worker.door.clock.now();
             self.session.handle_input(Side::Downstream, &bytes, now);
         }
-        if moved { Poll::Ready(()) } else { Poll::Pending }
+        moved
     }
 
     /// Has masks go by what is known.
