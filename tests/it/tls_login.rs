@@ -286,3 +286,26 @@ fn a_server_that_asks_for_a_certificate_gets_the_daemons() {
     let refused = psql(&world, READER, &own, "");
     assert!(refused.stderr.contains("requires a valid client certificate"), "{refused:?}");
 }
+
+/// The daemon's own role goes as sessions do: inside TLS, to a server that is verified, bound to the channel.
+#[test]
+fn the_catalog_is_read_inside_tls_too() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "catalog-only").unwrap();
+    let target = format!(
+        "{VERIFIED}\nwhen = \"always\"\n[target.catalog]\naccount = \"vestibule_catalog\"\n\
+         secret_file = \"{}\"",
+        secret.path().display()
+    );
+    let hba = "hostssl all vestibule_catalog all scram-sha-256\nhost all all all scram-sha-256";
+    let world = start(hba, &[], |_| target.clone());
+    world.bank.sql("CREATE ROLE vestibule_catalog LOGIN PASSWORD 'catalog-only'").unwrap();
+    let shown = world.psql("sslmode=disable", "SELECT city, ssn FROM customers WHERE id = 1");
+    let log = world.daemon.log();
+    assert!(shown.stdout.starts_with("Boise|***-**-"), "{}\n{log}", shown.stderr);
+    let log = world.bank.log().unwrap();
+    let authorized =
+        |line: &&str| line.contains("authorized: user=vestibule_catalog database=bank");
+    let line = log.lines().find(authorized).unwrap_or_default();
+    assert!(line.contains("SSL enabled"), "{line}\n{log}");
+}
