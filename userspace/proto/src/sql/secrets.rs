@@ -248,31 +248,56 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Whether a text may hold a secret or its name; quick.
+/// Whether a text may hold a secret or its name; quick, since it is asked of every text.
 fn may_hold(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let begins = |at: usize, stem: &&[u8]| {
-        let here = bytes.get(at..at + stem.len());
-        here.is_some_and(|here| here.eq_ignore_ascii_case(stem))
+    let holds = |(at, window): (usize, &[u8])| {
+        let [a, b, c] = *window else { return false };
+        let begins = [a, b, c].map(|byte| byte.to_ascii_lowercase());
+        let rest = bytes.get(at..).unwrap_or_default();
+        let is_here = |stem: &&[u8]| {
+            rest.get(..stem.len()).is_some_and(|here| here.eq_ignore_ascii_case(stem))
+        };
+        may_begin(begins) && STEMS.iter().any(is_here)
     };
-    bytes.iter().enumerate().any(|(at, byte)| {
-        matches!(
-            byte | 0x20,
-            b'p' | b's'
-                | b't'
-                | b'k'
-                | b'c'
-                | b'h'
-                | b'b'
-                | b'e'
-                | b'g'
-                | b'a'
-                | b':'
-                | b'-'
-                | b'x'
-                | b'o'
-        ) && STEMS.iter().any(|stem| begins(at, stem))
-    })
+    bytes.windows(3).enumerate().any(holds)
+}
+
+/// Whether one of [`STEMS`] begins so.
+fn may_begin(bytes: [u8; 3]) -> bool {
+    matches!(
+        &bytes,
+        b"pas"
+            | b"pwd"
+            | b"pgp"
+            | b"pro"
+            | b"pri"
+            | b"sec"
+            | b"sk_"
+            | b"rk_"
+            | b"tok"
+            | b"key"
+            | b"aut"
+            | b"cre"
+            | b"cry"
+            | b"cvv"
+            | b"cvc"
+            | b"hma"
+            | b"bea"
+            | b"eyj"
+            | b"ghp"
+            | b"gho"
+            | b"ghu"
+            | b"ghs"
+            | b"ghr"
+            | b"git"
+            | b"glp"
+            | b"aki"
+            | b"asi"
+            | b"://"
+            | b"xox"
+            | b"otp"
+    )
 }
 
 /// Whether a word, or a constant that is one, is a secret's name.
@@ -360,8 +385,8 @@ const TOKENS: [&str; 14] = [
     "ASIA",
 ];
 
-/// One of these is in whatever holds one of the above.
-const STEMS: [&[u8]; 27] = [
+/// One of these is in whatever holds one of the above, its separators aside.
+const STEMS: [&[u8]; 30] = [
     b"pass",
     b"pwd",
     b"pgp_",
@@ -369,8 +394,10 @@ const STEMS: [&[u8]; 27] = [
     b"private",
     b"secret",
     b"sk_live",
+    b"rk_live",
     b"token",
     b"key",
+    b"auth",
     b"credential",
     b"crypt",
     b"cvv",
@@ -385,7 +412,8 @@ const STEMS: [&[u8]; 27] = [
     b"ghr_",
     b"github_pat_",
     b"glpat-",
-    b"authorization",
+    b"akia",
+    b"asia",
     b"://",
     b"xox",
     b"otp",
@@ -474,6 +502,18 @@ mod tests {
         let sent = find("COPY t TO PROGRAM 'PGPASSWORD=hunter2 psql -h h'");
         assert!(sent.contains("psql -h h") && !sent.contains("hunter2"), "{sent}");
         assert_eq!(find("COPY t TO PROGRAM 'gzip > /tmp/x'"), "COPY t TO PROGRAM 'gzip > /tmp/x'");
+    }
+
+    #[test]
+    fn no_secret_is_passed_over() {
+        for stem in STEMS {
+            assert!(may_begin(*stem.first_chunk().unwrap()), "{stem:?}");
+        }
+        for name in NAMES.iter().chain(&FUNCTIONS).chain(&TOKENS) {
+            assert!(may_hold(name) && may_hold(&format!("x_{}", name.to_uppercase())), "{name}");
+        }
+        assert!(!may_hold("UPDATE pgbench_accounts SET abalance = abalance + 7 WHERE aid = 3"));
+        assert!(is_in("k AKIA0123456789ABCDEF"));
     }
 
     #[test]
