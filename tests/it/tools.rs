@@ -193,11 +193,13 @@ fn masks_keep_to_their_types() {
     );
     assert_eq!(columns.lines().count(), 26);
     for column in columns.lines() {
-        let sql = format!("SELECT {column}::text FROM typed");
+        let sql = format!("SELECT id, {column}::text FROM typed ORDER BY id");
         let (copied, values) = (ask("copy", &sql), ask(bank::DATABASE, &sql));
-        let values: std::collections::HashSet<&str> = values.lines().collect();
-        let kept = copied.lines().filter(|value| values.contains(value)).count();
-        assert_eq!((copied.lines().count(), kept), (50, 0), "{column}: {copied}");
+        let kept = copied.lines().zip(values.lines()).filter(|(one, other)| one == other).count();
+        // A keyed number of 15 bits is the masked one's own in one of 32,768 rows.
+        let by_chance = usize::from(column == "ssn_small");
+        assert_eq!((copied.lines().count(), values.lines().count()), (50, 50), "{column}");
+        assert!(kept <= by_chance, "{column}: {copied}");
     }
     assert_eq!(ask("copy", "SELECT count(*) FROM typed WHERE ssn_mood IS NULL"), "50\n");
 
