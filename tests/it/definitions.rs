@@ -98,6 +98,17 @@ impl Stage {
         Talk::start(&Agent::new(&self.daemon, agent, bank::ROLE, self.bank.port()))
     }
 
+    /// Checks that statements, however they are sent, bring something and none of what must not be seen.
+    #[track_caller]
+    fn check_reads(&self, talk: &mut Talk, reads: &[&str]) {
+        for read in reads {
+            for answer in [talk.ask(read), talk.ask_prepared(read)] {
+                let is_held = !is_error(&answer) && self.is_clean(&answer);
+                assert!(is_held, "{read} brought {answer}");
+            }
+        }
+    }
+
     /// Whether an answer holds none of what must not be seen, in letters of either case.
     fn is_clean(&self, answer: &Value) -> bool {
         let text = answer.to_string();
@@ -364,17 +375,16 @@ fn temporary_relations_and_held_rows_are_masked() {
         ] {
             assert!(!is_error(&definer.ask(define)));
         }
-        for read in [
-            "SELECT note FROM own",
-            "SELECT upper(note) FROM pg_temp.own",
-            "SELECT memo FROM transfers",
-            "SELECT lower(memo) FROM transfers",
-            "SELECT concat(memo) FROM pg_temp.transfers",
-        ] {
-            for answer in [definer.ask(read), definer.ask_prepared(read)] {
-                assert!(!is_error(&answer) && stage.is_clean(&answer), "{read} brought {answer}");
-            }
-        }
+        stage.check_reads(
+            &mut definer,
+            &[
+                "SELECT note FROM own",
+                "SELECT upper(note) FROM pg_temp.own",
+                "SELECT memo FROM transfers",
+                "SELECT lower(memo) FROM transfers",
+                "SELECT concat(memo) FROM pg_temp.transfers",
+            ],
+        );
         assert_eq!(definer.ask("SELECT note FROM empty"), json!([]));
         // A cursor of rows by another definition.
         for step in [
@@ -446,16 +456,15 @@ fn definitions_made_elsewhere_are_seen_after_the_interval() {
         }
         stage.bank.sql(&format!("SET ROLE app; {DIRTY}; ALTER TABLE kids RENAME TO grown; ALTER TABLE grown RENAME note TO remark")).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(2_100));
-        for read in [
-            "SELECT note FROM notes",
-            "SELECT upper(note) FROM notes",
-            "SELECT remark FROM grown",
-            "SELECT lower(remark) FROM grown",
-        ] {
-            for answer in [reader.ask(read), reader.ask_prepared(read)] {
-                assert!(!is_error(&answer) && stage.is_clean(&answer), "{read} brought {answer}");
-            }
-        }
+        stage.check_reads(
+            &mut reader,
+            &[
+                "SELECT note FROM notes",
+                "SELECT upper(note) FROM notes",
+                "SELECT remark FROM grown",
+                "SELECT lower(remark) FROM grown",
+            ],
+        );
         assert_eq!(reader.ask("SELECT city FROM customers WHERE id = 1"), json!([["Boise"]]));
         let log = stage.daemon.log();
         assert!(log.contains("masked by its former name"), "{log}");

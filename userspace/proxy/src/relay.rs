@@ -222,7 +222,8 @@ impl<'w> Relay<'w> {
         if is_held || leg.ended() || !self.session.wants_input(side) {
             return Poll::Pending;
         }
-        let mut scratch = self.worker.scratch.borrow_mut();
+        let worker = self.worker;
+        let mut scratch = worker.scratch.borrow_mut();
         let read = ready!(leg.poll_read(cx, &mut scratch));
         let read = match read {
             Ok(read) => read,
@@ -244,9 +245,7 @@ impl<'w> Relay<'w> {
             return Poll::Ready(Ok(()));
         }
         if self.knowledge.is_lost() {
-            let unknown = (Arc::new(Catalog::unknown()), 0);
-            use_catalog(&mut self.session, self.masks.as_ref(), &unknown, &mut self.version);
-            (self.catalog, self.probed) = (unknown.0, None);
+            self.use_known();
         }
         self.session.handle_input(side, read, now);
         Poll::Ready(Ok(()))
@@ -420,29 +419,19 @@ impl<'w> Relay<'w> {
         moved
     }
 
-    /// Has masks go by what is known.
+    /// Has masks go by what is known; they are made anew only for another version of it.
     fn use_known(&mut self) {
         let known = self.knowledge.known();
         let unknown = || (Arc::new(Catalog::unknown()), 0);
-        let known = known.map_or_else(unknown, |known| (Arc::clone(&known.catalog), known.version));
-        use_catalog(&mut self.session, self.masks.as_ref(), &known, &mut self.version);
-        (self.catalog, self.probed) = (known.0, None);
-    }
-}
-
-/// Gives a session the masks for a catalog, where it has not those for one of this version.
-fn use_catalog(
-    session: &mut PostgresSession,
-    masks: Option<&Arc<Masks>>,
-    (catalog, version): &(Arc<Catalog>, u64),
-    current: &mut Option<u64>,
-) {
-    if *current == Some(*version) {
-        return;
-    }
-    if let Some(masks) = masks {
-        *current = Some(*version);
-        session.set_masks(masks.redactor(Arc::clone(catalog)), *version);
+        let (catalog, version) =
+            known.map_or_else(unknown, |known| (Arc::clone(&known.catalog), known.version));
+        if self.version != Some(version)
+            && let Some(masks) = &self.masks
+        {
+            self.version = Some(version);
+            self.session.set_masks(masks.redactor(Arc::clone(&catalog)), version);
+        }
+        (self.catalog, self.probed) = (catalog, None);
     }
 }
 

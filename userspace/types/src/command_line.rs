@@ -5,6 +5,7 @@
 //! What is unsure is replaced: a port after `-p` too, since for some programs it is the password.
 
 use crate::limits::{ARGUMENTS_MAX, COMMAND_LINE_BYTES_MAX};
+use crate::secret_words::{self, TOKENS};
 
 /// What stands in the place of a secret.
 pub const REPLACEMENT: &str = "***";
@@ -65,29 +66,9 @@ const NAMES: [&str; 11] = [
 /// Names of secrets that are too short to look for within others.
 const WORDS: [&str; 6] = ["pw", "pin", "psk", "sig", "sas", "otp"];
 
-/// How issued tokens begin.
-const PREFIXES: [&str; 20] = [
-    "eyJ",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "xox",
-    "sk-",
-    "sk_",
-    "rk_",
-    "AKIA",
-    "ASIA",
-    "AIza",
-    "ya29.",
-    "hvs.",
-    "npm_",
-    "pypi-",
-    "SG.",
-];
+/// How issued tokens begin, beside the common ones.
+const PREFIXES: [&str; 10] =
+    ["xox", "sk-", "sk_", "rk_", "AIza", "ya29.", "hvs.", "npm_", "pypi-", "SG."];
 
 struct Argument<'a> {
     text: &'a str,
@@ -301,7 +282,8 @@ fn put_runs(text: &str, out: &mut String) {
 
 /// Whether a run of letters and digits may be a token: by how it begins, or how it is mixed.
 fn looks_random(run: &str) -> bool {
-    if run.len() >= 12 && PREFIXES.iter().any(|prefix| run.starts_with(prefix)) {
+    let is_issued = |prefixes| secret_words::begins(run, prefixes, 0);
+    if run.len() >= 12 && (is_issued(&TOKENS[..]) || is_issued(&PREFIXES)) {
         return true;
     }
     let is_path = run.starts_with(['/', '.', '~']);

@@ -15,4 +15,5 @@ pub mod limits;
 pub mod principal;
 pub mod redact;
 pub mod secret;
+pub mod secret_words;
 pub mod target;

@@ -3,6 +3,8 @@
 //!
 //! Best effort: a secret under a name of no meaning, or encoded, is not found.
 
+use types::secret_words::{self, TOKENS};
+
 /// What ends a secret's value that has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
@@ -76,7 +78,7 @@ fn value_of(text: &str, at: usize, word: &str) -> Option<(usize, Open)> {
     let bytes = text.as_bytes();
     let after = at + word.len();
     let rest = text.get(after..)?;
-    if PREFIXES.iter().any(|prefix| word.len() >= prefix.len() + 8 && word.starts_with(prefix)) {
+    if [&TOKENS[..], &PREFIXES].iter().any(|begin| secret_words::begins(word, begin, 8)) {
         return Some((at, Open::Word));
     }
     if SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme)) {
@@ -195,12 +197,10 @@ fn brackets(text: &[u8], mut depth: u16) -> Result<usize, u16> {
 
 /// Whether a name is that of a secret.
 fn is_key(word: &str) -> bool {
-    let plain: String = word
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|letter| letter.to_ascii_lowercase())
-        .collect();
-    NAMES.iter().any(|name| plain.contains(name)) || SHORT_NAMES.contains(&plain.as_str())
+    let plain = secret_words::plain(word);
+    secret_words::is_name(&plain)
+        || NAMES.iter().any(|name| plain.contains(name))
+        || SHORT_NAMES.contains(&plain.as_str())
 }
 
 fn word(text: &[u8], at: usize) -> usize {
@@ -216,22 +216,11 @@ fn byte(text: &[u8], at: usize) -> u8 {
     text.get(at).copied().unwrap_or_default()
 }
 
-/// Parts of names, without separators and in small letters.
-const NAMES: [&str; 20] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "passcode",
-    "secret",
-    "token",
-    "apikey",
-    "accesskey",
-    "privatekey",
-    "authkey",
+/// Parts of names in requests, beside the common ones ([`secret_words`]).
+const NAMES: [&str; 9] = [
     "authorization",
     "authenticate",
     "xauth",
-    "credential",
     "cookie",
     "sessionid",
     "sessionkey",
@@ -240,35 +229,14 @@ const NAMES: [&str; 20] = [
     "jwt",
 ];
 
-/// Whole names.
-const SHORT_NAMES: [&str; 11] =
-    ["auth", "pass", "pwd", "pin", "otp", "sid", "sig", "cvv", "cvv2", "cvc", "session"];
+/// Whole names, likewise.
+const SHORT_NAMES: [&str; 5] = ["auth", "pin", "sid", "sig", "session"];
 
 /// Authentication schemes (RFC 7235) whose token follows.
 const SCHEMES: [&str; 3] = ["bearer", "basic", "negotiate"];
 
-/// How well-known tokens begin.
-const PREFIXES: [&str; 19] = [
-    "eyJ",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "xoxb-",
-    "xoxp-",
-    "xoxa-",
-    "xoxs-",
-    "sk-",
-    "sk_live_",
-    "rk_live_",
-    "AKIA",
-    "ASIA",
-    "AIza",
-    "hvs.",
-];
+/// How tokens begin, beside the common ones.
+const PREFIXES: [&str; 5] = ["xoxa-", "xoxs-", "sk-", "AIza", "hvs."];
 
 /// How the lines end between which a private key stands.
 const PRIVATE_KEY: &str = "PRIVATE KEY-----";

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use pg_query::protobuf::Token;
 use types::command_line;
+use types::secret_words::{self, TOKENS};
 
 use super::normalize;
 
@@ -306,10 +307,7 @@ fn is_name(word: &str) -> bool {
     if word.is_empty() || word.len() > NAME_BYTES_MAX || !word.bytes().all(is_word) {
         return false;
     }
-    let plain: String =
-        word.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    NAMES.iter().any(|name| plain.contains(name))
-        || matches!(&*plain, "pass" | "pwd" | "otp" | "cvv" | "cvc" | "cvv2")
+    secret_words::is_name(&secret_words::plain(word))
 }
 
 /// Whether a text names a secret and gives it: `password=x`, `"token": "x"`, `Authorization: Bearer x`.
@@ -341,51 +339,16 @@ fn in_url(text: &str) -> bool {
 /// Whether a word of it begins as well-known tokens do.
 fn is_token(text: &str) -> bool {
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"_-".contains(c));
-    words.any(|word| {
-        TOKENS.iter().any(|begins| word.len() >= begins.len() + 12 && word.starts_with(begins))
-    })
+    words.any(|word| secret_words::begins(word, &TOKENS, 12))
 }
 
 /// PostgreSQL's names have at most 63 bytes; two of them, quoted.
 const NAME_BYTES_MAX: usize = 130;
 
-/// Parts of names, without separators and in small letters.
-const NAMES: [&str; 11] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "passcode",
-    "secret",
-    "token",
-    "apikey",
-    "accesskey",
-    "privatekey",
-    "authkey",
-    "credential",
-];
-
 /// Parts of the names of functions whose arguments are keys or passwords: pgcrypto's.
 const FUNCTIONS: [&str; 4] = ["crypt", "pgp_sym", "pgp_pub", "hmac"];
 
-/// How well-known tokens begin.
-const TOKENS: [&str; 14] = [
-    "eyJ",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "xoxb-",
-    "xoxp-",
-    "sk_live_",
-    "rk_live_",
-    "AKIA",
-    "ASIA",
-];
-
-/// One of these is in whatever holds one of the above, its separators aside.
+/// One of these is in whatever holds one of the above or of the common words, its separators aside.
 const STEMS: [&[u8]; 30] = [
     b"pass",
     b"pwd",
@@ -421,6 +384,8 @@ const STEMS: [&[u8]; 30] = [
 
 #[cfg(test)]
 mod tests {
+    use types::secret_words::NAMES;
+
     use super::*;
 
     #[test]

@@ -7,6 +7,8 @@
 use pg_query::protobuf::a_const;
 use pg_query::{Node, NodeEnum};
 
+use super::names;
+
 /// What a call makes of the lengths of its arguments. A result of more than a gigabyte is an error: where
 /// that may depend on what a value is and not on how long it is, the error says what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub(super) fn size(path: &[&str], args: &[Node]) -> Size {
     match name {
         "btrim" | "ltrim" | "rtrim" | "split_part" | "translate" | "max" | "min" => Size::Varies,
         "replace" => match args {
-            [_, from, to] => match (text(from), text(to)) {
+            [_, from, to] => match (names::string(from), names::string(to)) {
                 (Some(from), Some(to)) if to.len() <= from.len() => Size::Varies,
                 _ => Size::Multiplies,
             },
@@ -69,7 +71,7 @@ pub(super) fn keeps(path: &[&str], args: &[Node], at: usize) -> bool {
         // Another encoding may lack a character.
         "convert_to" => {
             at == 0
-                && args.get(1).and_then(text).is_some_and(|to| {
+                && args.get(1).and_then(names::string).is_some_and(|to| {
                     to.eq_ignore_ascii_case("utf8") || to.eq_ignore_ascii_case("utf-8")
                 })
         }
@@ -81,23 +83,12 @@ pub(super) fn keeps(path: &[&str], args: &[Node], at: usize) -> bool {
     }
 }
 
-fn text(node: &Node) -> Option<&str> {
-    match &node.node {
-        Some(NodeEnum::AConst(constant)) => match &constant.val {
-            Some(a_const::Val::Sval(text)) => Some(&text.sval),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 fn is_integer(node: &Node) -> bool {
     matches!(&node.node, Some(NodeEnum::AConst(constant)) if matches!(constant.val, Some(a_const::Val::Ival(_))))
 }
 
 fn is_plain_format(node: &Node) -> bool {
-    matches!(&node.node, Some(NodeEnum::AConst(constant))
-        if matches!(&constant.val, Some(a_const::Val::Sval(text)) if !text.sval.contains('*')))
+    names::string(node).is_some_and(|text| !text.contains('*'))
 }
 
 /// Any argument may be masked.
