@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cedar_policy::{AuthorizationError, Authorizer, Entities, Policy, PolicyId, Request, Response};
 use lru::LruCache;
-use types::command::{Access, Command, Risk, Statement};
+use types::command::{Access, Analysis, Command, Risk, Statement};
 use types::decision::{Decision, Effect, Obligation};
 use types::principal::Principal;
 use types::redact::{DataClass, MaskRule, Operator};
@@ -33,10 +33,10 @@ pub struct SessionPolicy {
     memo: Mutex<Memo>,
 }
 
-/// Decisions remembered: by the very statement, which costs one look, and by what a decision
+/// Decisions remembered: by the very analysis, which costs one look, and by what a decision
 /// depends on, so that statements that differ in their literals alone are decided once.
 struct Memo {
-    by_statement: LruCache<MemoKey, (Weak<Statement>, Decision)>,
+    by_analysis: LruCache<MemoKey, (Weak<Analysis>, Decision)>,
     by_content: LruCache<Content, Decision>,
 }
 
@@ -55,7 +55,7 @@ impl SessionPolicy {
             masks: Vec::new(),
             obligations: Arc::new([]),
             memo: Mutex::new(Memo {
-                by_statement: LruCache::new(DECISIONS_KEPT),
+                by_analysis: LruCache::new(DECISIONS_KEPT),
                 by_content: LruCache::new(DECISIONS_KEPT),
             }),
             loaded,
@@ -70,21 +70,21 @@ impl SessionPolicy {
     }
 
     /// Decides a command that probes these classes ([`crate::mask::Masks::probed`]), at `unix_us`,
-    /// microseconds since 1970 UTC; remembers the answer for this very statement and [`Moment`].
+    /// microseconds since 1970 UTC; remembers the answer for its very analysis and [`Moment`].
     pub fn authorize(&self, command: &Command, probed: &[DataClass], unix_us: i64) -> Decision {
         let Command { id: _, kind, statement, parameters: _, batch: _, transaction } = command;
         let moment = Moment { kind: *kind, hour: hour_of(unix_us), transaction: *transaction };
-        let address = Arc::as_ptr(statement) as usize;
-        let key = MemoKey { statement: address, probed: probed.into(), moment };
-        if let Some((_, decision)) = self.memo().by_statement.get(&key) {
+        let analysis = Arc::as_ptr(&statement.analysis) as usize;
+        let key = MemoKey { analysis, bytes: statement.text.len(), probed: probed.into(), moment };
+        if let Some((_, decision)) = self.memo().by_analysis.get(&key) {
             return decision.clone();
         }
         let content = Content::of(statement, probed, moment);
         let known = self.memo().by_content.get(&content).cloned();
         let decision = known.unwrap_or_else(|| self.decide(statement, probed, moment));
         let mut memo = self.memo();
-        // A weak reference keeps the address from being used again, and lets the text go.
-        memo.by_statement.put(key, (Arc::downgrade(statement), decision.clone()));
+        // A weak reference keeps the address from being used again, and lets what is there go.
+        memo.by_analysis.put(key, (Arc::downgrade(&statement.analysis), decision.clone()));
         memo.by_content.put(content, decision.clone());
         decision
     }
@@ -339,8 +339,8 @@ struct Content {
 
 impl Content {
     fn of(statement: &Statement, probed: &[DataClass], moment: Moment) -> Self {
-        let Statement {
-            text,
+        let Statement { text, analysis } = statement;
+        let Analysis {
             normalized: _,
             fingerprint: _,
             verb,
@@ -353,7 +353,7 @@ impl Content {
             probes: _,
             cursor: _,
             prepared: _,
-        } = statement;
+        } = &**analysis;
         let (accesses, functions) = (accesses.clone(), functions.clone());
         let (probed, bytes) = (probed.into(), text.len());
         let unknown = unknown_functions.clone();
@@ -361,10 +361,11 @@ impl Content {
     }
 }
 
-/// A very statement, within one session.
+/// A very analysis and the length of the text, within one session.
 #[derive(PartialEq, Eq, Hash)]
 struct MemoKey {
-    statement: usize,
+    analysis: usize,
+    bytes: usize,
     probed: Box<[DataClass]>,
     moment: Moment,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use types::addr::OrigDst;
 use types::command::{
-    Access, Action, Command, CommandKind, Risk, Statement, TableName, Transaction,
+    Access, Action, Analysis, Command, CommandKind, Risk, Statement, TableName, Transaction,
 };
 use types::decision::{Decision, Effect, Obligation};
 use types::id::{AgentName, CgroupId, CommandId};
@@ -340,21 +340,13 @@ fn statement(
         let risk = RISKS.iter().find(|(name, _)| name == word);
         risks |= risk.ok_or_else(|| bad("risk", word))?.1;
     }
-    Ok(Statement {
-        text: "".into(),
-        normalized: "".into(),
-        fingerprint: 0,
-        verb: "UNKNOWN",
-        accesses: accesses.collect::<Result<_, CaseError>>()?,
+    let accesses = accesses.collect::<Result<_, CaseError>>()?;
+    let analysis = Analysis {
         functions: entry.functions.iter().map(|f| f.as_str().into()).collect(),
-        risks,
-        outputs: None,
-        copy: None,
         unknown_functions: entry.unknown_functions.iter().map(|f| f.as_str().into()).collect(),
-        probes: Vec::new(),
-        cursor: None,
-        prepared: None,
-    })
+        ..Analysis::new("UNKNOWN", "", accesses, risks)
+    };
+    Ok(Statement::new("", analysis))
 }
 
 fn table_name(text: &str) -> TableName {

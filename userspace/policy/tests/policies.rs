@@ -11,7 +11,7 @@ use policy::{LoadError, PolicySet, PolicySource, SessionPolicy, cases};
 use proptest::prelude::*;
 use types::addr::OrigDst;
 use types::command::{
-    Access, Action, Command, CommandKind, Risk, Statement, TableName, Transaction,
+    Access, Action, Analysis, Command, CommandKind, Risk, Statement, TableName, Transaction,
 };
 use types::decision::{Decision, Effect, Obligation};
 use types::id::{AgentName, CgroupId, CommandId};
@@ -143,8 +143,7 @@ fn approvals_of_all_accesses_are_united() {
          @id(\"b\") @approve(\"risk\") forbid (principal, action == Action::\"delete\", resource);",
     );
     let mut both = command(Action::Insert, Risk::empty());
-    let statement = Arc::get_mut(&mut both.statement).unwrap();
-    statement.accesses.push(Access { action: Action::Delete, table: None });
+    analysis_of(&mut both).accesses.push(Access { action: Action::Delete, table: None });
     let decision = decide(&policies, &both);
     assert_eq!(decision.effect, Effect::RequireApproval);
     let ids: Vec<&str> = decision.determining.iter().map(|id| &*id.0).collect();
@@ -230,7 +229,7 @@ fn a_quoted_dot_makes_no_other_tables_id() {
     ] {
         let mut insert = command(Action::Insert, Risk::empty());
         let table = TableName { schema: schema.map(Arc::from), name: name.into() };
-        Arc::get_mut(&mut insert.statement).unwrap().accesses =
+        analysis_of(&mut insert).accesses =
             vec![Access { action: Action::Insert, table: Some(table) }];
         assert_eq!(decide(&policies, &insert).is_allow(), allowed, "{schema:?} {name}");
     }
@@ -240,11 +239,10 @@ fn a_quoted_dot_makes_no_other_tables_id() {
 fn nothing_known_is_denied() {
     let policies = with("@id(\"all\") permit (principal, action, resource);");
     let mut empty = command(Action::Select, Risk::empty());
-    Arc::get_mut(&mut empty.statement).unwrap().accesses.clear();
+    analysis_of(&mut empty).accesses.clear();
     assert_eq!(decide(&policies, &empty).effect, Effect::Deny);
     let mut wide = command(Action::Select, Risk::empty());
-    let statement = Arc::get_mut(&mut wide.statement).unwrap();
-    statement.accesses = vec![Access { action: Action::Select, table: None }; 1_025];
+    analysis_of(&mut wide).accesses = vec![Access { action: Action::Select, table: None }; 1_025];
     assert_eq!(decide(&policies, &wide).effect, Effect::Deny);
 }
 
@@ -359,28 +357,21 @@ fn decide(policies: &PolicySet, command: &Command) -> Decision {
 }
 
 fn command(action: Action, risks: Risk) -> Command {
+    let accesses = vec![Access { action, table: None }];
+    let analysis =
+        Analysis { functions: vec!["f".into()], ..Analysis::new("UNKNOWN", "q", accesses, risks) };
     Command {
         id: CommandId(1),
         kind: CommandKind::Query,
-        statement: Arc::new(Statement {
-            text: "q".into(),
-            normalized: "q".into(),
-            fingerprint: 0,
-            verb: "UNKNOWN",
-            accesses: vec![Access { action, table: None }],
-            functions: vec!["f".into()],
-            risks,
-            outputs: None,
-            copy: None,
-            unknown_functions: Vec::new(),
-            probes: Vec::new(),
-            cursor: None,
-            prepared: None,
-        }),
+        statement: Arc::new(Statement::new("q", analysis)),
         parameters: Vec::new(),
         batch: 1,
         transaction: Transaction::None,
     }
+}
+
+fn analysis_of(command: &mut Command) -> &mut Analysis {
+    Arc::make_mut(&mut Arc::make_mut(&mut command.statement).analysis)
 }
 
 fn principal(agent: &str) -> Principal {

@@ -13,7 +13,7 @@ use proto::session::{Obligations, Refusal, Session, Verdict};
 use tracing::debug;
 use types::addr::Side;
 use types::clock::Timestamp;
-use types::command::{Command, CommandKind, Statement};
+use types::command::{Analysis, Command, CommandKind};
 use types::decision::{Decision, Effect};
 use types::event::Event;
 use types::redact::DataClass;
@@ -48,7 +48,7 @@ pub(crate) struct Relay<'w> {
     /// What the agent sent that waits for a catalog: one read, [`types::limits::READ_BYTES`].
     held_back: Option<Vec<u8>>,
     /// What the last statement probes, by this catalog.
-    probed: Option<(Arc<Statement>, Arc<[DataClass]>)>,
+    probed: Option<(Arc<Analysis>, Arc<[DataClass]>)>,
     /// The latest reading of the clock in this turn.
     read_at: Option<Timestamp>,
 }
@@ -351,16 +351,16 @@ impl<'w> Relay<'w> {
 
     /// The masked classes that a command probes; those of the last statement are remembered.
     fn probed(&mut self, command: &Command) -> Arc<[DataClass]> {
-        let statement = &command.statement;
+        let analysis = &command.statement.analysis;
         if let Some((known, probed)) = &self.probed
-            && Arc::ptr_eq(known, statement)
+            && Arc::ptr_eq(known, analysis)
         {
             return Arc::clone(probed);
         }
         let masks = self.masks.as_ref();
-        let probed = masks.map(|masks| masks.probed(&self.catalog, statement));
+        let probed = masks.map(|masks| masks.probed(&self.catalog, analysis));
         let probed: Arc<[DataClass]> = probed.unwrap_or_default().into();
-        self.probed = Some((Arc::clone(statement), Arc::clone(&probed)));
+        self.probed = Some((Arc::clone(analysis), Arc::clone(&probed)));
         probed
     }
 

@@ -9,7 +9,7 @@ use policy::lookup::Lookup;
 use tokio::sync::watch;
 use types::accepted::Accepted;
 use types::clock::Clock;
-use types::command::{Access, CommandKind, Risk, Statement, TableName};
+use types::command::{Access, Analysis, CommandKind, Risk, Statement, TableName};
 use types::decision::Decision;
 use types::event::{Outcome, Status};
 use types::id::{CommandId, SessionId};
@@ -148,21 +148,13 @@ impl Ledger {
 fn statement(lookup: &Lookup, question: &Question) -> Statement {
     let Lookup { name, record_type, action, .. } = lookup;
     let table = Some(TableName { schema: None, name: Arc::clone(name) });
-    Statement {
-        text: format!("{name} IN {record_type}").into(),
-        normalized: format!("$1 IN {record_type}").into(),
+    let accesses = vec![Access { action: *action, table }];
+    let (verb, normalized) = (question.record_type().into(), format!("$1 IN {record_type}"));
+    let analysis = Analysis {
         fingerprint: i64::from(u16::from(question.record_type())),
-        verb: question.record_type().into(),
-        accesses: vec![Access { action: *action, table }],
-        functions: Vec::new(),
-        risks: Risk::empty(),
-        outputs: None,
-        copy: None,
-        unknown_functions: Vec::new(),
-        probes: Vec::new(),
-        cursor: None,
-        prepared: None,
-    }
+        ..Analysis::new(verb, normalized, accesses, Risk::empty())
+    };
+    Statement::new(format!("{name} IN {record_type}"), analysis)
 }
 
 /// The answer as lines: the response code, its explanation, and each record as in a zone file.

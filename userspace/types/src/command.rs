@@ -79,11 +79,34 @@ impl CommandKind {
     }
 }
 
-/// A statement and what its analysis found.
+/// A statement: its text, and what its analysis found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
     /// The exact text; bytes that are not UTF-8 are replaced, and [`Risk::UNPARSED`] is set.
     pub text: Arc<str>,
+    /// What it does; texts that differ in plain constants alone share it.
+    pub analysis: Arc<Analysis>,
+}
+
+impl Statement {
+    /// A statement of this text that does this.
+    pub fn new(text: impl Into<Arc<str>>, analysis: Analysis) -> Self {
+        Self { text: text.into(), analysis: Arc::new(analysis) }
+    }
+}
+
+impl std::ops::Deref for Statement {
+    type Target = Analysis;
+
+    fn deref(&self) -> &Analysis {
+        &self.analysis
+    }
+}
+
+/// What the analysis of a statement found. Nothing in it is of the text alone, so what is derived from it
+/// holds for every statement that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Analysis {
     /// The text with literals stripped (`$1`, …); free of values by construction. Where the text
     /// did not parse this is a fixed word, never the text.
     pub normalized: Arc<str>,
@@ -138,7 +161,30 @@ pub enum PreparedUse {
     Deallocates(Option<Arc<str>>),
 }
 
-impl Statement {
+impl Analysis {
+    /// A statement that does this to those, calls nothing and has no columns.
+    pub fn new(
+        verb: &'static str,
+        normalized: impl Into<Arc<str>>,
+        accesses: Vec<Access>,
+        risks: Risk,
+    ) -> Self {
+        Self {
+            normalized: normalized.into(),
+            fingerprint: 0,
+            verb,
+            accesses,
+            functions: Vec::new(),
+            unknown_functions: Vec::new(),
+            risks,
+            outputs: None,
+            copy: None,
+            probes: Vec::new(),
+            cursor: None,
+            prepared: None,
+        }
+    }
+
     /// The strongest class among its accesses.
     pub fn class(&self) -> Class {
         self.accesses.iter().map(|a| a.action.class()).max().unwrap_or(Class::Unknown)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::command::Statement;
+use crate::command::Analysis;
 
 /// A class of sensitive data, as policy names it: `us_ssn`, `card_number`, …
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,13 +131,13 @@ pub enum Quotes {
 /// One per session; calls come from one task at a time. NULL values are never passed in.
 pub trait Redactor: Send {
     /// Appends one treatment for each of `columns`, the result of `statement`, to `treatments`.
-    fn plan(&mut self, statement: &Statement, columns: &[Column], treatments: &mut Vec<Treatment>);
+    fn plan(&mut self, statement: &Analysis, columns: &[Column], treatments: &mut Vec<Treatment>);
 
     /// As [`Redactor::plan`], for the columns of a COPY TO STDOUT, which have no description on the wire: `count`
     /// columns of unknown type, in `format`, named by `statement.copy` and the catalog.
     fn plan_copy(
         &mut self,
-        statement: &Statement,
+        statement: &Analysis,
         count: usize,
         format: Format,
         treatments: &mut Vec<Treatment>,
@@ -160,7 +160,7 @@ pub trait Redactor: Send {
 
     /// What texts that the server makes about `statement` (errors, notices) may hold of masked
     /// values, in forms that nothing recognizes.
-    fn quotes(&mut self, statement: &Statement) -> Quotes;
+    fn quotes(&mut self, statement: &Analysis) -> Quotes;
 
     /// Masks free text of the server's own making (error and notice texts, notifications).
     fn redact_text(&mut self, text: &[u8], out: &mut Vec<u8>) -> Redaction;

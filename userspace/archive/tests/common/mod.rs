@@ -15,7 +15,7 @@ use journal::recorder::{Options, Recorder, Reserve};
 use types::addr::OrigDst;
 use types::clock::{Clock, Timestamp};
 use types::command::{
-    Access, Action, CommandKind, Parameter, ParameterValue, Risk, Statement, TableName,
+    Access, Action, Analysis, CommandKind, Parameter, ParameterValue, Risk, Statement, TableName,
 };
 use types::decision::{Decision, Effect};
 use types::event::{Outcome, Status};
@@ -129,21 +129,12 @@ impl Node {
         let drop = sql.starts_with("DROP");
         let table = TableName { schema: Some("public".into()), name: "customers".into() };
         let action = if drop { Action::Ddl } else { Action::Select };
-        let statement = Statement {
-            text: sql.into(),
-            normalized: sql.replace(|c: char| c.is_ascii_digit(), "$").into(),
-            fingerprint: -7,
-            verb: if drop { "DROP TABLE" } else { "SELECT" },
-            accesses: vec![Access { action, table: Some(table) }],
-            functions: Vec::new(),
-            risks: if drop { Risk::DDL } else { Risk::empty() },
-            outputs: None,
-            copy: None,
-            unknown_functions: Vec::new(),
-            probes: Vec::new(),
-            cursor: None,
-            prepared: None,
-        };
+        let normalized = sql.replace(|c: char| c.is_ascii_digit(), "$");
+        let verb = if drop { "DROP TABLE" } else { "SELECT" };
+        let risks = if drop { Risk::DDL } else { Risk::empty() };
+        let accesses = vec![Access { action, table: Some(table) }];
+        let analysis = Analysis::new(verb, normalized, accesses, risks);
+        let statement = Statement::new(sql, Analysis { fingerprint: -7, ..analysis });
         let decision = Decision {
             effect: if drop { Effect::Deny } else { Effect::Allow },
             obligations: Arc::from([]),

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use types::addr::OrigDst;
 use types::clock::Timestamp;
-use types::command::{Action, CommandKind, Statement};
+use types::command::{Action, Analysis, CommandKind, Statement};
 use types::decision::{Effect, Limit, Measure};
 use types::event::{Outcome, Status};
 use types::id::{AgentName, CgroupId, CommandId, SessionId};
@@ -130,21 +130,9 @@ fn statement(normalized: &str, tables: &[(Option<String>, String)], risks: u32) 
     };
     let mut accesses: Vec<_> = tables.iter().enumerate().map(access).collect();
     accesses.push(Access { action: Action::Session, table: None });
-    Statement {
-        text: "".into(),
-        normalized: normalized.into(),
-        fingerprint: i64::MIN,
-        verb: "CREATE TABLE",
-        accesses,
-        functions: Vec::new(),
-        risks: Risk::from_bits_truncate(risks),
-        outputs: None,
-        copy: None,
-        unknown_functions: Vec::new(),
-        probes: Vec::new(),
-        cursor: None,
-        prepared: None,
-    }
+    let risks = Risk::from_bits_truncate(risks);
+    let analysis = Analysis::new("CREATE TABLE", normalized, accesses, risks);
+    Statement::new("", Analysis { fingerprint: i64::MIN, ..analysis })
 }
 
 fn window_use() -> impl Strategy<Value = Box<WindowUse>> {

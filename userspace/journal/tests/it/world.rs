@@ -11,7 +11,7 @@ use journal::recover::{OpenError, Recovery};
 use journal::row::{Row, Table};
 use types::addr::OrigDst;
 use types::clock::Timestamp;
-use types::command::{Access, Action, CommandKind, Risk, Statement, TableName};
+use types::command::{Access, Action, Analysis, CommandKind, Risk, Statement, TableName};
 use types::decision::{Decision, Effect};
 use types::event::{Outcome, Status};
 use types::id::{CgroupId, CommandId, PolicyId, SessionId};
@@ -84,24 +84,24 @@ impl World {
                 tls: None,
                 credential: None,
             },
-            statement: Statement {
-                text: "DELETE FROM cards.pans".into(),
-                normalized: "DELETE FROM cards.pans".into(),
-                fingerprint: -4,
-                verb: "DELETE",
-                accesses: vec![Access {
-                    action: Action::Delete,
-                    table: Some(TableName { schema: Some("cards".into()), name: "pans".into() }),
-                }],
-                functions: Vec::new(),
-                risks: Risk::NO_WHERE,
-                outputs: None,
-                copy: None,
-                unknown_functions: Vec::new(),
-                probes: Vec::new(),
-                cursor: None,
-                prepared: None,
-            },
+            statement: Statement::new(
+                "DELETE FROM cards.pans",
+                Analysis {
+                    fingerprint: -4,
+                    ..Analysis::new(
+                        "DELETE",
+                        "DELETE FROM cards.pans",
+                        vec![Access {
+                            action: Action::Delete,
+                            table: Some(TableName {
+                                schema: Some("cards".into()),
+                                name: "pans".into(),
+                            }),
+                        }],
+                        Risk::NO_WHERE,
+                    )
+                },
+            ),
             decision: Decision {
                 effect: Effect::Deny,
                 obligations: [].into(),

@@ -1,6 +1,6 @@
 //! Decides each column's treatment; the table is in the module's head ([`super`]).
 
-use types::command::{Class, ColumnName, Output, Risk, Statement, TableName};
+use types::command::{Analysis, Class, ColumnName, Output, Risk, TableName};
 use types::redact::{Column, DataClass, Format, Quotes, Treatment, TreatmentKind};
 
 use super::catalog::Catalog;
@@ -34,13 +34,13 @@ struct Found {
 
 impl SessionRedactor {
     /// The treatment of each of a result's columns.
-    pub(super) fn columns(&self, statement: &Statement, columns: &[Column]) -> Vec<Treatment> {
+    pub(super) fn columns(&self, statement: &Analysis, columns: &[Column]) -> Vec<Treatment> {
         let places = places(statement, columns.len(), &self.catalog);
         places.into_iter().zip(columns).map(|(place, c)| self.column(statement, place, c)).collect()
     }
 
     /// One of a result's columns.
-    fn column(&self, statement: &Statement, place: Place<'_>, column: &Column) -> Treatment {
+    fn column(&self, statement: &Analysis, place: Place<'_>, column: &Column) -> Treatment {
         let name = String::from_utf8_lossy(&column.name);
         let by_text = match place {
             Place::Output(output) => self.by_output(output),
@@ -85,7 +85,7 @@ impl SessionRedactor {
     /// The columns of a COPY TO STDOUT.
     pub(super) fn copy_columns(
         &self,
-        statement: &Statement,
+        statement: &Analysis,
         count: usize,
         format: Format,
     ) -> Vec<Treatment> {
@@ -106,7 +106,7 @@ impl SessionRedactor {
     }
 
     /// A column of `COPY (query)`.
-    fn copied(&self, statement: &Statement, place: Place<'_>, format: Format) -> Treatment {
+    fn copied(&self, statement: &Analysis, place: Place<'_>, format: Format) -> Treatment {
         let name = match place {
             Place::Output(Output::Column(from)) => &*from.column,
             Place::Output(Output::Columns(from)) => from.first().map_or("", |c| &*c.column),
@@ -199,7 +199,7 @@ impl SessionRedactor {
 
     /// By the analysis of the text; what it does not know has the classes of all the statement
     /// reads, or any where it may read more than it says.
-    fn of_unknown_origin(&self, statement: &Statement, place: Place<'_>) -> Option<Found> {
+    fn of_unknown_origin(&self, statement: &Analysis, place: Place<'_>) -> Option<Found> {
         let among = match place {
             Place::Output(output) => std::slice::from_ref(output),
             Place::Among(outputs) => outputs,
@@ -244,7 +244,7 @@ impl SessionRedactor {
     }
 
     /// The rule a column's own name suggests on any of the tables read.
-    fn by_pattern(&self, statement: &Statement, column: &str) -> Option<Found> {
+    fn by_pattern(&self, statement: &Analysis, column: &str) -> Option<Found> {
         let tables = statement.accesses.iter().filter_map(|a| a.table.as_ref());
         let rule = self.masks.stricter(tables.filter_map(|table| {
             let classes = self.masks.classification.classes_of(table, column);
@@ -254,7 +254,7 @@ impl SessionRedactor {
     }
 
     /// What the server's own texts about a statement may hold of masked values.
-    pub(super) fn quoted_by(&self, statement: &Statement) -> Quotes {
+    pub(super) fn quoted_by(&self, statement: &Analysis) -> Quotes {
         let mut tables = statement.accesses.iter().filter_map(|a| a.table.as_ref()).peekable();
         let lost = !self.catalog.is_known() && tables.peek().is_some();
         if self.masks.rules.is_empty() {
@@ -275,9 +275,9 @@ impl SessionRedactor {
 }
 
 impl Masks {
-    /// The masked classes that a statement probes ([`Statement::probes`]) in a database whose
+    /// The masked classes that a statement probes ([`Analysis::probes`]) in a database whose
     /// columns are `catalog`'s.
-    pub fn probed(&self, catalog: &Catalog, statement: &Statement) -> Vec<DataClass> {
+    pub fn probed(&self, catalog: &Catalog, statement: &Analysis) -> Vec<DataClass> {
         let mut probed: Vec<DataClass> = statement
             .probes
             .iter()
@@ -292,13 +292,13 @@ impl Masks {
 }
 
 /// Whether a statement may read what its text does not name.
-fn reads_unsaid(statement: &Statement) -> bool {
+fn reads_unsaid(statement: &Analysis) -> bool {
     let unsaid = Risk::OPAQUE | Risk::UNKNOWN_FUNCTION | Risk::UNPARSED;
     statement.risks.intersects(unsaid) || matches!(statement.verb, "FETCH" | "FUNCTION")
 }
 
 /// Whether a statement that returns nothing by its text has rows all the same: a rule's.
-fn brings_unsaid(statement: &Statement) -> bool {
+fn brings_unsaid(statement: &Analysis) -> bool {
     statement.outputs.is_none()
         && matches!(statement.verb, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "SELECT INTO")
 }
@@ -313,7 +313,7 @@ fn hint_of(output: &Output) -> Kinds {
 }
 
 /// What the text says of each of `count` columns.
-fn places<'s>(statement: &'s Statement, count: usize, catalog: &Catalog) -> Vec<Place<'s>> {
+fn places<'s>(statement: &'s Analysis, count: usize, catalog: &Catalog) -> Vec<Place<'s>> {
     let Some(outputs) = &statement.outputs else { return vec![Place::Unknown; count] };
     let width = |output: &Output| match output {
         Output::Column(_) | Output::Columns(_) | Output::Opaque => Some(1),

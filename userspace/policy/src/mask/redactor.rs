@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use types::command::Statement;
+use types::command::Analysis;
 use types::redact::{
     Column, Format, MaskCount, Operator, Quotes, Redaction, Redactor, Treatment, TreatmentKind,
 };
@@ -235,13 +235,13 @@ fn add(counts: &mut [u64], rule: u16) {
 }
 
 impl Redactor for SessionRedactor {
-    fn plan(&mut self, statement: &Statement, columns: &[Column], treatments: &mut Vec<Treatment>) {
+    fn plan(&mut self, statement: &Analysis, columns: &[Column], treatments: &mut Vec<Treatment>) {
         treatments.extend(self.columns(statement, columns));
     }
 
     fn plan_copy(
         &mut self,
-        statement: &Statement,
+        statement: &Analysis,
         count: usize,
         format: Format,
         treatments: &mut Vec<Treatment>,
@@ -284,7 +284,7 @@ impl Redactor for SessionRedactor {
         }
     }
 
-    fn quotes(&mut self, statement: &Statement) -> Quotes {
+    fn quotes(&mut self, statement: &Analysis) -> Quotes {
         self.quoted_by(statement)
     }
 

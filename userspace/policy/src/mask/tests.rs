@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use types::command::{
-    Access, Action, ColumnName, Copy, CopyFormat, Output, Parameter, ParameterValue, Risk,
-    Statement, TableName,
+    Access, Action, Analysis, ColumnName, Copy, CopyFormat, Output, Parameter, ParameterValue,
+    Risk, Statement, TableName,
 };
 use types::redact::{
     Column, DataClass, Format, MaskRule, Operator, Redaction, Redactor, Treatment, TreatmentKind,
@@ -62,21 +62,9 @@ fn from(table: &str, column: &str) -> Output {
 
 fn statement(table: &str, outputs: Option<Vec<Output>>, copy: Option<Copy>) -> Statement {
     let table = Some(TableName { schema: None, name: table.into() });
-    Statement {
-        text: "".into(),
-        normalized: "".into(),
-        fingerprint: 0,
-        verb: "SELECT",
-        accesses: vec![Access { action: Action::Select, table }],
-        functions: Vec::new(),
-        risks: Risk::empty(),
-        outputs,
-        copy,
-        unknown_functions: Vec::new(),
-        probes: Vec::new(),
-        cursor: None,
-        prepared: None,
-    }
+    let accesses = vec![Access { action: Action::Select, table }];
+    let analysis = Analysis::new("SELECT", "", accesses, Risk::empty());
+    Statement::new("", Analysis { outputs, copy, ..analysis })
 }
 
 fn word(kind: TreatmentKind) -> &'static str {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, Schema};
 use types::addr::OrigDst;
-use types::command::{Access, Action, CommandKind, Risk, Statement, TableName, Transaction};
+use types::command::{
+    Access, Action, Analysis, CommandKind, Risk, Statement, TableName, Transaction,
+};
 use types::id::{AgentName, CgroupId};
 use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
 use types::redact::DataClass;
@@ -53,21 +55,8 @@ fn conform(entities: &Entities, schema: &Schema) -> Result<(), RequestError> {
 }
 
 fn statement(access: Access) -> Statement {
-    Statement {
-        text: "".into(),
-        normalized: "".into(),
-        fingerprint: 0,
-        verb: "SELECT",
-        accesses: vec![access],
-        functions: vec!["f".into()],
-        risks: Risk::empty(),
-        outputs: None,
-        copy: None,
-        unknown_functions: Vec::new(),
-        probes: Vec::new(),
-        cursor: None,
-        prepared: None,
-    }
+    let analysis = Analysis::new("SELECT", "", vec![access], Risk::empty());
+    Statement::new("", Analysis { functions: vec!["f".into()], ..analysis })
 }
 
 fn lookup(action: Action) -> Lookup {

@@ -1,6 +1,6 @@
 //! The masks of a session that was given none yet: no value passes.
 
-use types::command::Statement;
+use types::command::Analysis;
 use types::redact::{
     Column, Format, MaskCount, Quotes, Redaction, Redactor, Treatment, TreatmentKind,
 };
@@ -10,7 +10,7 @@ use types::redact::{
 pub(super) struct Blind;
 
 impl Redactor for Blind {
-    fn plan(&mut self, _: &Statement, columns: &[Column], treatments: &mut Vec<Treatment>) {
+    fn plan(&mut self, _: &Analysis, columns: &[Column], treatments: &mut Vec<Treatment>) {
         treatments.extend(
             columns.iter().map(|column| whole(column.type_oid, column.modifier, column.format)),
         );
@@ -18,7 +18,7 @@ impl Redactor for Blind {
 
     fn plan_copy(
         &mut self,
-        _: &Statement,
+        _: &Analysis,
         count: usize,
         format: Format,
         treatments: &mut Vec<Treatment>,
@@ -34,7 +34,7 @@ impl Redactor for Blind {
         piece.fill(b'*');
     }
 
-    fn quotes(&mut self, _: &Statement) -> Quotes {
+    fn quotes(&mut self, _: &Analysis) -> Quotes {
         Quotes::Nothing
     }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use types::command::{Access, Action, CommandKind, Risk, Statement};
+use types::command::{Access, Action, Analysis, CommandKind, Risk, Statement};
 
 use super::PostgresSession;
 use super::authority::{Pending, Request};
 use super::expect::InFlight;
 use super::frontend::MALFORMED;
 use super::prepared::Bind;
-use super::startup::plain_statement;
 use crate::reader::Reader;
 use crate::sql;
 
@@ -67,13 +66,13 @@ fn statement(oid: u32) -> Statement {
     let text = format!("FUNCTION {name}");
     let accesses = vec![Access { action: Action::Call, table: None }];
     let risks = risks | Risk::SIDE_EFFECT;
-    let mut statement = plain_statement("FUNCTION", &text, &text, accesses, risks);
+    let mut analysis = Analysis::new("FUNCTION", text.as_str(), accesses, risks);
     let name: Arc<str> = name.into();
     if known.is_none() {
-        statement.unknown_functions.push(Arc::clone(&name));
+        analysis.unknown_functions.push(Arc::clone(&name));
     }
-    statement.functions.push(name);
-    statement
+    analysis.functions.push(name);
+    Statement::new(text, analysis)
 }
 
 /// Whether what a function returns may hold values of columns: all but the numbers that most of those on

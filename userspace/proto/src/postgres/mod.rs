@@ -24,6 +24,7 @@ mod login;
 mod message;
 mod names;
 mod notice;
+mod plans;
 mod prepared;
 mod probe;
 mod recorder;
@@ -64,6 +65,7 @@ use self::expect::{Expect, InFlight};
 use self::limited::{Limiting, Under};
 use self::login::Injected;
 use self::names::Names;
+use self::plans::Plans;
 use self::prepared::{Plan, Portal, Prepared, Rows};
 use self::probe::Probe;
 pub use self::probe::ProbeFailure;
@@ -190,6 +192,7 @@ struct ServerSide {
     rest: Option<Rest>,
     /// How the rows of the current result are treated.
     plan: Option<Arc<Plan>>,
+    plans: Plans,
     copy: CopyState,
     /// The last description answered, for executions that went up before it came.
     described: Option<(Option<Arc<Prepared>>, Rows)>,
@@ -232,6 +235,7 @@ impl PostgresSession {
             server: ServerSide {
                 rest: None,
                 plan: None,
+                plans: Plans::default(),
                 copy: CopyState::None,
                 described: None,
                 skipping: false,

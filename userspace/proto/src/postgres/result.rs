@@ -103,9 +103,16 @@ impl PostgresSession {
             let source = self.cursors.source(statement);
             self.redactor.plan(&source, &columns, &mut treatments);
         } else {
-            self.redactor.plan(statement, columns, &mut treatments);
+            let analysis = &statement.analysis;
+            if let Some(plan) = self.server.plans.get(self.epoch, analysis, columns) {
+                return Some(plan);
+            }
+            self.redactor.plan(analysis, columns, &mut treatments);
+            let plan = planned(treatments, columns)?;
+            self.server.plans.put(self.epoch, analysis, columns, &plan);
+            return Some(plan);
         }
-        (treatments.len() == columns.len()).then(|| Arc::new(Plan::new(treatments)))
+        planned(treatments, columns)
     }
 
     /// How the rows of the current result are treated.
@@ -371,6 +378,11 @@ impl PostgresSession {
     pub(super) fn relay_ready(&mut self, status: u8) {
         message::frame(self.transmit.of(Side::Downstream).buffer(), b'Z', |out| out.push(status));
     }
+}
+
+/// The plan of these treatments; `None` where they are not the columns'.
+fn planned(treatments: Vec<Treatment>, columns: &[Column]) -> Option<Arc<Plan>> {
+    (treatments.len() == columns.len()).then(|| Arc::new(Plan::new(treatments)))
 }
 
 /// Whether the rows are a cursor's, which may be another one each time.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use types::command::{Access, Action, Risk, Statement};
+use types::command::{Access, Action, Analysis, Risk, Statement};
 use types::limits::STARTUP_BYTES_MAX;
 
 use super::cancel::{CancelKey, REQUEST_BYTES};
@@ -333,21 +333,7 @@ pub(super) fn plain_statement(
     accesses: Vec<Access>,
     risks: Risk,
 ) -> Statement {
-    Statement {
-        text: text.into(),
-        normalized: normalized.into(),
-        fingerprint: 0,
-        verb,
-        accesses,
-        functions: Vec::new(),
-        risks,
-        outputs: None,
-        copy: None,
-        unknown_functions: Vec::new(),
-        probes: Vec::new(),
-        cursor: None,
-        prepared: None,
-    }
+    Statement::new(text, Analysis::new(verb, normalized, accesses, risks))
 }
 
 /// A statement of which nothing is known, so that policy refuses it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use types::command::{Access, Action, ColumnName, Output, PreparedUse, Risk, Statement};
+use types::command::{Access, Action, Analysis, ColumnName, Output, PreparedUse, Risk, Statement};
 
 /// Statements that EXECUTE runs; any other was prepared by the protocol alone.
 const RUN: [&str; 6] = ["SELECT", "VALUES", "INSERT", "UPDATE", "DELETE", "MERGE"];
@@ -53,15 +53,16 @@ pub(crate) fn executing(execute: &Statement, run: &Statement) -> Option<Arc<Stat
         execute.functions.iter().chain(&run.functions).cloned().collect();
     let unknown: BTreeSet<Arc<str>> =
         execute.unknown_functions.iter().chain(&run.unknown_functions).cloned().collect();
-    Some(Arc::new(Statement {
+    let analysis = Analysis {
         accesses: accesses.into_iter().collect(),
         functions: functions.into_iter().collect(),
         unknown_functions: unknown.into_iter().collect(),
         risks,
         outputs,
         probes: probes.into_iter().collect(),
-        ..execute.clone()
-    }))
+        ..Analysis::clone(execute)
+    };
+    Some(Arc::new(Statement { text: Arc::clone(&execute.text), analysis: Arc::new(analysis) }))
 }
 
 /// The columns that come out of a statement; where they are not known, all of what it names.

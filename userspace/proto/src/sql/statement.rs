@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pg_query::{FingerprintOptions, Node, NodeEnum, ParserOptions};
-use types::command::{Access, Action, PreparedUse, Risk, Statement};
+use types::command::{Access, Action, Analysis, PreparedUse, Risk, Statement};
 
 use super::Reading;
 use super::facts::Facts;
@@ -60,7 +60,7 @@ impl From<Arc<Statement>> for Read {
 /// The statement of a text that has the shape of the one `known` was read from.
 pub(super) fn alike(known: &Statement, text: &[u8]) -> Option<Arc<Statement>> {
     let text = std::str::from_utf8(text).ok()?.into();
-    Some(Arc::new(Statement { text, ..known.clone() }))
+    Some(Arc::new(Statement { text, analysis: Arc::clone(&known.analysis) }))
 }
 
 /// The statements of `text`.
@@ -176,8 +176,7 @@ fn told(
         constants: _,
         by_value: _,
     } = facts;
-    Arc::new(Statement {
-        text: text.into(),
+    let analysis = Analysis {
         normalized: Arc::clone(normalized),
         fingerprint,
         verb,
@@ -194,41 +193,16 @@ fn told(
         probes,
         cursor,
         prepared,
-    })
+    };
+    Arc::new(Statement::new(text, analysis))
 }
 
 fn empty(text: &str) -> Arc<Statement> {
-    Arc::new(Statement {
-        text: text.into(),
-        normalized: "".into(),
-        fingerprint: 0,
-        verb: "EMPTY",
-        accesses: vec![Access { action: Action::Session, table: None }],
-        functions: Vec::new(),
-        risks: Risk::empty(),
-        outputs: None,
-        copy: None,
-        unknown_functions: Vec::new(),
-        probes: Vec::new(),
-        cursor: None,
-        prepared: None,
-    })
+    let accesses = vec![Access { action: Action::Session, table: None }];
+    Arc::new(Statement::new(text, Analysis::new("EMPTY", "", accesses, Risk::empty())))
 }
 
 fn unparsed(text: &str) -> Arc<Statement> {
-    Arc::new(Statement {
-        text: text.into(),
-        normalized: UNKNOWN.into(),
-        fingerprint: 0,
-        verb: UNKNOWN,
-        accesses: vec![Access { action: Action::Unknown, table: None }],
-        functions: Vec::new(),
-        risks: Risk::UNPARSED,
-        outputs: None,
-        copy: None,
-        unknown_functions: Vec::new(),
-        probes: Vec::new(),
-        cursor: None,
-        prepared: None,
-    })
+    let accesses = vec![Access { action: Action::Unknown, table: None }];
+    Arc::new(Statement::new(text, Analysis::new(UNKNOWN, UNKNOWN, accesses, Risk::UNPARSED)))
 }

@@ -152,7 +152,7 @@ fn what_may_quote_masked_values_is_withheld() {
         (b'W', WITHHELD),
         (b't', "people"),
     ];
-    told("SELECT 'quoted'", &error, &kept);
+    told("SELECT quoted", &error, &kept);
     let none = [
         (b'S', "ERROR"),
         (b'C', "22P02"),
@@ -161,16 +161,16 @@ fn what_may_quote_masked_values_is_withheld() {
         (b'W', WITHHELD),
         (b't', WITHHELD),
     ];
-    told("SELECT 'anything'", &error, &none);
+    told("SELECT anything", &error, &none);
     // About the statement's own text, unless it is about one that it computed.
     let own = [(b'S', "ERROR"), (b'C', "42703"), (b'M', "column \"x1\" is not there"), (b'P', "8")];
-    told("SELECT 'quoted'", &own, &own);
+    told("SELECT quoted", &own, &own);
     let other = [(b'S', "ERROR"), (b'C', "42601"), (b'M', "at \"0278\""), (b'P', "8"), (b'W', "x")];
     let kept =
         [(b'S', "ERROR"), (b'C', "42601"), (b'M', "at \"...\""), (b'P', "8"), (b'W', WITHHELD)];
-    told("SELECT 'quoted'", &other, &kept);
+    told("SELECT quoted", &other, &kept);
     let foreign = [(b'S', "FEHLER"), (b'C', "22P02"), (b'M', "ung\u{fc}ltig: \u{bb}0278\u{ab}")];
-    told("SELECT 'quoted'", &foreign, &[(b'S', "FEHLER"), (b'C', "22P02"), (b'M', WITHHELD)]);
+    told("SELECT quoted", &foreign, &[(b'S', "FEHLER"), (b'C', "22P02"), (b'M', WITHHELD)]);
 }
 
 #[test]

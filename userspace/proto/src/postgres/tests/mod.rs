@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 
 use types::addr::Side;
 use types::clock::Timestamp;
-use types::command::Statement;
+use types::command::Analysis;
 use types::decision::{Limit, Measure};
 use types::event::{Event, Outcome, Status};
 use types::id::PolicyId;
@@ -51,12 +51,12 @@ impl Masks {
 }
 
 impl Redactor for Masks {
-    fn plan(&mut self, _: &Statement, columns: &[Column], treatments: &mut Vec<Treatment>) {
+    fn plan(&mut self, _: &Analysis, columns: &[Column], treatments: &mut Vec<Treatment>) {
         treatments
             .extend(columns.iter().map(|one| Self::treat(&one.name, one.type_oid, one.format)));
     }
 
-    fn plan_copy(&mut self, of: &Statement, count: usize, format: Format, to: &mut Vec<Treatment>) {
+    fn plan_copy(&mut self, of: &Analysis, count: usize, format: Format, to: &mut Vec<Treatment>) {
         let names = of.copy.as_ref().and_then(|copy| copy.columns.clone()).unwrap_or_default();
         to.extend(
             (0..count).map(|at| {
@@ -92,8 +92,8 @@ impl Redactor for Masks {
         }
     }
 
-    fn quotes(&mut self, of: &Statement) -> Quotes {
-        match &*of.text {
+    fn quotes(&mut self, of: &Analysis) -> Quotes {
+        match &*of.normalized {
             text if text.contains("anything") => Quotes::Anything,
             text if text.contains("quoted") => Quotes::Values,
             _ => Quotes::Nothing,
