@@ -98,8 +98,7 @@ fn each_field_of_a_command_is_recorded() {
     assert_eq!(update["statement"], update_text);
     assert_eq!(update["statement_norm"], update_text);
     assert_eq!(update["parameters"], r#"["ssn ***-**-1120 seen","71"]"#);
-    // What is written to is an object, no column that is returned or decides something.
-    assert_eq!(update["columns"], "case_notes.marker");
+    assert_eq!(update["columns"], "case_notes.body, case_notes.marker");
     assert_eq!(
         (&update["verb"], &update["rows"], &update["status"]),
         (&"UPDATE".into(), &1.into(), &"ok".into())

@@ -59,11 +59,24 @@ CREATE FUNCTION customer_code(int) RETURNS customer_code LANGUAGE sql STABLE AS
 CREATE CAST (int AS customer_code) WITH FUNCTION customer_code(int);
 CREATE FUNCTION owner(accounts) RETURNS text LANGUAGE sql STABLE AS
   $$ SELECT reverse(ssn) FROM customers WHERE id = $1.customer_id $$;
+-- The server has one of this name for text alone.
+CREATE FUNCTION quote_ident(int) RETURNS text LANGUAGE sql STABLE AS
+  $$ SELECT reverse(ssn) FROM customers WHERE id = $1 $$;
+CREATE TABLE vaults (id int, customer_id int);
+CREATE TABLE old_vaults () INHERITS (vaults);
+INSERT INTO old_vaults VALUES (77, 77);
+CREATE FUNCTION keeper(vaults) RETURNS text LANGUAGE sql STABLE AS
+  $$ SELECT reverse(ssn) FROM customers WHERE id = $1.customer_id $$;
 CREATE VIEW account_owners AS SELECT id, kind, customer_key(customer_id) AS owned_by FROM accounts;
 CREATE VIEW account_keys AS SELECT id, customer_id <?> 1 AS owned_by FROM accounts;
 CREATE VIEW account_heads AS SELECT id, left(owned_by, 20) AS head FROM account_owners;
 CREATE TABLE inbox (id int, body text);
 CREATE RULE echo AS ON INSERT TO inbox DO ALSO SELECT reverse(ssn) FROM customers WHERE id = NEW.id;
+CREATE TABLE desk (id int, body text);
+CREATE TABLE desk_drawer (id int, body text);
+CREATE RULE into_the_drawer AS ON INSERT TO desk DO INSTEAD
+  INSERT INTO desk_drawer VALUES (NEW.id, NEW.body)
+  RETURNING id, (SELECT reverse(ssn) FROM customers c WHERE c.id = desk_drawer.id);
 CREATE TABLE outbox (id int, body text);
 CREATE FUNCTION told_by_outbox() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN RAISE NOTICE 'writing to %', (SELECT reverse(ssn) FROM customers WHERE id = NEW.id); RETURN NEW; END $$;

@@ -51,6 +51,66 @@ COPY (SELECT a.owner FROM accounts AS a WHERE a.id = 77) TO STDOUT
 -- expect: deny default-deny probe of
 SELECT 1 FROM accounts AS a WHERE a.id = 77 AND a.owner LIKE '%' || reverse('{known}{digit}')
 
+--- rule_that_returns
+-- note: what an INSERT returns is the rule's to say
+-- as: clerk
+-- undo: reverse
+-- expect: mask phone
+INSERT INTO desk VALUES (77, 'x') RETURNING body
+
+--- rule_that_returns_a_row
+-- as: clerk
+-- undo: reverse
+-- expect: mask phone
+INSERT INTO desk VALUES (77, 'x') RETURNING *
+
+--- function_of_a_parent_as_a_column
+-- undo: reverse
+-- expect: mask phone
+SELECT v.keeper FROM old_vaults AS v WHERE v.id = 77
+
+--- function_of_a_servers_name
+-- note: it has one for text alone, so with a number the bank's is meant
+-- as: caller
+-- undo: reverse
+-- expect: mask phone
+SELECT quote_ident(77)
+
+--- function_of_a_servers_name_refused
+-- undo: reverse
+-- expect: deny default-deny it calls quote_ident
+SELECT quote_ident(77)
+
+--- function_of_a_servers_name_executed
+-- undo: reverse
+-- expect: deny default-deny it calls quote_ident
+PREPARE p AS SELECT quote_ident(77)
+;;
+EXECUTE p
+
+--- function_of_a_servers_name_in_a_cursor
+-- as: caller
+-- undo: reverse
+-- expect: mask phone
+BEGIN
+;;
+DECLARE c CURSOR FOR SELECT concat('x', quote_ident(id)) FROM accounts WHERE id = 77
+;;
+FETCH c
+
+--- function_of_a_servers_name_by_binary
+-- as: caller
+-- by: binary
+-- undo: reverse
+-- expect: mask phone
+SELECT upper(quote_ident(77))
+
+--- function_of_a_servers_name_copied
+-- as: caller
+-- undo: reverse
+-- expect: mask phone
+COPY (SELECT 77, quote_ident(77)) TO STDOUT
+
 --- view_of_a_function
 -- undo: reverse
 -- secret: SELECT reverse(owned_by) FROM account_owners WHERE id = 77

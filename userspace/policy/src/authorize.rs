@@ -351,6 +351,7 @@ impl Content {
             outputs: _,
             copy: _,
             probes: _,
+            writes: _,
             cursor: _,
             prepared: _,
         } = &**analysis;

@@ -1,5 +1,6 @@
 //! What is asked of a target: one command, with what its analysis found.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -131,6 +132,8 @@ pub struct Analysis {
     /// compared, ordered, grouped or joined by, cast, written elsewhere, or handed to what may fail
     /// or say by its number of rows what they are. Constants of the text are no columns.
     pub probes: Vec<ColumnName>,
+    /// Base columns that are written by name, sorted, each once.
+    pub writes: Vec<ColumnName>,
     /// The cursor that a `DECLARE` makes (`outputs` are its rows') or a `FETCH` reads.
     pub cursor: Option<Arc<str>>,
     /// What it has to do with a prepared statement.
@@ -180,8 +183,29 @@ impl Analysis {
             outputs: None,
             copy: None,
             probes: Vec::new(),
+            writes: Vec::new(),
             cursor: None,
             prepared: None,
+        }
+    }
+
+    /// What is known where functions of these names, which it calls, are not the server's own: what is
+    /// computed may be anything, and every column that is read may go there.
+    #[must_use]
+    pub fn calling(&self, unknown: &[Arc<str>]) -> Self {
+        let lost = |output: &Output| match output {
+            Output::Column(_) | Output::Row(_) => output.clone(),
+            Output::Columns(_) | Output::Opaque => Output::Opaque,
+            Output::Several(_) => Output::Several(None),
+        };
+        let probes: BTreeSet<&ColumnName> = self.read().collect();
+        let unknown: BTreeSet<&Arc<str>> = self.unknown_functions.iter().chain(unknown).collect();
+        Self {
+            risks: self.risks | Risk::UNKNOWN_FUNCTION,
+            unknown_functions: unknown.into_iter().cloned().collect(),
+            outputs: self.outputs.as_ref().map(|outputs| outputs.iter().map(lost).collect()),
+            probes: probes.into_iter().cloned().collect(),
+            ..self.clone()
         }
     }
 
@@ -195,9 +219,14 @@ impl Analysis {
         self.accesses.iter().any(|access| access.action == Action::Replicate)
     }
 
-    /// The base columns that the text names: those that come out and those that decide; some more than
-    /// once. What it brings by `*` alone is not among them.
+    /// The base columns that the text names: those that come out, those that decide and those that are
+    /// written; some more than once. What it brings by `*` alone is not among them.
     pub fn columns(&self) -> impl Iterator<Item = &ColumnName> {
+        self.read().chain(&self.writes)
+    }
+
+    /// Of those, the ones that are read.
+    fn read(&self) -> impl Iterator<Item = &ColumnName> {
         self.outputs.iter().flatten().flat_map(Output::columns).chain(&self.probes)
     }
 

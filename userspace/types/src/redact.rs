@@ -165,6 +165,10 @@ pub trait Redactor: Send {
     /// Masks free text of the server's own making (error and notice texts, notifications).
     fn redact_text(&mut self, text: &[u8], out: &mut Vec<u8>) -> Redaction;
 
+    /// Whether the database has a function of its own of this name, in lower case: a call of that name may be
+    /// of it, whatever the server has.
+    fn has_function(&self, name: &str) -> bool;
+
     /// The counts since the last call, one per class; empty if nothing was masked.
     fn take_counts(&mut self) -> Vec<MaskCount>;
 }

@@ -29,6 +29,10 @@ pub struct Catalog {
     listing: Listing,
     relations: BTreeMap<u32, Relation>,
     by_name: HashMap<String, Vec<u32>>,
+    /// Names of relations that rules rewrite statements on; what those return is the rule's to say.
+    ruled: HashSet<String>,
+    /// Names of the database's own functions, in lower case.
+    functions: HashSet<String>,
     /// Functions that `relation.name` may call, by the relation's name and their own; of no relation's
     /// name: of any.
     row_functions: HashSet<(String, String)>,
@@ -198,6 +202,16 @@ impl Catalog {
         self.listing.has_name(table)
     }
 
+    /// Whether a rule may make another statement of one that writes to this relation.
+    pub(super) fn has_rule(&self, table: &TableName) -> bool {
+        self.ruled.contains(&*table.name)
+    }
+
+    /// Whether the database has a function of its own of this name, in lower case.
+    pub(super) fn has_function(&self, name: &str) -> bool {
+        self.functions.contains(name)
+    }
+
     /// Whether the probe succeeded.
     pub(super) fn is_known(&self) -> bool {
         self.known
@@ -302,6 +316,14 @@ impl Catalog {
         if kind.as_deref()? == "r" {
             let of = (name.clone().unwrap_or_default(), column.clone()?);
             self.row_functions.insert(of);
+            return Some(());
+        }
+        if kind.as_deref()? == "n" {
+            self.functions.insert(column.as_deref()?.to_lowercase());
+            return Some(());
+        }
+        if kind.as_deref()? == "w" {
+            self.ruled.insert(name.clone()?);
             return Some(());
         }
         if kind.as_deref()? == "l" {

@@ -1,6 +1,6 @@
 //! Decides each column's treatment; the table is in the module's head ([`super`]).
 
-use types::command::{Analysis, Class, ColumnName, Output, Risk, TableName};
+use types::command::{Access, Analysis, Class, ColumnName, Output, Risk, TableName};
 use types::redact::{Column, DataClass, Format, Quotes, Treatment, TreatmentKind};
 
 use super::catalog::Catalog;
@@ -200,6 +200,9 @@ impl SessionRedactor {
     /// By the analysis of the text; what it does not know has the classes of all the statement
     /// reads, or any where it may read more than it says.
     fn of_unknown_origin(&self, statement: &Analysis, place: Place<'_>) -> Option<Found> {
+        if self.returns_by_rule(statement) {
+            return self.any_rule();
+        }
         let among = match place {
             Place::Output(output) => std::slice::from_ref(output),
             Place::Among(outputs) => outputs,
@@ -225,6 +228,13 @@ impl SessionRedactor {
         }
         let rule = self.masks.stricter(tables.filter_map(|table| self.by_name(table, "*")));
         rule.map(|rule| Found { rule, plain: false })
+    }
+
+    /// Whether what a statement returns may be said by a rule's instead.
+    fn returns_by_rule(&self, statement: &Analysis) -> bool {
+        let writes = |access: &&Access| access.action.class() >= Class::Write;
+        let mut written = statement.accesses.iter().filter(writes).filter_map(|a| a.table.as_ref());
+        written.any(|table| self.catalog.has_rule(table))
     }
 
     fn any_rule(&self) -> Option<Found> {

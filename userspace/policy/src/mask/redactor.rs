@@ -292,6 +292,10 @@ impl Redactor for SessionRedactor {
         self.text(PLAIN_TEXT, text, Kinds::default(), out)
     }
 
+    fn has_function(&self, name: &str) -> bool {
+        self.catalog.has_function(name)
+    }
+
     fn take_counts(&mut self) -> Vec<MaskCount> {
         let rules = self.masks.rules.iter().zip(&mut self.counts).filter(|(_, count)| **count > 0);
         rules

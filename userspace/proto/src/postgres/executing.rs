@@ -26,13 +26,13 @@ pub(super) struct NameChange {
 }
 
 impl PostgresSession {
-    /// The statements of one message, each EXECUTE as what it runs; one of a name that is not known stays as it
-    /// is. `None` where that depends on an answer that is due.
+    /// The statements of one message, by what the database has of its own, each EXECUTE as what it runs; one of
+    /// a name that is not known stays as it is. `None` where that depends on an answer that is due.
     pub(super) fn resolve(
         &mut self,
         statements: &Arc<[Arc<Statement>]>,
     ) -> Option<Arc<[Arc<Statement>]>> {
-        if !statements.iter().any(executes) {
+        if !statements.iter().any(|one| executes(one) || self.calls_own(one)) {
             return Some(Arc::clone(statements));
         }
         // What the statements before it in the message make of a name; if they fail, it does not run.
@@ -71,6 +71,7 @@ impl PostgresSession {
                 }
                 None => {}
             }
+            let done = self.known_here(done);
             if hides(&done) {
                 said.clear();
                 lost = true;
@@ -83,7 +84,7 @@ impl PostgresSession {
     /// One statement likewise.
     pub(super) fn resolve_one(&mut self, statement: Arc<Statement>) -> Option<Arc<Statement>> {
         if !executes(&statement) {
-            return Some(statement);
+            return Some(self.known_here(statement));
         }
         let all: Arc<[Arc<Statement>]> = Arc::new([statement]);
         self.resolve(&all)?.first().cloned()

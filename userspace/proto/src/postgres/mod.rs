@@ -8,6 +8,7 @@
 mod authority;
 mod backend;
 mod blind;
+mod calls;
 mod cancel;
 mod carry;
 mod copy_in;
@@ -57,6 +58,7 @@ use types::redact::{MaskCount, Redactor};
 
 use self::authority::Pending;
 use self::blind::Blind;
+use self::calls::Called;
 use self::cancel::Cancel;
 pub use self::cancel::{CANCEL_KEY_BYTES, CancelKey, IssuedKey};
 pub use self::credential::{Credential, Injection, Methods};
@@ -110,6 +112,7 @@ pub struct PostgresSession {
     statements: Names<Prepared>,
     portals: Names<Portal>,
     cursors: Cursors,
+    called: Option<Called>,
     /// Counts what may have prepared statements unseen.
     generation: u64,
     held: Arc<AtomicUsize>,
@@ -249,6 +252,7 @@ impl PostgresSession {
             statements: Names::new(),
             portals: Names::new(),
             cursors: Cursors::default(),
+            called: None,
             generation: 0,
             held: Arc::default(),
             expects: VecDeque::new(),

@@ -27,6 +27,9 @@ impl Visitor<'_> {
             let action = if *is_from { Action::Insert } else { Action::Select };
             self.facts.table(action, Some(table.clone()));
             self.brings_all |= !*is_from && relation.as_ref().is_some_and(export::is_data);
+            for column in columns.iter().flatten().filter(|_| *is_from) {
+                self.facts.write(table, column);
+            }
             if let (Some(columns), false) = (&columns, *is_from) {
                 let output = |column| Output::Column(ColumnName { table: table.clone(), column });
                 self.facts.outputs = Some(columns.iter().cloned().map(output).collect());

@@ -60,6 +60,7 @@ pub(crate) fn executing(execute: &Statement, run: &Statement) -> Option<Arc<Stat
         risks,
         outputs,
         probes: probes.into_iter().collect(),
+        writes: run.writes.clone(),
         ..Analysis::clone(execute)
     };
     Some(Arc::new(Statement { text: Arc::clone(&execute.text), analysis: Arc::new(analysis) }))

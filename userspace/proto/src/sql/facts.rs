@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) probes: BTreeSet<ColumnName>,
     /// Such columns could not be told.
     pub(super) probes_lost: bool,
+    /// Columns that are written.
+    pub(super) writes: BTreeSet<ColumnName>,
     pub(super) cursor: Option<Arc<str>>,
     pub(super) prepared: Option<PreparedUse>,
     /// Where the constants begin whose values made no difference to the rest of this.
@@ -42,6 +44,7 @@ impl Default for Facts {
             copy: None,
             probes: BTreeSet::new(),
             probes_lost: false,
+            writes: BTreeSet::new(),
             cursor: None,
             prepared: None,
             constants: Vec::new(),
@@ -92,6 +95,11 @@ impl Facts {
         let (columns, lost) = flow.sources();
         self.probes.extend(columns);
         self.probes_lost |= lost;
+    }
+
+    /// Adds a column that is written.
+    pub(super) fn write(&mut self, table: &TableName, column: &str) {
+        self.writes.insert(ColumnName { table: table.clone(), column: column.into() });
     }
 
     /// The columns probed; where they could not be told, all of every relation.

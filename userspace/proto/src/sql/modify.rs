@@ -35,7 +35,7 @@ impl Visitor<'_> {
             visitor.facts.probe(source.all());
             let mut target = base(relation.as_ref());
             target.include_unknown(source.all());
-            visitor.assignments(cols, &mut target);
+            visitor.assignments(relation.as_ref(), cols, &mut target);
             let target = Rc::new(target);
             visitor.bring_target(relation.as_ref(), &target);
             if let Some(conflict) = on_conflict_clause {
@@ -63,7 +63,7 @@ impl Visitor<'_> {
                 visitor.from(item);
             }
             let mut target = base(relation.as_ref());
-            visitor.assignments(target_list, &mut target);
+            visitor.assignments(relation.as_ref(), target_list, &mut target);
             visitor.condition(where_clause.as_deref());
             visitor.returning(relation.as_ref(), &Rc::new(target), returning_clause.as_ref())
         })
@@ -139,7 +139,7 @@ impl Visitor<'_> {
             _ => self.facts.unknown(),
         }
         self.probe(condition.as_deref());
-        self.assignments(target_list, target);
+        self.assignments(relation, target_list, target);
         let inserted = self.exprs(values);
         self.facts.probe(inserted.clone());
         target.include_unknown(inserted);
@@ -180,7 +180,7 @@ impl Visitor<'_> {
                 self.facts.probe(Flow::column(&table, name));
             }
         }
-        self.assignments(target_list, &mut Relation::default());
+        self.assignments(relation, target_list, &mut Relation::default());
         self.probe(where_clause.as_deref());
     }
 
@@ -194,12 +194,21 @@ impl Visitor<'_> {
     }
 
     /// Visits `column = value` pairs (or a bare column list) and adds the values to the columns.
-    fn assignments(&mut self, targets: &[Node], target: &mut Relation) {
+    fn assignments(
+        &mut self,
+        relation: Option<&RangeVar>,
+        targets: &[Node],
+        target: &mut Relation,
+    ) {
+        let table = relation.map(names::table);
         for assigned in targets {
             let Some(NodeEnum::ResTarget(assigned)) = &assigned.node else {
                 self.facts.unknown();
                 continue;
             };
+            if let Some(table) = &table {
+                self.facts.write(table, &assigned.name);
+            }
             self.exprs(&assigned.indirection);
             if let Some(value) = &assigned.val {
                 let flow = self.expr(Some(value));

@@ -171,6 +171,7 @@ fn told(
         copy,
         probes: _,
         probes_lost: _,
+        writes,
         cursor,
         prepared,
         constants: _,
@@ -191,6 +192,7 @@ fn told(
         outputs,
         copy,
         probes,
+        writes: writes.into_iter().collect(),
         cursor,
         prepared,
     };

@@ -101,6 +101,27 @@ fn what_decides_is_probed() {
 }
 
 #[test]
+fn what_is_written_by_name_is_named() {
+    for (text, written) in [
+        ("INSERT INTO s.t (b, a) VALUES (1, 2)", "s.t.a s.t.b"),
+        ("INSERT INTO t VALUES (1)", ""),
+        ("INSERT INTO t (a) VALUES (1) ON CONFLICT (a) DO UPDATE SET c = 2", "t.a t.c"),
+        ("UPDATE t SET (a, b) = (1, 2), c = d WHERE e = 3", "t.a t.b t.c"),
+        ("WITH w AS (UPDATE t SET a = 1 RETURNING b) SELECT b FROM w", "t.a"),
+        (
+            "MERGE INTO t USING u ON t.a = u.a WHEN MATCHED THEN UPDATE SET b = 1 \
+          WHEN NOT MATCHED THEN INSERT (c) VALUES (2)",
+            "t.b t.c",
+        ),
+        ("COPY t (a, b) FROM STDIN", "t.a t.b"),
+        ("COPY t (a, b) TO STDOUT", ""),
+        ("DELETE FROM t WHERE a = 1", ""),
+    ] {
+        assert_eq!(columns(&one(text).writes), written, "{text}");
+    }
+}
+
+#[test]
 fn full_exports_are_told_by_their_form() {
     check("exports", 50, |statement| statement.risks.contains(Risk::FULL_EXPORT).to_string());
 }

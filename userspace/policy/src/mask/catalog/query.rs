@@ -16,7 +16,8 @@ use crate::classification::Classification;
 /// not asked for, so a large database costs what its classified part does. What an extension brought
 /// is no code of the database's own, but for such as reads by a text.
 ///
-/// All relations are listed besides, by OID, name and number of attributes, and `kept` are asked for
+/// All relations are listed besides, by OID, name and number of attributes, and all functions of the
+/// database's own and all relations with rules for writing, by name. `kept` are asked for
 /// as if a pattern named them.
 ///
 /// The filter takes more than the patterns do where it must (non-ASCII names, too many patterns);
@@ -159,7 +160,9 @@ UNION ALL \
 SELECT 'r', '0', NULL, c.relname::pg_catalog.text, NULL, p.proname::pg_catalog.text, NULL, NULL \
 FROM pg_catalog.pg_proc p \
 JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) p.proargtypes[0] \
-LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.typrelid \
+LEFT JOIN LATERAL (WITH RECURSIVE h(oid) AS (SELECT t.typrelid UNION SELECT i.inhrelid \
+FROM h JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) h.oid) \
+SELECT c.oid, c.relname FROM h JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) h.oid) c ON true \
 WHERE p.pronargs OPERATOR(pg_catalog.>) 0::pg_catalog.int2 \
 AND p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults OPERATOR(pg_catalog.<=) 1::pg_catalog.int2 \
 AND p.prokind OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\" \
@@ -167,6 +170,19 @@ AND p.pronamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::pg_catalog.r
 'information_schema'::pg_catalog.regnamespace::pg_catalog.oid]) \
 AND (c.oid IS NOT NULL OR t.typname OPERATOR(pg_catalog.=) \
 ANY (ARRAY['record','anyelement','anynonarray','anycompatible','anycompatiblenonarray']::pg_catalog.name[])) \
+AND NOT EXISTS (SELECT FROM x \
+WHERE x.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
+AND x.oid OPERATOR(pg_catalog.=) p.oid) \
+UNION ALL \
+SELECT DISTINCT 'w', '0', NULL, c.relname::pg_catalog.text, NULL, NULL, NULL, NULL \
+FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.ev_class \
+WHERE r.ev_type OPERATOR(pg_catalog.<>) '1'::pg_catalog.\"char\" \
+AND c.relnamespace OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid \
+UNION ALL \
+SELECT DISTINCT 'n', '0', NULL, NULL, NULL, p.proname::pg_catalog.text, NULL, NULL \
+FROM pg_catalog.pg_proc p \
+WHERE p.pronamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid, \
+'information_schema'::pg_catalog.regnamespace::pg_catalog.oid]) \
 AND NOT EXISTS (SELECT FROM x \
 WHERE x.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid \
 AND x.oid OPERATOR(pg_catalog.=) p.oid) \

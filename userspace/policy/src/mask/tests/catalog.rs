@@ -63,6 +63,14 @@ fn classes(catalog: &Catalog, oid: u32) -> Vec<String> {
 }
 
 #[test]
+fn functions_of_the_databases_own_are_known_by_name() {
+    let catalog = read(&format!("{ROWS}\nn|0||||Round||\nn|0||||customer_key||")).unwrap();
+    let known = |name| catalog.has_function(name);
+    assert!(known("round") && known("customer_key") && !known("lower"));
+    assert!(!Catalog::unknown().has_function("round"));
+}
+
+#[test]
 fn a_view_has_all_classes_until_resolved_and_then_those_that_flow_in() {
     let mut catalog = read(ROWS).unwrap();
     assert_eq!(classes(&catalog, 16390), ["", "us_ssn", "card", ""]);
