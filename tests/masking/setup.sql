@@ -77,6 +77,10 @@ CREATE TABLE desk_drawer (id int, body text);
 CREATE RULE into_the_drawer AS ON INSERT TO desk DO INSTEAD
   INSERT INTO desk_drawer VALUES (NEW.id, NEW.body)
   RETURNING id, (SELECT reverse(ssn) FROM customers c WHERE c.id = desk_drawer.id);
+CREATE VIEW counter AS SELECT id, body FROM desk_drawer;
+CREATE FUNCTION at_the_counter() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN NEW.body := (SELECT reverse(ssn) FROM customers WHERE id = NEW.id); RETURN NEW; END $$;
+CREATE TRIGGER served INSTEAD OF INSERT ON counter FOR EACH ROW EXECUTE FUNCTION at_the_counter();
 CREATE TABLE outbox (id int, body text);
 CREATE FUNCTION told_by_outbox() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN RAISE NOTICE 'writing to %', (SELECT reverse(ssn) FROM customers WHERE id = NEW.id); RETURN NEW; END $$;

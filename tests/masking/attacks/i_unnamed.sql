@@ -64,6 +64,12 @@ INSERT INTO desk VALUES (77, 'x') RETURNING body
 -- expect: mask phone
 INSERT INTO desk VALUES (77, 'x') RETURNING *
 
+--- trigger_that_returns
+-- as: clerk
+-- undo: reverse
+-- expect: mask phone
+INSERT INTO counter VALUES (77, 'x') RETURNING body
+
 --- function_of_a_parent_as_a_column
 -- undo: reverse
 -- expect: mask phone

@@ -29,7 +29,7 @@ pub struct Catalog {
     listing: Listing,
     relations: BTreeMap<u32, Relation>,
     by_name: HashMap<String, Vec<u32>>,
-    /// Names of relations that rules rewrite statements on; what those return is the rule's to say.
+    /// Names of relations where a rule or a trigger acts instead of a statement that writes.
     ruled: HashSet<String>,
     /// Names of the database's own functions, in lower case.
     functions: HashSet<String>,
@@ -202,7 +202,7 @@ impl Catalog {
         self.listing.has_name(table)
     }
 
-    /// Whether a rule may make another statement of one that writes to this relation.
+    /// Whether something else may be done instead of a statement that writes to this relation.
     pub(super) fn has_rule(&self, table: &TableName) -> bool {
         self.ruled.contains(&*table.name)
     }

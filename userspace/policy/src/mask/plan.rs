@@ -47,6 +47,7 @@ impl SessionRedactor {
             Place::Row(..) | Place::Among(_) | Place::Unknown => None,
         };
         let by_origin = match self.catalog.relation(column.table_oid) {
+            _ if self.returns_by_rule(statement) => self.any_rule(),
             // Made since the catalog was read, which may be never: it may show anything.
             _ if column.table_oid != 0 && !self.catalog.lists(column.table_oid, column.attnum) => {
                 self.any_rule()
@@ -200,9 +201,6 @@ impl SessionRedactor {
     /// By the analysis of the text; what it does not know has the classes of all the statement
     /// reads, or any where it may read more than it says.
     fn of_unknown_origin(&self, statement: &Analysis, place: Place<'_>) -> Option<Found> {
-        if self.returns_by_rule(statement) {
-            return self.any_rule();
-        }
         let among = match place {
             Place::Output(output) => std::slice::from_ref(output),
             Place::Among(outputs) => outputs,
@@ -230,7 +228,8 @@ impl SessionRedactor {
         rule.map(|rule| Found { rule, plain: false })
     }
 
-    /// Whether what a statement returns may be said by a rule's instead.
+    /// Whether what a statement returns may be a rule's or a trigger's to say; the server describes it as the
+    /// columns that it stands for.
     fn returns_by_rule(&self, statement: &Analysis) -> bool {
         let writes = |access: &&Access| access.action.class() >= Class::Write;
         let mut written = statement.accesses.iter().filter(writes).filter_map(|a| a.table.as_ref());

@@ -16,9 +16,9 @@ use crate::classification::Classification;
 /// not asked for, so a large database costs what its classified part does. What an extension brought
 /// is no code of the database's own, but for such as reads by a text.
 ///
-/// All relations are listed besides, by OID, name and number of attributes, and all functions of the
-/// database's own and all relations with rules for writing, by name. `kept` are asked for
-/// as if a pattern named them.
+/// All relations are listed besides, by OID, name and number of attributes; and by name all functions of the
+/// database's own, and all relations with rules for writing or INSTEAD OF triggers (`tgtype` 64, `pg_trigger.h`).
+/// `kept` are asked for as if a pattern named them.
 ///
 /// The filter takes more than the patterns do where it must (non-ASCII names, too many patterns);
 /// [`super::Catalog::from_rows`] applies the patterns themselves.
@@ -175,9 +175,12 @@ WHERE x.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::
 AND x.oid OPERATOR(pg_catalog.=) p.oid) \
 UNION ALL \
 SELECT DISTINCT 'w', '0', NULL, c.relname::pg_catalog.text, NULL, NULL, NULL, NULL \
-FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.ev_class \
-WHERE r.ev_type OPERATOR(pg_catalog.<>) '1'::pg_catalog.\"char\" \
-AND c.relnamespace OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid \
+FROM pg_catalog.pg_class c \
+WHERE c.relnamespace OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid \
+AND (EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
+AND r.ev_type OPERATOR(pg_catalog.<>) '1'::pg_catalog.\"char\") \
+OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid \
+AND (g.tgtype OPERATOR(pg_catalog.&) 64::pg_catalog.int2) OPERATOR(pg_catalog.<>) 0::pg_catalog.int2)) \
 UNION ALL \
 SELECT DISTINCT 'n', '0', NULL, NULL, NULL, p.proname::pg_catalog.text, NULL, NULL \
 FROM pg_catalog.pg_proc p \
