@@ -43,6 +43,7 @@ mod refusals;
 mod replication;
 mod restart;
 mod secrets;
+mod sources;
 mod talk;
 mod tap;
 mod tls;

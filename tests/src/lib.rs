@@ -19,6 +19,7 @@ pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod vault;
 pub mod world;
 
 pub use agent::Agent;
@@ -27,4 +28,5 @@ pub use evidence::Evidence;
 pub use pgbouncer::Pgbouncer;
 pub use postgres::Postgres;
 pub use process::Output;
+pub use vault::Vault;
 pub use world::World;

@@ -40,13 +40,14 @@ use crate::archiver::{Archiver, Vault};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::enroller::Enroller;
+use crate::environment::Environment;
 use crate::execs::Follower;
 use crate::kernel::Records;
 use crate::names::Service;
 use crate::namespaces::Namespaces;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{control, guard, sources, tls};
+use crate::{control, credential, guard, sources, tls};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -70,10 +71,10 @@ pub(crate) enum Ended {
 
 /// Runs the daemon until SIGTERM or SIGINT: agents are refused from the moment it ends. Or until
 /// agents are let go.
-pub(crate) fn run(config: &Config) -> Result<Ended> {
+pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     let sessions_max = raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let desk = Arc::new(prepare(config, clock, sessions_max)?);
+    let desk = Arc::new(prepare(config, environment, clock, sessions_max)?);
     let kernel = Arc::clone(&desk.agents.kernel);
     let _follower = Follower::start(kernel, Arc::clone(&desk.door.processes))?;
     let adopted = desk.agents.adopt()?;
@@ -144,12 +145,17 @@ fn raise_descriptor_limit() -> u64 {
 const EPOCH: u32 = 1;
 
 /// Everything but sockets: journal, policy, kernel hooks.
-fn prepare(config: &Config, clock: Arc<dyn Clock>, sessions_max: u64) -> Result<Desk> {
+fn prepare(
+    config: &Config,
+    environment: &Environment,
+    clock: Arc<dyn Clock>,
+    sessions_max: u64,
+) -> Result<Desk> {
     let started = clock.now();
     let source = sources::policies(&config.policy_dir)?;
     let policy = PolicySet::compile(&source)
         .with_context(|| format!("policies in {}", config.policy_dir.display()))?;
-    let credentials = config.credentials()?;
+    let credentials = credential::credentials(config, environment)?;
     credentials.check().context("a credential can't be used")?;
     sources::private_dir(&config.state_dir)?;
     let masking_key = sources::masking_key(&config.keys_dir())?;

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use proxy::credentials::Credentials;
 use proxy::targets::{AddressPattern, Protocol, TargetRule, Targets};
 use redirect::guard::Mode;
 use schemars::JsonSchema;
@@ -13,6 +12,7 @@ use serde::Deserialize;
 use crate::credential::{self, Catalog, Credential};
 use crate::profile::{self, ProfileRule};
 use crate::rules::{self, Engines, EnrollRule};
+use crate::secret::VaultServer;
 use crate::tls::{TargetRules, Tls};
 
 /// The whole file. Everything has a default that works on a plain host, but targets and policies.
@@ -51,6 +51,8 @@ pub(crate) struct Config {
     /// What sessions at targets are authenticated with, in the agents' place.
     #[serde(default)]
     pub(crate) credential: Vec<Credential>,
+    /// Where some of their secrets are.
+    pub(crate) vault: Option<VaultServer>,
     /// How agents are started and held.
     #[serde(default)]
     pub(crate) profile: Vec<ProfileRule>,
@@ -279,7 +281,7 @@ impl Config {
             toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
         path.clone_into(&mut config.file);
         config.targets()?;
-        config.credentials()?;
+        credential::check(&config)?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll)?;
         config.dns.upstream()?;
@@ -321,11 +323,6 @@ impl Config {
         Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))
     }
 
-    /// The credentials, in order; their secrets are not read yet.
-    pub(crate) fn credentials(&self) -> Result<Credentials> {
-        credential::credentials(&self.credential, &self.target)
-    }
-
     /// What guarded agents are kept from: the daemon's state and run directories altogether, its
     /// policies, configuration and program from being changed, secrets altogether. All must be there.
     pub(crate) fn guard(&self) -> Result<redirect::Guard> {
@@ -333,7 +330,7 @@ impl Config {
         let mut protected = protect.clone();
         protected.extend([self.policy_dir.clone(), self.file.clone()]);
         protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
-        let mut hidden = credential::hidden(&self.credential, &self.target)?;
+        let mut hidden = credential::hidden(self)?;
         hidden.extend([
             self.state_dir.clone(),
             self.run_dir.clone(),
@@ -447,6 +444,19 @@ mod tests {
             ("[[target]]\nname='a'\naddress='*:1'\nprotocol='mysql'", "unknown variant `mysql`"),
             ("[[credential]]\ntarget='a'\naccount='x'\nsecret_file='/s'", "`a` is none"),
             ("[[credential]]\ntarget='a'\naccount='x'\npassword='y'", "unknown field `password`"),
+            ("[vault]\naddress='https://v'", "one of token_file, token_credential and role_id"),
+            ("[vault]\naddress='https://v'\nrole_id='x'", "one of secret_id_file"),
+            ("[vault]\naddress='https://v'\ntoken_file='/t'\ncache_s=0", "cache_s"),
+            (
+                "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\n\
+                 [[credential]]\ntarget='a'\naccount='x'\nsecret_vault={path='b'}",
+                "there is no [vault]",
+            ),
+            (
+                "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\n\
+                 [[credential]]\ntarget='a'\naccount='x'\nsecret_env='X'\nsecret_file='/s'",
+                "one of secret_file, secret_credential, secret_env and secret_vault",
+            ),
             (
                 "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\ncatalog={interval_s=0}",
                 "target `a`: catalog: interval_s",
@@ -457,7 +467,7 @@ mod tests {
             ),
             (
                 "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\ncatalog={account='x'}",
-                "one of secret_file and secret_credential",
+                "one of secret_file, secret_credential, secret_env and secret_vault",
             ),
         ] {
             let error = format!("{:#}", load(text).unwrap_err());

@@ -5,13 +5,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use proto::postgres::Methods;
 use proxy::credentials::{CredentialRule, Credentials};
+use proxy::secret::Source;
+use proxy::secret::vault::Vault;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::Target;
+use crate::config::{Config, Target};
+use crate::environment::Environment;
+use crate::secret::{Place, Stores, VaultSecret};
 
 /// A credential: agents' sessions at a target are authenticated with it, and no agent has it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -34,6 +38,10 @@ pub(crate) struct Credential {
     secret_file: Option<PathBuf>,
     /// The same by its name among systemd's credentials (`LoadCredential=`).
     secret_credential: Option<String>,
+    /// The variable of the daemon's environment that holds it; the daemon takes it out of there.
+    secret_env: Option<String>,
+    /// Where it is in the vault.
+    secret_vault: Option<VaultSecret>,
     /// The file that holds what the agent has for its password: it must prove that it has it, by
     /// SCRAM-SHA-256. Agents are asked for no password where absent.
     placeholder_file: Option<PathBuf>,
@@ -52,11 +60,17 @@ pub(crate) struct Credential {
 }
 
 impl Credential {
-    fn rule(&self, targets: &[Target]) -> Result<CredentialRule> {
+    /// Checks what it says, without what its secret is.
+    fn check(&self, targets: &[Target]) -> Result<()> {
         ensure!(targets.iter().any(|t| t.name == self.target), "target: `{}` is none", self.target);
         let is_name = |text: &str| !text.is_empty() && !text.contains('\0');
         ensure!(is_name(&self.account), "account: a role's name");
         ensure!(self.user.as_deref().is_none_or(is_name), "user: a role's name");
+        self.place().check()
+    }
+
+    fn rule(&self, targets: &[Target], stores: Stores<'_>) -> Result<CredentialRule> {
+        self.check(targets)?;
         let agents = self.agents.iter().map(|agent| {
             agent.parse().with_context(|| format!("agents: `{agent}` is no agent's name"))
         });
@@ -67,8 +81,8 @@ impl Credential {
             agents: agents.collect::<Result<_>>()?,
             user: self.user.as_deref().map(Into::into),
             account: self.account.as_str().into(),
-            secret: self.secret()?,
-            placeholder: self.placeholder_file.clone(),
+            secret: self.place().source(stores)?,
+            placeholder: self.placeholder_file.clone().map(Source::File),
             methods: Methods {
                 md5: self.allow_md5,
                 cleartext: self.allow_cleartext,
@@ -78,17 +92,13 @@ impl Credential {
         })
     }
 
-    fn secret(&self) -> Result<PathBuf> {
-        match (&self.secret_file, &self.secret_credential) {
-            (Some(file), None) => Ok(file.clone()),
-            (None, Some(name)) => {
-                ensure!(!name.contains('/') && name != "..", "secret_credential: a name, no path");
-                // systemd.exec(5), "Credentials".
-                let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
-                    .context("secret_credential: systemd gave this service no credentials")?;
-                Ok(Path::new(&directory).join(name))
-            }
-            _ => bail!("one of secret_file and secret_credential"),
+    /// Where its secret is said to be.
+    fn place(&self) -> Place<'_> {
+        Place {
+            file: self.secret_file.as_ref(),
+            credential: self.secret_credential.as_ref(),
+            env: self.secret_env.as_ref(),
+            vault: self.secret_vault.as_ref(),
         }
     }
 }
@@ -103,6 +113,10 @@ pub(crate) struct Catalog {
     secret_file: Option<PathBuf>,
     /// The same by its name among systemd's credentials (`LoadCredential=`).
     secret_credential: Option<String>,
+    /// The variable of the daemon's environment that holds it; the daemon takes it out of there.
+    secret_env: Option<String>,
+    /// Where it is in the vault.
+    secret_vault: Option<VaultSecret>,
     /// Whether the target may ask for an MD5 password.
     allow_md5: bool,
     /// Whether the target may ask for the password itself, inside TLS.
@@ -125,9 +139,11 @@ impl Catalog {
 
     /// The credential of its role, if it has one.
     fn credential(&self, target: &str) -> Result<Option<Credential>> {
-        let Self { account, secret_file, secret_credential, .. } = self.clone();
+        let Self { account, secret_file, secret_credential, secret_env, secret_vault, .. } =
+            self.clone();
         let Some(account) = account else {
             let is_none = secret_file.is_none() && secret_credential.is_none();
+            let is_none = is_none && secret_env.is_none() && secret_vault.is_none();
             ensure!(is_none, "account: the role that the secret is of");
             return Ok(None);
         };
@@ -139,6 +155,8 @@ impl Catalog {
             account,
             secret_file,
             secret_credential,
+            secret_env,
+            secret_vault,
             placeholder_file: None,
             allow_md5: self.allow_md5,
             allow_cleartext: self.allow_cleartext,
@@ -154,42 +172,86 @@ const INTERVAL_S: u64 = 300;
 /// A day: longer, and it is as good as never.
 const INTERVAL_S_MAX: u64 = 86_400;
 
-/// The credentials, in order.
-pub(crate) fn credentials(all: &[Credential], targets: &[Target]) -> Result<Credentials> {
-    Ok(Credentials::new(rules(all, targets)?, catalog_rules(targets)?))
+/// Checks all of them, without what their secrets are.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    if let Some(vault) = &config.vault {
+        vault.rules().context("vault")?;
+    }
+    for (context, one) in all(config)? {
+        let check = || {
+            one.check(&config.target)?;
+            let is_there = one.secret_vault.is_none() || config.vault.is_some();
+            ensure!(is_there, "secret_vault: there is no [vault]");
+            Ok(())
+        };
+        check().context(context)?;
+    }
+    Ok(())
+}
+
+/// The credentials, in order; a vault's thread starts here.
+pub(crate) fn credentials(config: &Config, environment: &Environment) -> Result<Credentials> {
+    let vault = config.vault.as_ref().map(|vault| {
+        let rules = vault.rules()?;
+        anyhow::Ok(Vault::start(rules)?)
+    });
+    let vault = vault.transpose().context("vault")?;
+    let stores = Stores { environment: Some(environment), vault: vault.as_ref() };
+    let rules = |all: Vec<(String, Credential)>| -> Result<Vec<CredentialRule>> {
+        let rule = |(context, one): (String, Credential)| {
+            one.rule(&config.target, stores).context(context)
+        };
+        all.into_iter().map(rule).collect()
+    };
+    Ok(Credentials::new(rules(of_sessions(config))?, rules(of_catalogs(config)?)?))
+}
+
+/// The variables of the environment that hold secrets.
+pub(crate) fn variables(config: &Config) -> Result<Vec<String>> {
+    Ok(all(config)?.into_iter().filter_map(|(_, one)| one.secret_env).collect())
 }
 
 /// What guarded agents may not see: each secret's file, with its directory where that is root's alone,
 /// since a file that is replaced is another one.
-pub(crate) fn hidden(all: &[Credential], targets: &[Target]) -> Result<Vec<PathBuf>> {
+pub(crate) fn hidden(config: &Config) -> Result<Vec<PathBuf>> {
     let is_private = |path: &Path| {
         let others = fs::metadata(path).map(|metadata| metadata.mode() & 0o077);
         others.is_ok_and(|others| others == 0)
     };
+    let mut files = Vec::new();
+    for (context, one) in all(config)? {
+        files.extend(one.place().file_path().context(context)?);
+        files.extend(one.placeholder_file);
+    }
+    if let Some(vault) = &config.vault {
+        files.push(vault.file().context("vault")?);
+    }
     let mut hidden = Vec::new();
-    for rule in rules(all, targets)?.into_iter().chain(catalog_rules(targets)?) {
-        for file in [Some(rule.secret), rule.placeholder].into_iter().flatten() {
-            hidden.extend(file.parent().filter(|dir| is_private(dir)).map(Path::to_owned));
-            hidden.push(file);
-        }
+    for file in files {
+        hidden.extend(file.parent().filter(|dir| is_private(dir)).map(Path::to_owned));
+        hidden.push(file);
     }
     Ok(hidden)
 }
 
-fn catalog_rules(targets: &[Target]) -> Result<Vec<CredentialRule>> {
-    let mut rules = Vec::new();
-    for target in targets {
-        let context = || format!("target `{}`: catalog", target.name);
-        if let Some(credential) = target.catalog.credential(&target.name).with_context(context)? {
-            rules.push(credential.rule(targets).with_context(context)?);
-        }
-    }
-    Ok(rules)
+/// All credentials, each with what an error is about.
+fn all(config: &Config) -> Result<Vec<(String, Credential)>> {
+    let mut all = of_sessions(config);
+    all.extend(of_catalogs(config)?);
+    Ok(all)
 }
 
-fn rules(all: &[Credential], targets: &[Target]) -> Result<Vec<CredentialRule>> {
-    let rule = |(at, one): (usize, &Credential)| {
-        one.rule(targets).with_context(|| format!("credential {}", at + 1))
-    };
-    all.iter().enumerate().map(rule).collect()
+fn of_sessions(config: &Config) -> Vec<(String, Credential)> {
+    let numbered = config.credential.iter().enumerate();
+    numbered.map(|(at, one)| (format!("credential {}", at + 1), one.clone())).collect()
+}
+
+fn of_catalogs(config: &Config) -> Result<Vec<(String, Credential)>> {
+    let mut all = Vec::new();
+    for target in &config.target {
+        let context = format!("target `{}`: catalog", target.name);
+        let one = target.catalog.credential(&target.name).with_context(|| context.clone())?;
+        all.extend(one.map(|one| (context, one)));
+    }
+    Ok(all)
 }

@@ -10,6 +10,7 @@ mod credential;
 mod desk;
 mod disarm;
 mod enroller;
+mod environment;
 mod execs;
 mod guard;
 mod kernel;
@@ -17,6 +18,7 @@ mod names;
 mod namespaces;
 mod profile;
 mod rules;
+mod secret;
 mod sources;
 mod store;
 mod tap;
@@ -100,6 +102,6 @@ fn run(cli: &Cli) -> Result<Ended> {
     }
     match reason {
         Some(reason) => disarm::offline(&config, reason).map(|()| Ended::Stopped),
-        None => app::run(&config),
+        None => app::run(&config, &environment::take(&credential::variables(&config)?)?),
     }
 }

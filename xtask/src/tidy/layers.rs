@@ -54,6 +54,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("parquet", &["archive"]),
     ("ed25519", &["archive"]),
     ("rustls", &["proxy", "ca"]),
+    // The vault's client; `http-body-util` goes with it.
+    ("hyper", &["proxy"]),
     ("rcgen", &["ca"]),
     ("cryptoki", &["ca"]),
     ("x509-parser", &["ca"]),

@@ -152,7 +152,8 @@ impl TargetTls {
 }
 
 impl Roots {
-    fn read(&self) -> Result<RootCertStore, TargetTlsError> {
+    /// Those that are trusted; an error where there are none.
+    pub(crate) fn read(&self) -> Result<RootCertStore, TargetTlsError> {
         let mut store = RootCertStore::empty();
         match self {
             Self::System => {

@@ -10,7 +10,7 @@ use types::secret::Secret;
 
 /// The longest secret: PostgreSQL's clients take passwords of up to 1,024 bytes; tokens that stand in
 /// for passwords are longer.
-const SECRET_BYTES_MAX: usize = 16 * 1024;
+pub(super) const SECRET_BYTES_MAX: usize = 16 * 1024;
 
 /// An open file that only its owner, root or this process's user, can read or change.
 #[derive(Debug)]
