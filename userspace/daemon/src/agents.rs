@@ -151,7 +151,7 @@ impl Agents {
     }
 
     fn record(&self, kind: &'static str, enrollment: &Enrollment) -> Result<()> {
-        let Enrollment { cgroup, agent, instance, chain } = enrollment;
+        let Enrollment { cgroup, agent, instance, chain, standing: _ } = enrollment;
         let chain: Vec<_> = chain.iter().map(AgentName::as_str).collect();
         let detail = serde_json::json!({
             "agent": agent.as_str(), "instance": instance, "chain": chain, "cgroup": cgroup.0,

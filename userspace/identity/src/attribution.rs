@@ -1,10 +1,26 @@
 //! From the kernel's record of a connection to the principal it belongs to.
 
+use std::sync::Arc;
+
 use types::accepted::Accepted;
 use types::principal::{Assurance, Confinement, Principal};
 
 use crate::enrollment::Enrollments;
 use crate::processes::Processes;
+use crate::standing::{Held, Standing};
+
+/// Who made a redirected connection.
+#[derive(Clone, Debug)]
+pub struct Attributed {
+    /// The principal, by what held at this moment.
+    pub principal: Principal,
+    /// Whom its agent acts for, from here on.
+    pub standing: Arc<Standing>,
+    /// Its count of changes when the principal was made.
+    pub seen: u64,
+    /// Why the agent acts for nobody any more, where it does not.
+    pub ended: Option<&'static str>,
+}
 
 /// The principal of a redirected connection.
 ///
@@ -17,20 +33,27 @@ pub fn attribute(
     enrollments: &Enrollments,
     processes: &Processes,
     guarded: bool,
-) -> Result<Principal, Unattributed> {
+) -> Result<Attributed, Unattributed> {
     let Some(enrollment) = enrollments.get(accepted.enrolled) else {
         return Err(Unattributed { cgroup: accepted.enrolled.0, tgid: accepted.process.key.tgid });
     };
     let mut process = accepted.process.clone();
     processes.complete(&mut process);
-    Ok(Principal {
+    let standing = enrollment.standing;
+    let seen = standing.changes();
+    let (identity, ended) = match standing.held() {
+        Held::For(identity) => (identity, None),
+        Held::Ended(why) => (Arc::default(), Some(why)),
+    };
+    let principal = Principal {
         agent: enrollment.agent,
         instance: enrollment.instance,
         chain: enrollment.chain,
-        subject: None,
+        identity,
         process,
         assurance: assurance(accepted, guarded),
-    })
+    };
+    Ok(Attributed { principal, standing, seen, ended })
 }
 
 /// How well the connecting process is held. By the guard, whatever the process is; without it by

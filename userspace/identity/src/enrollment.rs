@@ -5,11 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use types::id::{AgentName, CgroupId};
 
+use crate::standing::Standing;
+
 /// Agents enrolled at once: 16,384 × about 300 B = 5 MiB.
 pub const ENROLLMENTS_MAX: usize = 16_384;
 
 /// One start of an agent, under control.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Enrollment {
     /// Its cgroup.
     pub cgroup: CgroupId,
@@ -19,6 +21,8 @@ pub struct Enrollment {
     pub instance: Arc<str>,
     /// Agents from the outermost to this one, this one included.
     pub chain: Arc<[AgentName]>,
+    /// Whom it acts for.
+    pub standing: Arc<Standing>,
 }
 
 /// The enrollments of this host; shared by the control side, which writes, and the workers, which
@@ -46,9 +50,10 @@ impl Enrollments {
         if by_cgroup.len() >= ENROLLMENTS_MAX {
             return Err(Full);
         }
-        let outer = parent.and_then(|p| by_cgroup.get(&p)).map(|e| Arc::clone(&e.chain));
-        let chain = outer.iter().flat_map(|c| c.iter()).chain([&agent]).cloned().collect();
-        let enrollment = Enrollment { cgroup, agent, instance, chain };
+        let outer = parent.and_then(|parent| by_cgroup.get(&parent));
+        let chain = outer.iter().flat_map(|e| e.chain.iter()).chain([&agent]).cloned().collect();
+        let standing = Standing::inside(outer.map(|e| Arc::clone(&e.standing)));
+        let enrollment = Enrollment { cgroup, agent, instance, chain, standing };
         by_cgroup.insert(cgroup, enrollment.clone());
         Ok(enrollment)
     }
@@ -89,7 +94,8 @@ mod tests {
         let chain: Vec<_> = inner.chain.iter().map(AgentName::as_str).collect();
         assert_eq!(chain, ["outer", "inner"]);
         enrollments.remove(CgroupId(1));
-        assert_eq!(enrollments.get(CgroupId(1)), None);
-        assert_eq!(enrollments.list(), [inner]);
+        assert!(enrollments.get(CgroupId(1)).is_none());
+        let [left] = &enrollments.list()[..] else { panic!("one is left") };
+        assert_eq!(left.instance, inner.instance);
     }
 }

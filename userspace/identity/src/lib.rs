@@ -6,7 +6,8 @@ pub mod enrollment;
 pub mod names;
 pub mod process;
 pub mod processes;
+pub mod standing;
 
-pub use attribution::{Unattributed, attribute};
+pub use attribution::{Attributed, Unattributed, attribute};
 pub use enrollment::{Enrollment, Enrollments};
 pub use processes::Processes;

@@ -5,8 +5,10 @@ mod fill;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 
 use types::id::{CommandId, SequenceNumber, SessionId};
+use types::identity::Identity;
 
 use crate::codec::Malformed;
 use crate::reader::{ReadError, Reader, SegmentReader};
@@ -124,6 +126,8 @@ struct Assembler {
 #[derive(Debug)]
 struct Session {
     opened: Box<OpenedSession>,
+    /// Later identities by number, those left out that no open command is of.
+    identities: BTreeMap<u32, Arc<Identity>>,
     commands: BTreeMap<CommandId, BegunCommand>,
 }
 
@@ -142,12 +146,23 @@ impl Assembler {
                     return Err(Malformed("session is open already"));
                 }
                 if !known {
-                    let session = Session { opened, commands: BTreeMap::new() };
+                    let (identities, commands) = (BTreeMap::new(), BTreeMap::new());
+                    let session = Session { opened, identities, commands };
                     self.sessions.insert(session.opened.session, session);
                 }
             }
+            Record::Identity(changed) => {
+                let session = self.session(changed.session)?;
+                if session.commands.is_empty() && !carried {
+                    session.identities.clear();
+                }
+                session.identities.insert(changed.number, changed.identity);
+            }
             Record::Begin(begun) => {
                 let session = self.session(begun.session)?;
+                if begun.identity != 0 && !session.identities.contains_key(&begun.identity) {
+                    return Err(Malformed("command of an identity that was not given"));
+                }
                 if session.commands.insert(begun.command, begun).is_some() && !carried {
                     return Err(Malformed("command began already"));
                 }
@@ -178,7 +193,8 @@ impl Assembler {
             .remove(&ended.outcome.command)
             .ok_or(Malformed("command did not begin"))?;
         let next = SequenceNumber(seq.0.saturating_add(1));
-        let event = fill::event(segment, seq, &session.opened, &begun, ended);
+        let identity = session.identities.get(&begun.identity);
+        let event = fill::event(segment, seq, (&session.opened, identity), &begun, ended);
         let recording = fill::recording(segment, next, begun, ended);
         let outcome = &ended.outcome;
         let masked = outcome.masked.iter().fold(0_u64, |n, m| n.saturating_add(m.count));

@@ -6,7 +6,7 @@ use types::command::{Parameter, ParameterValue, Risk};
 use types::event::{Outcome, WindowUse};
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
 use types::principal::{
-    Confinement, ImageKey, Inode, Login, Principal, Process, ProcessKey, Provenance, Subject,
+    Confinement, ImageKey, Inode, Login, Principal, Process, ProcessKey, Provenance,
 };
 use types::redact::{DataClass, MaskCount};
 use types::target::{Tls, UsedCredential};
@@ -14,10 +14,11 @@ use types::target::{Tls, UsedCredential};
 use crate::codec::{Cursor, Malformed};
 use crate::encode::{INJECTED, PROVENANCE};
 use crate::frame::FrameKind;
+use crate::identity;
 use crate::kind;
 use crate::record::{
-    AccessEntry, BegunCommand, BootId, ClosedSession, ControlEntry, DecisionEntry, EndedCommand,
-    OpenedSession, Record, Totals,
+    AccessEntry, BegunCommand, BootId, ChangedIdentity, ClosedSession, ControlEntry, DecisionEntry,
+    EndedCommand, OpenedSession, Record, Totals,
 };
 
 /// The record in a frame's body; `None` for a segment's header, which holds none.
@@ -26,6 +27,12 @@ pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed>
     let record = match kind {
         FrameKind::Segment => return Ok(None),
         FrameKind::SessionOpen => Record::SessionOpen(Box::new(session_open(&mut cursor)?)),
+        FrameKind::Identity => Record::Identity(Box::new(ChangedIdentity {
+            session: session(&mut cursor)?,
+            number: cursor.u32()?,
+            at: cursor.timestamp()?,
+            identity: Arc::new(identity::get(&mut cursor)?),
+        })),
         FrameKind::Begin => Record::Begin(begin(&mut cursor)?),
         FrameKind::End => Record::End(end(&mut cursor)?),
         FrameKind::SessionClose => Record::SessionClose(ClosedSession {
@@ -107,9 +114,7 @@ fn principal(cursor: &mut Cursor<'_>) -> Result<Principal, Malformed> {
         agent: agent(cursor)?,
         instance: cursor.str()?.into(),
         chain: cursor.list(agent)?.into(),
-        subject: cursor.opt(|c| {
-            Ok(Subject { user: c.str()?.into(), idp: c.str()?.into(), sub: c.str()?.into() })
-        })?,
+        identity: Arc::new(identity::get(cursor)?),
         process: process(cursor)?,
         assurance: kind::assurance(cursor.u8()?)?,
     })
@@ -190,6 +195,7 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
         decided_us: None,
         columns: Vec::new(),
         windows: Vec::new(),
+        identity: 0,
     };
     // Records of version 2 end here.
     if !cursor.is_empty() {
@@ -199,6 +205,10 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
     // And those of version 3 here.
     if !cursor.is_empty() {
         begun.windows = cursor.list(policy)?;
+    }
+    // And those of version 4 here.
+    if !cursor.is_empty() {
+        begun.identity = cursor.u32()?;
     }
     Ok(begun)
 }

@@ -15,10 +15,11 @@ use types::target::{Target, UsedCredential};
 use crate::codec::{
     cut, put_addr, put_bytes, put_list, put_opt, put_str, put_timestamp, put_u8, put_u32, put_u64,
 };
+use crate::identity;
 use crate::kind;
 use crate::record::{
-    ACCESSES_MAX, Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, NAME_BYTES_MAX,
-    SessionClose, SessionOpen, Totals,
+    ACCESSES_MAX, Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, IdentityChange,
+    NAME_BYTES_MAX, SessionClose, SessionOpen, Totals,
 };
 
 /// Agents kept of one chain, classes of masks and policies kept of one command: each far above
@@ -48,6 +49,7 @@ pub(crate) fn put_body(
 ) {
     match frame {
         Frame::SessionOpen(open) => put_session_open(out, open, boot_id),
+        Frame::Identity(changed) => put_identity(out, changed),
         Frame::Begin(begin) => put_begin(out, begin, text_sha256),
         Frame::End(end) => put_end(out, end),
         Frame::SessionClose(close) => put_session_close(out, close),
@@ -85,6 +87,14 @@ fn put_session_open(out: &mut Vec<u8>, open: &SessionOpen<'_>, boot_id: BootId) 
     put_totals(out, &Totals::default());
 }
 
+fn put_identity(out: &mut Vec<u8>, changed: &IdentityChange<'_>) {
+    let IdentityChange { session, number, at, identity } = *changed;
+    out.extend_from_slice(session.as_bytes());
+    put_u32(out, number);
+    put_timestamp(out, at);
+    identity::put(out, identity);
+}
+
 /// What stands in the place of an account's presence where a credential stands in for the agent's:
 /// the account follows, then the credential's name and the role asked for.
 pub(crate) const INJECTED: u8 = 2;
@@ -100,15 +110,11 @@ fn put_account(out: &mut Vec<u8>, target: &Target) {
 }
 
 fn put_principal(out: &mut Vec<u8>, principal: &Principal) {
-    let Principal { agent, instance, chain, subject, process, assurance } = principal;
+    let Principal { agent, instance, chain, identity, process, assurance } = principal;
     put_name(out, agent.as_str());
     put_name(out, instance);
     put_list(out, chain, NAMES_MAX, |out, agent| put_name(out, agent.as_str()));
-    put_opt(out, subject.as_ref(), |out, subject| {
-        put_name(out, &subject.user);
-        put_name(out, &subject.idp);
-        put_name(out, &subject.sub);
-    });
+    identity::put(out, identity);
     let Process { key, provenance, uid, gid, cgroup, exe, exe_path, exe_sha256, comm } = process;
     put_process_key(out, *key);
     put_provenance(out, provenance);
@@ -172,6 +178,7 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
         batch,
         decision,
         decided_us,
+        identity,
     } = *begin;
     out.extend_from_slice(session.as_bytes());
     put_u32(out, command.0);
@@ -197,6 +204,7 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
     put_u32(out, decided_us);
     put_columns(out, statement);
     put_windows(out, decision);
+    put_u32(out, identity);
 }
 
 /// Appends the policies over whose windows a command is counted.

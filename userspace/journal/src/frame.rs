@@ -15,12 +15,12 @@ pub const HEADER_BYTES: usize = 28;
 pub const CHAIN_BYTES: usize = 32;
 
 /// The version of frames and bodies written now. In 3 there is more at the end of begins and ends than
-/// in 2, and in 4 more than in 3; both are read as well.
-pub const VERSION: u16 = 4;
+/// in 2, in 4 more than in 3, in 5 than in 4; all are read as well.
+pub const VERSION: u16 = 5;
 
 /// Whether frames of a version are understood.
 pub(crate) fn is_known(version: u16) -> bool {
-    matches!(version, 2 | 3 | VERSION)
+    matches!(version, 2..=VERSION)
 }
 
 /// A chain value.
@@ -41,13 +41,15 @@ pub enum FrameKind {
     SessionClose,
     /// [`crate::record::Frame::Control`].
     Control,
+    /// [`crate::record::Frame::Identity`].
+    Identity,
 }
 
 impl FrameKind {
     /// How many rows a frame of this kind yields.
     pub fn rows(self) -> u64 {
         match self {
-            Self::Segment | Self::SessionOpen | Self::Begin => 0,
+            Self::Segment | Self::SessionOpen | Self::Identity | Self::Begin => 0,
             Self::SessionClose | Self::Control => 1,
             Self::End => 2,
         }
@@ -61,6 +63,7 @@ impl FrameKind {
             Self::End => 4,
             Self::SessionClose => 5,
             Self::Control => 6,
+            Self::Identity => 7,
         }
     }
 
@@ -72,6 +75,7 @@ impl FrameKind {
             4 => Self::End,
             5 => Self::SessionClose,
             6 => Self::Control,
+            7 => Self::Identity,
             _ => return None,
         })
     }
@@ -251,7 +255,7 @@ mod tests {
     }
 
     const GENESIS: &str = "c024cae72308415040f983b04ab8bfba017983b97e453d9d00dda1d02e811006";
-    const FRAME: &str = "00000004f1055e160000000000000001000000000000000040060004626f6479\
-        689379a5b86f48293c20b17e58b7fb8a816dd0645b930e849238b2a99ae5b5f7\
+    const FRAME: &str = "00000004c91431ba0000000000000001000000000000000040060005626f6479\
+        5b371d21d953879e3b4aa3e011d47ee2abfb8f9deb8a25f20d4e7e41c6f611be\
         ";
 }

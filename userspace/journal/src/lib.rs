@@ -11,6 +11,7 @@ mod committer;
 pub mod decode;
 mod encode;
 pub mod frame;
+mod identity;
 mod kind;
 mod live;
 mod queue;

@@ -19,6 +19,9 @@ pub(crate) type Live = BTreeMap<SessionId, LiveSession>;
 pub(crate) struct LiveSession {
     /// Where its SessionOpen's body is.
     pub(crate) body: Place,
+    /// Where the bodies of its later identities are, by number: the latest, and those that came while
+    /// commands were open, which may be of them.
+    pub(crate) identities: BTreeMap<u32, Place>,
     /// What its ended commands come to.
     pub(crate) totals: Totals,
     /// Where the bodies of its open commands are.
@@ -47,8 +50,18 @@ pub(crate) fn note(
         FrameKind::SessionOpen => {
             let session = SessionId::from_bytes(cursor.array()?);
             let totals = if header.carried { carried_totals(body)? } else { Totals::default() };
-            let entry = LiveSession { body: place, totals, commands: BTreeMap::new() };
+            let entry = LiveSession { body: place, totals, ..LiveSession::default() };
             live.insert(session, entry);
+        }
+        FrameKind::Identity => {
+            let session = SessionId::from_bytes(cursor.array()?);
+            let number = cursor.u32()?;
+            let entry = live.get_mut(&session).ok_or(Malformed("session is not open"))?;
+            // Carried ones come before the commands that are of them.
+            if entry.commands.is_empty() && !header.carried {
+                entry.identities.clear();
+            }
+            entry.identities.insert(number, place);
         }
         FrameKind::Begin => {
             let session = SessionId::from_bytes(cursor.array()?);
@@ -74,7 +87,8 @@ pub(crate) fn note(
 /// How many frames carry all that is open.
 pub(crate) fn frames(live: &Live) -> u64 {
     live.values()
-        .map(|session| 1 + u64::try_from(session.commands.len()).unwrap_or(u64::MAX))
+        .map(|session| 1 + session.identities.len() + session.commands.len())
+        .map(|frames| u64::try_from(frames).unwrap_or(u64::MAX))
         .fold(0, u64::saturating_add)
 }
 

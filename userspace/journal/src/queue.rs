@@ -10,7 +10,8 @@ use types::id::{CommandId, SessionId};
 use crate::encode::put_body;
 use crate::frame::{BodyTooLarge, FrameKind, put_frame};
 use crate::record::{
-    Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, Lsn, SessionClose, SessionOpen,
+    Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, IdentityChange, Lsn,
+    SessionClose, SessionOpen,
 };
 use crate::recorder::{AppendError, Health, OPEN_COMMANDS_MAX, OPEN_SESSIONS_MAX};
 
@@ -95,6 +96,10 @@ impl Queue {
                 let lsn = self.put(frame, FrameKind::SessionOpen, None)?;
                 self.open.insert(session, Vec::new());
                 Ok(lsn)
+            }
+            Frame::Identity(IdentityChange { session, .. }) => {
+                self.commands(session)?;
+                self.put(frame, FrameKind::Identity, None)
             }
             Frame::Begin(Begin { session, command, .. }) => {
                 let commands = self.commands(session)?;
@@ -227,7 +232,7 @@ impl Queue {
             return Err(AppendError::Closed);
         }
         if self.health == Health::Pressure
-            && matches!(frame, Frame::SessionOpen(_) | Frame::Begin(_))
+            && matches!(frame, Frame::SessionOpen(_) | Frame::Identity(_) | Frame::Begin(_))
         {
             return Err(AppendError::Pressure);
         }

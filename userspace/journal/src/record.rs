@@ -9,6 +9,7 @@ use types::command::{Action, CommandKind, Parameter, Risk, Statement};
 use types::decision::{Decision, Effect};
 use types::event::Outcome;
 use types::id::{CommandId, PolicyId, SessionId};
+use types::identity::Identity;
 use types::principal::Principal;
 use types::target::{Target, Tls, UsedCredential};
 
@@ -17,6 +18,8 @@ use types::target::{Target, Tls, UsedCredential};
 pub enum Frame<'a> {
     /// A session is attributed and its target known; no row yet.
     SessionOpen(SessionOpen<'a>),
+    /// The agent acts for somebody else, or by another token; no row.
+    Identity(IdentityChange<'a>),
     /// A command is decided; no row yet. It must be durable before a write goes upstream.
     Begin(Begin<'a>),
     /// A command ended: its event row and its recording row.
@@ -46,6 +49,19 @@ pub struct SessionOpen<'a> {
     pub target: &'a Target,
 }
 
+/// From here on the session's commands may be of another identity.
+#[derive(Clone, Copy, Debug)]
+pub struct IdentityChange<'a> {
+    /// In which session.
+    pub session: SessionId,
+    /// Which identity of the session it is, from 1; that of its opening is 0.
+    pub number: u32,
+    /// When it was found.
+    pub at: Timestamp,
+    /// The identity.
+    pub identity: &'a Identity,
+}
+
 /// A command begins; recorded whatever was decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Begin<'a> {
@@ -70,6 +86,8 @@ pub struct Begin<'a> {
     pub decision: &'a Decision,
     /// How long that took, in microseconds.
     pub decided_us: u32,
+    /// For whom: the number of an [`IdentityChange`] of the session, or 0.
+    pub identity: u32,
 }
 
 /// A command ended.
@@ -110,6 +128,8 @@ pub struct Control<'a> {
 pub enum Record {
     /// From [`Frame::SessionOpen`].
     SessionOpen(Box<OpenedSession>),
+    /// From [`Frame::Identity`].
+    Identity(Box<ChangedIdentity>),
     /// From [`Frame::Begin`].
     Begin(BegunCommand),
     /// From [`Frame::End`].
@@ -155,6 +175,19 @@ pub struct OpenedSession {
     pub tls: Option<Tls>,
     /// What its ended commands came to before this frame; not zero only in a carried frame.
     pub totals: Totals,
+}
+
+/// An [`IdentityChange`] read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedIdentity {
+    /// In which session.
+    pub session: SessionId,
+    /// Which identity of the session.
+    pub number: u32,
+    /// When it was found.
+    pub at: Timestamp,
+    /// The identity.
+    pub identity: Arc<Identity>,
 }
 
 /// What a session's ended commands come to.
@@ -217,6 +250,8 @@ pub struct BegunCommand {
     pub columns: Vec<String>,
     /// The policies over whose windows it is counted; none in records of before.
     pub windows: Vec<PolicyId>,
+    /// For whom: the number of a [`ChangedIdentity`], or 0; 0 in records of before.
+    pub identity: u32,
 }
 
 /// One access of a command read back.

@@ -269,6 +269,10 @@ fn carry(
         body.truncate(body.len().saturating_sub(TOTALS_BYTES));
         put_totals(&mut body, &session.totals);
         session.body = put_carried(head, FrameKind::SessionOpen, at, chain, &body)?;
+        for place in session.identities.values_mut() {
+            read_body(old, *place, &mut body)?;
+            *place = put_carried(head, FrameKind::Identity, at, chain, &body)?;
+        }
         for place in session.commands.values_mut() {
             read_body(old, *place, &mut body)?;
             *place = put_carried(head, FrameKind::Begin, at, chain, &body)?;

@@ -96,6 +96,12 @@ impl SessionPolicy {
         self.decide_lookup(lookup, hour_of(unix_us)).unwrap_or_else(failed)
     }
 
+    /// What is decided of whatever an agent asks that acts for nobody any more, `why` in a fixed word.
+    pub fn identity_ended(&self, why: &'static str) -> Decision {
+        let reason = format!("whom this agent acts for has lost access ({why})");
+        self.deny(BTreeSet::from([PolicyId::new("identity")]), reason)
+    }
+
     /// How each class of data is masked, in the classification's order; a class that is not listed
     /// may be shown.
     pub fn masks(&self) -> &[MaskRule] {

@@ -13,7 +13,8 @@ use types::command::{
 };
 use types::decision::{Decision, Effect, Obligation};
 use types::id::{AgentName, CgroupId, CommandId};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
+use types::identity::{Actor, Identity, Subject};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
 use types::redact::DataClass;
 use types::target::{Target, UsedCredential};
 
@@ -176,6 +177,11 @@ struct CaseEntry {
     chain: Vec<String>,
     uid: Option<u32>,
     user: Option<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    #[serde(default)]
+    actors: Vec<String>,
+    owner: Option<String>,
     assurance: Option<String>,
     #[serde(default)]
     target: String,
@@ -239,11 +245,7 @@ fn principal(
         agent,
         instance: "case".into(),
         chain: chain.into(),
-        subject: entry.user.as_deref().map(|user| Subject {
-            user: user.into(),
-            idp: "case".into(),
-            sub: user.into(),
-        }),
+        identity: Arc::new(identity(entry)),
         process: Process {
             key: ProcessKey { tgid: 1, start_ns: 1 },
             provenance: Provenance::default(),
@@ -257,6 +259,22 @@ fn principal(
         },
         assurance: assurance.ok_or_else(|| bad("assurance", wanted))?,
     })
+}
+
+fn identity(entry: &CaseEntry) -> Identity {
+    let subject = entry.user.as_deref().map(|user| Subject {
+        user: user.into(),
+        idp: "case".into(),
+        sub: user.into(),
+        groups: entry.groups.iter().map(|group| group.as_str().into()).collect(),
+        token: Arc::default(),
+    });
+    let actor = |sub: &String| Actor { idp: "case".into(), sub: sub.as_str().into(), client: None };
+    Identity {
+        subject,
+        actors: entry.actors.iter().map(actor).collect(),
+        owner: entry.owner.as_deref().map(Into::into),
+    }
 }
 
 fn target(entry: &CaseEntry) -> Target {

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use types::addr::OrigDst;
 use types::decision::Limit;
 use types::id::AgentName;
-use types::principal::{Assurance, Principal, Subject};
+use types::identity::{Identity, Subject, Token};
+use types::principal::{Assurance, Principal};
 use types::target::Target;
 
 use crate::authorize::SessionPolicy;
@@ -123,8 +124,9 @@ impl PolicySet {
     }
 }
 
-/// Whether a policy's scope can match this principal: `==` and `in` name an agent that is neither
-/// it nor in its chain exactly when the scope is false for it, so leaving it out changes nothing.
+/// Whether a policy's scope can match this principal: `==` and `in` name an agent that is neither it nor in
+/// its chain, a group or an actor that is not behind it, exactly when the scope is false for it, so leaving
+/// it out changes nothing.
 pub(crate) fn concerns(policy: &Policy, principal: &Principal) -> bool {
     match policy.principal_constraint() {
         PrincipalConstraint::Any | PrincipalConstraint::Is(_) => true,
@@ -132,6 +134,7 @@ pub(crate) fn concerns(policy: &Policy, principal: &Principal) -> bool {
         PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => {
             uid == request::agent_uid(&principal.agent)
                 || principal.chain.iter().any(|agent| uid == request::agent_uid(agent))
+                || request::behind(&principal.identity).any(|one| uid == one)
         }
     }
 }
@@ -143,7 +146,7 @@ struct SessionKey {
     chain: Arc<[AgentName]>,
     uid: u32,
     assurance: &'static str,
-    subject: Option<[Arc<str>; 3]>,
+    identity: Identity,
     target: Arc<str>,
     addr: OrigDst,
     database: Option<Arc<str>>,
@@ -153,19 +156,16 @@ struct SessionKey {
 
 impl SessionKey {
     fn new(principal: &Principal, target: &Target) -> Self {
-        let Principal { agent, instance: _, chain, subject, process, assurance } = principal;
+        let Principal { agent, instance: _, chain, identity, process, assurance } = principal;
         let Target { name, addr, host: _, protocol: _, database, account, credential: _, tls: _ } =
             target;
         let assurance: Assurance = *assurance;
-        let subject = subject
-            .as_ref()
-            .map(|Subject { user, idp, sub }| [Arc::clone(user), Arc::clone(idp), Arc::clone(sub)]);
         Self {
             agent: agent.clone(),
             chain: Arc::clone(chain),
             uid: process.uid,
             assurance: assurance.as_str(),
-            subject,
+            identity: decisive(identity),
             target: Arc::clone(name),
             addr: *addr,
             database: database.clone(),
@@ -173,6 +173,16 @@ impl SessionKey {
             role: target.role().cloned(),
         }
     }
+}
+
+/// What of an identity decisions can depend on: all but which token it is, and until when.
+fn decisive(identity: &Identity) -> Identity {
+    let subject = identity.subject.clone().map(|subject| {
+        let Token { client, methods, class, .. } = (*subject.token).clone();
+        let token = Token { client, methods, class, ..Token::default() };
+        Subject { token: token.into(), ..subject }
+    });
+    Identity { subject, ..identity.clone() }
 }
 
 /// Sessions kept: 1,024 × (256 decisions × about 350 B + slice) is near 100 MiB at the very worst.

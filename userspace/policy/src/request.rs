@@ -12,6 +12,7 @@ use cedar_policy::{
 };
 use types::command::{Access, Action, CommandKind, Risk, Statement, TableName, Transaction};
 use types::id::AgentName;
+use types::identity::{Identity, Subject, Token};
 use types::principal::Principal;
 use types::redact::DataClass;
 use types::target::Target;
@@ -244,20 +245,38 @@ pub(crate) fn check_schema(schema: &Schema) -> Result<(), String> {
 }
 
 fn agent_entity(principal: &Principal) -> Result<Entity, RequestError> {
-    let Principal { agent, instance: _, chain, subject, process, assurance } = principal;
+    let Principal { agent, instance: _, chain, identity, process, assurance } = principal;
     let mut attributes = HashMap::from([
         ("name".to_owned(), string(agent.as_str())),
         ("uid".to_owned(), RestrictedExpression::new_long(i64::from(process.uid))),
         ("assurance".to_owned(), string(assurance.as_str())),
     ]);
-    if let Some(subject) = subject {
-        attributes.insert("user".to_owned(), string(&subject.user));
-        attributes.insert("idp".to_owned(), string(&subject.idp));
-        attributes.insert("sub".to_owned(), string(&subject.sub));
+    let Identity { subject, actors: _, owner } = &**identity;
+    if let Some(Subject { user, idp, sub, groups: _, token }) = subject {
+        let Token { client, methods, class, .. } = &**token;
+        let methods = methods.iter().map(|method| string(method));
+        attributes.insert("user".to_owned(), string(user));
+        attributes.insert("idp".to_owned(), string(idp));
+        attributes.insert("sub".to_owned(), string(sub));
+        attributes.insert("methods".to_owned(), RestrictedExpression::new_set(methods));
+        let known = [("client", client), ("authClass", class)];
+        let known = known.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
+        attributes.extend(known.map(|(name, text)| (name.to_owned(), string(text))));
+    }
+    if let Some(owner) = owner {
+        attributes.insert("owner".to_owned(), string(owner));
     }
     // Flat, not nested: an agent that appears twice in a chain must not become its own ancestor.
-    let parents = chain.iter().filter(|other| *other != agent).map(agent_uid).collect();
+    let outer = chain.iter().filter(|other| *other != agent).map(agent_uid);
+    let parents = outer.chain(behind(identity)).collect();
     Entity::new(agent_uid(agent), attributes, parents).map_err(error)
+}
+
+/// The groups of the person that an agent acts for, and who acts between them.
+pub(crate) fn behind(identity: &Identity) -> impl Iterator<Item = EntityUid> {
+    let groups = identity.subject.iter().flat_map(|subject| subject.groups.iter());
+    let groups = groups.map(|group| uid("Group", group));
+    groups.chain(identity.actors.iter().map(|actor| uid("Actor", &actor.to_string())))
 }
 
 /// A name with its facts, directly below every name above it.

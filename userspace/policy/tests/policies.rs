@@ -380,7 +380,7 @@ fn principal(agent: &str) -> Principal {
         chain: [agent.clone()].into(),
         agent,
         instance: "1".into(),
-        subject: None,
+        identity: Arc::default(),
         process: Process {
             key: ProcessKey { tgid: 1, start_ns: 1 },
             provenance: Provenance::default(),

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use identity::Attributed;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use types::accepted::Accepted;
@@ -15,6 +16,7 @@ use types::principal::Principal;
 use types::target::Target;
 
 use crate::door::Door;
+use crate::follower::Follower;
 use crate::targets::TargetRule;
 
 /// How long a target may take to accept: three SYN retransmissions (RFC 6298: 1 + 2 + 4 s) and some.
@@ -32,6 +34,7 @@ pub(crate) enum Admitted {
     Session {
         accepted: Accepted,
         principal: Principal,
+        follower: Follower,
         target: Box<Target>,
         rule: Arc<TargetRule>,
         /// What the agent calls the destination.
@@ -67,7 +70,11 @@ async fn examine(
     if downstream.local_addr().is_ok_and(|own| own == accepted.orig_dst.0) {
         return Err(Refused::Loop);
     }
-    let principal = attribute(door, &accepted).await?;
+    let Attributed { principal, standing, seen, ended } = attribute(door, &accepted).await?;
+    if let Some(why) = ended {
+        return Err(Refused::IdentityEnded { why, principal: Box::new(principal) });
+    }
+    let follower = Follower::new(standing, accepted.socket_cookie, seen, &principal.identity);
     let destination = accepted.orig_dst;
     match destination.0.port() {
         DNS_PORT if door.name_service.is_some() => return Ok(Admitted::Names(accepted, principal)),
@@ -83,17 +90,17 @@ async fn examine(
         let principal = Box::new(principal);
         return Err(Refused::UnknownTarget { addr: destination, principal });
     };
-    Ok(Admitted::Session { accepted, principal, target: Box::new(target), rule, names })
+    Ok(Admitted::Session { accepted, principal, follower, target: Box::new(target), rule, names })
 }
 
 /// Digesting an executable the first time takes up to a second: not on a worker's thread.
-async fn attribute(door: &Arc<Door>, accepted: &Accepted) -> Result<Principal, Refused> {
+async fn attribute(door: &Arc<Door>, accepted: &Accepted) -> Result<Attributed, Refused> {
     let too_many = Refused::too_many(door, accepted);
     let (door, accepted) = (Arc::clone(door), accepted.clone());
     let work =
         move || identity::attribute(&accepted, &door.enrollments, &door.processes, door.guarded);
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(principal)) => Ok(principal),
+        Ok(Ok(attributed)) => Ok(attributed),
         Ok(Err(unattributed)) => Err(Refused::Unattributed { tgid: unattributed.tgid }),
         Err(_) => Err(too_many),
     }
@@ -142,6 +149,9 @@ pub(crate) enum Refused {
     /// The cgroup is no agent's.
     #[error("process {tgid} is no enrolled agent's")]
     Unattributed { tgid: u32 },
+    /// The agent acts for nobody any more.
+    #[error("the identity that the agent acted for has ended: {why}")]
+    IdentityEnded { why: &'static str, principal: Box<Principal> },
     /// The destination speaks DNS over TLS.
     #[error("{addr} is for DNS over TLS, which would not be seen")]
     EncryptedDns { addr: OrigDst, principal: Box<Principal> },
@@ -164,6 +174,7 @@ impl Refused {
             Self::TooMany { .. } => "too_many_sessions",
             Self::Loop => "loop",
             Self::Unattributed { .. } => "unattributed",
+            Self::IdentityEnded { .. } => "identity_ended",
             Self::EncryptedDns { .. } => "encrypted_dns",
             Self::UnknownTarget { .. } => "unknown_target",
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
-use journal::record::{Begin, Control, End, Frame, Lsn, SessionClose, SessionOpen};
+use journal::record::{Begin, Control, End, Frame, IdentityChange, Lsn, SessionClose, SessionOpen};
 use journal::recorder::AppendError;
 use policy::mask::Masks;
 use proto::sql::secrets;
@@ -17,6 +17,7 @@ use types::command::{Command, Parameter, ParameterValue, Statement};
 use types::decision::Decision;
 use types::event::{Notification, Outcome, Violation};
 use types::id::{AgentName, SessionId};
+use types::identity::Identity;
 use types::principal::Principal;
 use types::target::{Target, Tls, UsedCredential};
 
@@ -28,6 +29,10 @@ use crate::sparing::Sparing;
 
 /// Characters of a channel's name that are written; PostgreSQL's names have 63 bytes.
 const CHANNEL_CHARS_MAX: usize = 63;
+
+/// Identities of one session: a token a minute for six weeks. The journal keeps where each is that an open
+/// command may be of, 65,536 × about 40 B = 2.5 MiB.
+const IDENTITIES_MAX: u32 = 65_536;
 
 /// Writes one session's records.
 pub(crate) struct Ledger<'d> {
@@ -41,6 +46,9 @@ pub(crate) struct Ledger<'d> {
     closed: bool,
     text: Option<KeptText>,
     notified: Sparing,
+    /// Which of the session's identities the principal has, and whether that is written.
+    identity: u32,
+    unwritten: bool,
 }
 
 /// The text of the statement executed last, as it is kept: prepared statements run many times.
@@ -72,6 +80,8 @@ impl<'d> Ledger<'d> {
             closed: false,
             text: None,
             notified: Sparing::default(),
+            identity: 0,
+            unwritten: false,
         }
     }
 
@@ -88,6 +98,37 @@ impl<'d> Ledger<'d> {
     /// The connection.
     pub(crate) fn accepted(&self) -> &Accepted {
         &self.accepted
+    }
+
+    /// Goes on for another identity, or by another token of the same one; written with the next command.
+    /// `false` where a session had more than are kept.
+    pub(crate) fn go_on_for(&mut self, identity: Arc<Identity>) -> bool {
+        if self.principal.identity != identity {
+            self.principal.identity = identity;
+            // Before the opening is written it is the opening's own.
+            if self.opened && !self.unwritten {
+                self.identity += 1;
+                self.unwritten = true;
+            }
+        }
+        self.identity < IDENTITIES_MAX
+    }
+
+    /// Writes that the session ends because its agent acts for nobody any more.
+    pub(crate) fn dismissed(&mut self, why: &'static str, now: Timestamp) {
+        self.open();
+        info!(session = %self.session, why, "identity ended");
+        let Identity { subject, .. } = &*self.principal.identity;
+        let detail = serde_json::json!({
+            "session_id": self.session.to_string(),
+            "agent": self.principal.agent.as_str(),
+            "instance": self.principal.instance,
+            "why": why,
+            "idp": subject.as_ref().map(|subject| &subject.idp),
+            "sub": subject.as_ref().map(|subject| &subject.sub),
+        });
+        let detail = detail.to_string();
+        self.write(Frame::Control(Control { at: now, kind: "session.dismissed", detail: &detail }));
     }
 
     /// Which session.
@@ -176,6 +217,14 @@ impl<'d> Ledger<'d> {
         masks: Option<&Masks>,
         (now, decided): (Timestamp, Timestamp),
     ) -> Result<Lsn, AppendError> {
+        if std::mem::take(&mut self.unwritten) {
+            let (session, number) = (self.session, self.identity);
+            let identity = &self.principal.identity;
+            let change = IdentityChange { session, number, at: now, identity };
+            self.door.recorder.gather(Frame::Identity(change)).inspect_err(|_| {
+                self.unwritten = true;
+            })?;
+        }
         let text = self.kept_text(&command.statement, masks);
         let secrets = self.text.as_ref().map_or(&[][..], |kept| &kept.secrets);
         let parameters = kept_parameters(&command.parameters, masks, secrets);
@@ -190,6 +239,7 @@ impl<'d> Ledger<'d> {
             batch: command.batch,
             decision,
             decided_us: u32::try_from(decided.us_since(now)).unwrap_or(u32::MAX),
+            identity: self.identity,
         }))
     }
 
@@ -297,6 +347,12 @@ pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<(), Appen
             None => return Ok(()),
         },
         Refused::Unattributed { tgid } => format!(r#","pid":{tgid}"#),
+        Refused::IdentityEnded { why, principal } => {
+            format!(
+                r#","why":"{why}","agent":"{}","instance":"{}","pid":{}"#,
+                principal.agent, principal.instance, principal.process.key.tgid
+            )
+        }
         Refused::UnknownTarget { addr, principal } | Refused::EncryptedDns { addr, principal } => {
             format!(
                 r#","destination":"{addr}","agent":"{}","instance":"{}","pid":{}"#,

@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod door;
 pub mod durability;
 pub mod flows;
+mod follower;
 pub mod listener;
 pub mod recount;
 pub mod secret;

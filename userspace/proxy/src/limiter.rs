@@ -91,6 +91,12 @@ impl<'d> Limiter<'d> {
         Ok(Bound { limit: limit.clone(), window: Some(tally) })
     }
 
+    /// Sends a cancel request for a session that ends now.
+    pub(crate) fn give_up(&self, accepted: Accepted, request: Vec<u8>) {
+        let (door, way) = (Arc::clone(self.door), self.way.clone());
+        drop(tokio::task::spawn_local(async move { cancel(&door, accepted, way, request).await }));
+    }
+
     /// Ends what is over its time, and has cancelled what is to be; ready when it moved the session.
     pub(crate) fn poll(
         &mut self,
@@ -161,7 +167,7 @@ async fn cancel(door: &Arc<Door>, accepted: Accepted, way: Way, request: Vec<u8>
         Ok(Ok(())) => true,
         // Nothing was sent, or all of it and the connection is gone.
         Ok(Err(error)) => {
-            warn!(%error, "a statement over its limit is not cancelled");
+            warn!(%error, "a statement is not cancelled");
             true
         }
         Err(_) => false,

@@ -148,7 +148,8 @@ impl<'w> Recount<'w> {
                 self.end(ended.session, &ended.outcome, age);
             }
             Record::SessionClose(closed) => drop(self.sessions.remove(&closed.session)),
-            Record::Control(_) => {}
+            // Windows are an agent's, whoever it acts for.
+            Record::Identity(_) | Record::Control(_) => {}
         }
     }
 

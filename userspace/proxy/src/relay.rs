@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use identity::standing::Held;
 use journal::record::Lsn;
 use policy::SessionPolicy;
 use policy::mask::{Catalog, Masks, catalog_query};
@@ -20,6 +21,7 @@ use types::redact::DataClass;
 
 use crate::catalog_reader::{self, Why};
 use crate::flows::Bytes;
+use crate::follower::Follower;
 use crate::knowledge::{Knowledge, Step};
 use crate::ledger::Ledger;
 use crate::leg::Leg;
@@ -34,6 +36,9 @@ pub(crate) struct Relay<'w> {
     session: PostgresSession,
     login: Login<'w>,
     limiter: Limiter<'w>,
+    follower: Follower,
+    /// Why the agent acts for nobody any more.
+    dismissed: Option<&'static str>,
     knowledge: Knowledge<'w>,
     ledger: Ledger<'w>,
     downstream: Leg,
@@ -68,6 +73,8 @@ pub(crate) enum End {
     Socket(Side, io::Error),
     /// The journal failed: nothing more goes anywhere.
     Journal,
+    /// The agent acts for nobody any more.
+    Dismissed,
 }
 
 impl End {
@@ -78,6 +85,7 @@ impl End {
             Self::Socket(Side::Downstream, _) => "agent_lost",
             Self::Socket(Side::Upstream, _) => "target_lost",
             Self::Journal => "journal_failed",
+            Self::Dismissed => "identity_ended",
         }
     }
 }
@@ -86,7 +94,7 @@ impl<'w> Relay<'w> {
     pub(crate) fn new(
         worker: &'w Worker,
         slot: u64,
-        (session, login, limiter): (PostgresSession, Login<'w>, Limiter<'w>),
+        (session, login, limiter, follower): (PostgresSession, Login<'w>, Limiter<'w>, Follower),
         knowledge: Knowledge<'w>,
         ledger: Ledger<'w>,
         (downstream, upstream): (Leg, Leg),
@@ -97,6 +105,8 @@ impl<'w> Relay<'w> {
             session,
             login,
             limiter,
+            follower,
+            dismissed: None,
             knowledge,
             ledger,
             downstream,
@@ -115,8 +125,13 @@ impl<'w> Relay<'w> {
     /// Runs the session as far as its sockets and the journal allow; ready when it ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.read_at = None;
+        self.follower.watch(cx);
         loop {
+            self.follow(self.worker.door.clock.now());
             self.settle();
+            if self.dismissed.is_some() {
+                return Poll::Ready(End::Dismissed);
+            }
             let mut moved = self.login.poll(&mut self.session, cx).is_ready();
             moved |= self.limiter.poll(&mut self.session, &self.ledger, cx).is_ready();
             moved |= self.poll_knowledge(cx).is_ready();
@@ -273,10 +288,47 @@ impl<'w> Relay<'w> {
         self.login.settle(&mut self.session, &self.worker.door, &self.ledger);
     }
 
+    /// Goes by whom the agent acts for now: others' policies and masks, or none at all.
+    fn follow(&mut self, now: Timestamp) {
+        let Some(held) = self.follower.changed(now.unix_us) else { return };
+        let kept = match held {
+            Held::For(identity) => self.ledger.go_on_for(identity),
+            Held::Ended(why) => return self.dismiss(why, now),
+        };
+        if !kept {
+            return self.dismiss("too many identities", now);
+        }
+        if self.policy.take().is_some() {
+            let door = &self.worker.door;
+            let policy = door.policy.session(self.ledger.principal(), self.ledger.target());
+            self.masks = Some(door.masks(policy.masks()));
+            (self.policy, self.version) = (Some(policy), None);
+            self.use_known();
+        }
+    }
+
+    /// Ends the session: the agent is told, the server is to give up what it works at.
+    fn dismiss(&mut self, why: &'static str, now: Timestamp) {
+        if self.dismissed.replace(why).is_some() {
+            return;
+        }
+        self.ledger.dismissed(why, now);
+        let text = format!("vestibule: whom this agent acts for has lost access ({why})");
+        // admin_shutdown (PostgreSQL documentation, appendix A): what a server says that ends a session.
+        if let Some(request) = self.session.dismiss(*b"57P01", &text) {
+            self.limiter.give_up(self.ledger.accepted().clone(), request);
+        }
+    }
+
     fn decide(&mut self, command: &Command, now: Timestamp) {
+        self.follow(now);
         let policy = self.open(command.kind);
         let probed = self.probed(command);
-        let decision = (policy.authorize(command, &probed, now.unix_us), &*self.worker.door);
+        let decision = match self.dismissed {
+            None => policy.authorize(command, &probed, now.unix_us),
+            Some(why) => policy.identity_ended(why),
+        };
+        let decision = (decision, &*self.worker.door);
         let decision = self.login.restrict(command.kind, &mut self.session, decision, &self.ledger);
         let (decision, verdict) = self.verdict(command.kind, decision);
         let denied = matches!(verdict, Verdict::Deny(_));

@@ -51,6 +51,10 @@ impl Worker {
     }
 }
 
+/// How long one may whose agent acts for nobody any more: from the call that says so to the last byte it is to be
+/// under a second.
+const DISMISS_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Serves one accepted connection: attribute, dial, relay until it ends. Whatever happens to it
 /// is in the journal before anyone can see it.
 pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: SocketAddr) {
@@ -59,9 +63,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         Ok(admitted) => admitted,
         Err((refused, cookie)) => return refuse(door, &refused, cookie),
     };
-    let (accepted, principal, target, rule, names) = match admitted {
-        Admitted::Session { accepted, principal, target, rule, names } => {
-            (accepted, principal, *target, rule, names)
+    let (accepted, principal, follower, target, rule, names) = match admitted {
+        Admitted::Session { accepted, principal, follower, target, rule, names } => {
+            (accepted, principal, follower, *target, rule, names)
         }
         Admitted::Names(accepted, principal) => {
             return hand_over(door, downstream, accepted, principal);
@@ -98,12 +102,16 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         session.handle_input(Side::Downstream, &first, door.clock.now());
     }
     let legs = (Leg::new(agent), Leg::new(server));
-    let mut relay =
-        Relay::new(&worker, worker.slot(), (session, login, limiter), knowledge, ledger, legs);
+    let parts = (session, login, limiter, follower);
+    let mut relay = Relay::new(&worker, worker.slot(), parts, knowledge, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
-    if matches!(end, End::Session) {
-        let flushed =
-            tokio::time::timeout(FLUSH_PATIENCE, poll_fn(|cx| relay.poll_flush(cx))).await;
+    let patience = match &end {
+        End::Session => FLUSH_PATIENCE,
+        End::Dismissed => DISMISS_PATIENCE,
+        End::Socket(..) | End::Journal => Duration::ZERO,
+    };
+    if !patience.is_zero() {
+        let flushed = tokio::time::timeout(patience, poll_fn(|cx| relay.poll_flush(cx))).await;
         debug!(flushed = flushed.is_ok(), "session ended");
     }
     relay.close(&end);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::{A, AAAA, PTR};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use identity::standing::Held;
 use policy::lookup::{self, Lookup};
 use tracing::{debug, warn};
 use types::decision::Decision;
@@ -74,7 +75,11 @@ impl Forwarder {
         (transport, bytes_in): (Transport, usize),
     ) -> Result<Vec<u8>, NotRecorded> {
         let lookup = self.lookup(client, question, transport);
-        let decision = client.policy.resolve(&lookup, self.ledger.clock.now().unix_us);
+        let standing = self.resources.enrollments.get(client.enrolled).map(|own| own.standing);
+        let decision = match standing.map(|standing| standing.held()) {
+            Some(Held::Ended(why)) => client.policy.identity_ended(why),
+            _ => client.policy.resolve(&lookup, self.ledger.clock.now().unix_us),
+        };
         let counters = &self.resources.counters;
         counters.queries.up();
         let command = (client.session, client.next_command());

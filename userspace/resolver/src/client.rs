@@ -63,8 +63,8 @@ impl Client {
         let (own, record) = (Arc::clone(resources), accepted.clone());
         let work =
             move || identity::attribute(&record, &own.enrollments, &own.processes, own.guarded);
-        let principal = tokio::task::spawn_blocking(work).await.map_err(|_| Unknown::Ended)??;
-        Ok(Self::open(&accepted, principal, resources, ledger)?)
+        let attributed = tokio::task::spawn_blocking(work).await.map_err(|_| Unknown::Ended)??;
+        Ok(Self::open(&accepted, attributed.principal, resources, ledger)?)
     }
 
     /// A client that is attributed already.

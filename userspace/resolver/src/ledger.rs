@@ -88,6 +88,7 @@ impl Ledger {
             batch: command.0,
             decision,
             decided_us: 0,
+            identity: 0,
         }))?;
         Ok(lsn)
     }

@@ -218,7 +218,7 @@ impl Forwarder {
             agent: "analyst".parse().unwrap(),
             instance: "1".into(),
             chain: ["analyst".parse().unwrap()].into(),
-            subject: None,
+            identity: Arc::default(),
             process: record.process.clone(),
             assurance: types::principal::Assurance::A0,
         };

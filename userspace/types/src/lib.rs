@@ -11,6 +11,7 @@ pub mod event;
 pub mod exec;
 pub mod hex;
 pub mod id;
+pub mod identity;
 pub mod limits;
 pub mod principal;
 pub mod redact;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::id::{AgentName, CgroupId};
+use crate::identity::Identity;
 
 /// A process for all time on one boot: a pid alone is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,17 +109,6 @@ pub struct Confinement {
     pub seccomp_filter: bool,
 }
 
-/// The person an agent acts for (RFC 8693 `sub`), from a verified token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// A name to read.
-    pub user: Arc<str>,
-    /// The issuer.
-    pub idp: Arc<str>,
-    /// The issuer's stable key for the person.
-    pub sub: Arc<str>,
-}
-
 /// How well the agent is held (KERNEL.md §0.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Assurance {
@@ -148,10 +138,10 @@ pub struct Principal {
     pub agent: AgentName,
     /// Which start of that agent: unique per `vestibule run`.
     pub instance: Arc<str>,
-    /// Agents from the outermost to this one, this one included (RFC 8693 nested `act`).
+    /// Agents from the outermost to this one, this one included.
     pub chain: Arc<[AgentName]>,
-    /// The person behind it, once a token says so.
-    pub subject: Option<Subject>,
+    /// The person behind it, once a token says so, and who acts between that person and the agents.
+    pub identity: Arc<Identity>,
     /// The connecting process.
     pub process: Process,
     /// How well it is held.

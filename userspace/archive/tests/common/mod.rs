@@ -20,7 +20,8 @@ use types::command::{
 use types::decision::{Decision, Effect};
 use types::event::{Outcome, Status};
 use types::id::{CgroupId, CommandId, PolicyId, SessionId};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
+use types::identity::{Actor, Identity, Subject, Token};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
 use types::redact::{DataClass, MaskCount};
 use types::target::Target;
 
@@ -158,6 +159,7 @@ impl Node {
             batch: command,
             decision: &decision,
             decided_us: 7,
+            identity: 0,
         }));
     }
 
@@ -219,11 +221,31 @@ fn open(dir: &Path, clock: &Arc<Steps>, segment_bytes: u64) -> Recorder {
 
 fn principal() -> Principal {
     let key = ProcessKey { tgid: 4242, start_ns: 99 };
+    let token = Token {
+        client: Some("console".into()),
+        id: Some("t-1".into()),
+        session: Some("s-9".into()),
+        expires_s: 2_000_000_000,
+        authenticated_s: Some(1_700_000_000),
+        methods: Arc::from(["pwd".into(), "mfa".into()]),
+        class: Some("2".into()),
+        ..Token::default()
+    };
+    let subject = Subject {
+        user: "ada".into(),
+        idp: "idp".into(),
+        sub: "s1".into(),
+        groups: Arc::from(["staff".into()]),
+        token: token.into(),
+    };
+    let actor = Actor { idp: "idp".into(), sub: "scheduler".into(), client: None };
+    let owner = Some("ada".into());
+    let identity = Identity { subject: Some(subject), actors: [actor].into(), owner };
     Principal {
         agent: "reader".parse().unwrap(),
         instance: "i-1".into(),
         chain: Arc::from(["planner".parse().unwrap(), "reader".parse().unwrap()]),
-        subject: Some(Subject { user: "ada".into(), idp: "idp".into(), sub: "s1".into() }),
+        identity: Arc::new(identity),
         process: Process {
             key,
             provenance: Provenance {

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use types::clock::Timestamp;
 use types::command::{Action, CommandKind, Parameter, ParameterValue};
 use types::decision::Effect;
 use types::hex::hex;
-use types::id::{SequenceNumber, SessionId};
+use types::id::{AgentName, SequenceNumber, SessionId};
+use types::identity::{Actor, Identity, Subject, Token};
 use types::principal::{Principal, Process, ProcessKey, Provenance};
 
 use crate::record::{
@@ -22,7 +24,7 @@ use crate::segment::SegmentHeader;
 pub(super) fn event(
     segment: &SegmentHeader,
     seq: SequenceNumber,
-    opened: &OpenedSession,
+    (opened, identity): (&OpenedSession, Option<&Arc<Identity>>),
     begun: &BegunCommand,
     ended: &EndedCommand,
 ) -> Row {
@@ -94,7 +96,7 @@ pub(super) fn event(
         error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
         ..EventRow::default()
     };
-    put_principal(&mut row, &opened.principal);
+    put_principal(&mut row, &opened.principal, identity.unwrap_or(&opened.principal.identity));
     put_ends(&mut row, opened);
     Row::Event(Box::new(row))
 }
@@ -105,15 +107,23 @@ fn columns(named: &[String]) -> Option<String> {
     (!named.is_empty()).then(|| named.into_iter().collect::<Vec<_>>().join(", "))
 }
 
-fn put_principal(row: &mut EventRow, principal: &Principal) {
-    let Principal { agent, instance, chain, subject, process, assurance } = principal;
-    row.actor_user = subject.as_ref().map(|s| s.user.to_string());
-    row.actor_idp = subject.as_ref().map(|s| s.idp.to_string());
-    row.actor_sub = subject.as_ref().map(|s| s.sub.to_string());
+fn put_principal(row: &mut EventRow, principal: &Principal, identity: &Identity) {
+    let Principal { agent, instance, chain, identity: _, process, assurance } = principal;
+    let Identity { subject, actors, owner } = identity;
+    if let Some(Subject { user, idp, sub, groups, token }) = subject {
+        row.actor_user = Some(user.to_string());
+        row.actor_idp = Some(idp.to_string());
+        row.actor_sub = Some(sub.to_string());
+        row.actor_client = token.client.as_ref().map(ToString::to_string);
+        row.actor_groups = Some(strings(groups));
+        row.actor_token = token.id.as_ref().map(ToString::to_string);
+        row.actor_token_expires = Some(of_seconds(token.expires_s));
+    }
+    row.agent_owner = owner.as_ref().map(ToString::to_string);
     row.agent_id = agent.to_string();
     row.agent_instance = instance.to_string();
-    row.agent_chain = chain.iter().map(ToString::to_string).collect();
-    row.chain_depth = i32::try_from(chain.len()).unwrap_or(i32::MAX);
+    row.agent_chain = links(actors, chain);
+    row.chain_depth = i32::try_from(row.agent_chain.len()).unwrap_or(i32::MAX);
     assurance.as_str().clone_into(&mut row.assurance);
     row.process_exe_sha256 = process.exe_sha256.as_ref().map(|digest| hex(digest));
     row.process_path = process.exe_path.as_ref().map(ToString::to_string);
@@ -182,7 +192,8 @@ pub(super) fn session(
     opened: &OpenedSession,
     closed: &ClosedSession,
 ) -> Row {
-    let Principal { agent, instance, chain, subject, process, assurance } = &opened.principal;
+    let Principal { agent, instance, chain, identity, process, assurance } = &opened.principal;
+    let agent_chain = links(&identity.actors, chain);
     let (src_ip, src_port) = end(opened.source);
     let (dst_ip, dst_port) = end(opened.target_addr);
     let dst_host = opened.host.as_ref().map(ToString::to_string);
@@ -198,13 +209,10 @@ pub(super) fn session(
         closed_at: Some(micros(closed.at)),
         mono_ns: long(opened.at.mono_ns),
         boot_id: boot(opened.boot_id),
-        actor_user: subject.as_ref().map(|s| s.user.to_string()),
-        actor_idp: subject.as_ref().map(|s| s.idp.to_string()),
-        actor_sub: subject.as_ref().map(|s| s.sub.to_string()),
         agent_id: agent.to_string(),
         agent_instance: instance.to_string(),
-        agent_chain: chain.iter().map(ToString::to_string).collect(),
-        chain_depth: i32::try_from(chain.len()).unwrap_or(i32::MAX),
+        chain_depth: i32::try_from(agent_chain.len()).unwrap_or(i32::MAX),
+        agent_chain,
         assurance: assurance.as_str().to_owned(),
         process_exe_sha256: process.exe_sha256.as_ref().map(|digest| hex(digest)),
         process_path: process.exe_path.as_ref().map(ToString::to_string),
@@ -243,8 +251,43 @@ pub(super) fn session(
         retention_class: "std7y".to_owned(),
         ..SessionRow::default()
     };
+    put_identity(&mut row, identity);
     put_provenance(&mut row, process);
     Row::Session(Box::new(row))
+}
+
+/// Whom the session was opened for, and on what evidence.
+fn put_identity(row: &mut SessionRow, identity: &Identity) {
+    row.agent_owner = identity.owner.as_ref().map(ToString::to_string);
+    let Some(Subject { user, idp, sub, groups, token }) = &identity.subject else { return };
+    let Token { way, client, id, session, expires_s, authenticated_s, methods, class } = &**token;
+    row.actor_user = Some(user.to_string());
+    row.actor_idp = Some(idp.to_string());
+    row.actor_sub = Some(sub.to_string());
+    row.actor_groups = Some(strings(groups));
+    row.actor_client = client.as_ref().map(ToString::to_string);
+    row.actor_token = id.as_ref().map(ToString::to_string);
+    row.actor_token_expires = Some(of_seconds(*expires_s));
+    row.actor_session = session.as_ref().map(ToString::to_string);
+    row.authn_method = Some(way.as_str().to_owned());
+    row.authn_amr = strings(methods);
+    row.authn_acr = class.as_ref().map(ToString::to_string);
+    row.authn_time = authenticated_s.map(of_seconds);
+    // RFC 8176: "mfa" says so; where nothing is said, nothing is known.
+    row.authn_mfa = (!methods.is_empty()).then(|| methods.iter().any(|method| **method == *"mfa"));
+}
+
+/// Who acts, from the outermost: those of the token, then the host's agents.
+fn links(actors: &[Actor], chain: &[AgentName]) -> Vec<String> {
+    actors.iter().map(ToString::to_string).chain(chain.iter().map(ToString::to_string)).collect()
+}
+
+fn strings(texts: &[Arc<str>]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+fn of_seconds(seconds: i64) -> Micros {
+    Micros(seconds.saturating_mul(1_000_000))
 }
 
 fn put_provenance(row: &mut SessionRow, process: &Process) {

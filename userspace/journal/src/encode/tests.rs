@@ -1,5 +1,7 @@
 //! What goes in comes out, for any content; and whatever comes in, decoding does not panic.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use types::addr::OrigDst;
 use types::clock::Timestamp;
@@ -7,11 +9,13 @@ use types::command::{Action, Analysis, CommandKind, Statement};
 use types::decision::{Effect, Limit, Measure};
 use types::event::{Outcome, Status};
 use types::id::{AgentName, CgroupId, CommandId, SessionId};
-use types::principal::{Assurance, ImageKey, Inode, Login, Subject};
+use types::identity::{Actor, Identity, Subject, Token, Way};
+use types::principal::{Assurance, ImageKey, Inode, Login};
 use types::redact::{DataClass, MaskCount};
 use types::target::{Target, Tls};
 
 use super::*;
+use crate::codec::Cursor;
 use crate::decode;
 use crate::frame::FrameKind;
 use crate::record::{AccessEntry, Record};
@@ -93,21 +97,65 @@ fn provenance() -> impl Strategy<Value = Provenance> {
 fn principal() -> impl Strategy<Value = Principal> {
     let assurance = prop_oneof![Just(Assurance::A0), Just(Assurance::A1), Just(Assurance::A2)];
     let chain = proptest::collection::vec(agent(), 0..5);
-    let subject = any::<Option<(String, String, String)>>();
-    (agent(), any::<String>(), chain, subject, process(), assurance).prop_map(
-        |(agent, instance, chain, subject, process, assurance)| Principal {
+    (agent(), any::<String>(), chain, identity(), process(), assurance).prop_map(
+        |(agent, instance, chain, identity, process, assurance)| Principal {
             agent,
             instance: instance.into(),
             chain: chain.into(),
-            subject: subject.map(|(user, idp, sub)| Subject {
-                user: user.into(),
-                idp: idp.into(),
-                sub: sub.into(),
-            }),
+            identity: identity.into(),
             process,
             assurance,
         },
     )
+}
+
+fn name() -> impl Strategy<Value = Arc<str>> {
+    any::<String>().prop_map(Into::into)
+}
+
+fn names() -> impl Strategy<Value = Arc<[Arc<str>]>> {
+    proptest::collection::vec(name(), 0..4).prop_map(Into::into)
+}
+
+fn maybe() -> impl Strategy<Value = Option<Arc<str>>> {
+    proptest::option::of(name())
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    let way = prop_oneof![
+        Just(Way::File),
+        Just(Way::Login),
+        Just(Way::Client),
+        Just(Way::Bearer),
+        Just(Way::Password)
+    ];
+    let times = any::<(i64, Option<i64>)>();
+    (way, maybe(), maybe(), maybe(), times, names(), maybe()).prop_map(
+        |(way, client, id, session, (expires_s, authenticated_s), methods, class)| Token {
+            way,
+            client,
+            id,
+            session,
+            expires_s,
+            authenticated_s,
+            methods,
+            class,
+        },
+    )
+}
+
+fn identity() -> impl Strategy<Value = Identity> {
+    let subject =
+        (name(), name(), name(), names(), token()).prop_map(|(user, idp, sub, groups, token)| {
+            Subject { user, idp, sub, groups, token: token.into() }
+        });
+    let actor = (name(), name(), maybe()).prop_map(|(idp, sub, client)| Actor { idp, sub, client });
+    let actors = proptest::collection::vec(actor, 0..4);
+    (proptest::option::of(subject), actors, maybe()).prop_map(|(subject, actors, owner)| Identity {
+        subject,
+        actors: actors.into(),
+        owner,
+    })
 }
 
 fn parameter() -> impl Strategy<Value = Parameter> {
@@ -220,7 +268,7 @@ proptest! {
         let frame = Frame::Begin(Begin {
             session, command: CommandId(command), at, kind: CommandKind::Query,
             statement: &statement, text: &text, parameters: &parameters, batch,
-            decision: &decision, decided_us: 7,
+            decision: &decision, decided_us: 7, identity: 0,
         });
         let Record::Begin(found) = back(FrameKind::Begin, &frame) else { panic!("kind") };
         prop_assert_eq!(
@@ -293,6 +341,7 @@ proptest! {
             FrameKind::End,
             FrameKind::SessionClose,
             FrameKind::Control,
+            FrameKind::Identity,
         ] {
             // An error or, by a rare chance, a record.
             drop(decode::record(kind, &body));
@@ -320,6 +369,7 @@ fn what_is_too_long_is_cut_and_the_whole_is_named() {
         batch: 0,
         decision: &decision,
         decided_us: 7,
+        identity: 0,
     });
     let Record::Begin(found) = back(FrameKind::Begin, &frame) else { panic!("kind") };
     assert_eq!(found.text.len(), STATEMENT_TEXT_BYTES_MAX);
@@ -332,13 +382,24 @@ fn what_is_too_long_is_cut_and_the_whole_is_named() {
 }
 
 #[test]
-fn records_of_versions_2_and_3_are_still_read() {
+fn records_of_earlier_versions_are_still_read() {
     let outcome = crate::queue::interrupted(CommandId(3));
     let end = End {
         session: SessionId::from_bytes([1; 16]),
         at: Timestamp::default(),
         outcome: &outcome,
     };
+    let mut old_subject = Vec::new();
+    put_u8(&mut old_subject, 1);
+    for name in ["ada", "idp", "s1"] {
+        put_str(&mut old_subject, name, 9);
+    }
+    let found = identity::get(&mut Cursor::new(&old_subject)).unwrap();
+    assert_eq!(
+        found.subject.map(|one| [one.user, one.idp, one.sub].join(" ")).unwrap(),
+        "ada idp s1"
+    );
+    assert_eq!(identity::get(&mut Cursor::new(&[0])), Ok(Identity::default()));
     let mut body = Vec::new();
     put_body(&mut body, &Frame::End(end), BOOT, None);
     // Two absent fields less in each version.
@@ -349,7 +410,7 @@ fn records_of_versions_2_and_3_are_still_read() {
         };
         assert_eq!(found.outcome, outcome);
     }
-    assert!((2..=4).all(crate::frame::is_known) && !crate::frame::is_known(5));
+    assert!((2..=5).all(crate::frame::is_known) && !crate::frame::is_known(6));
 }
 
 #[test]

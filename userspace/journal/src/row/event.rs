@@ -178,4 +178,14 @@ table! {
     sent_us: Option<i64> = 84,
     /// From then to its end: how long the server had it, microseconds.
     upstream_us: Option<i64> = 85,
+    /// Who had the person's token issued.
+    actor_client: Option<String> = 86,
+    /// The person's groups by the issuer.
+    actor_groups: Option<Vec<String>> = 87,
+    /// The token's own id (`jti`); never the token.
+    actor_token: Option<String> = 88,
+    /// Until when it held.
+    actor_token_expires: Option<Micros> = 89,
+    /// Who answers for the agent by the word of whoever started it.
+    agent_owner: Option<String> = 90,
 }

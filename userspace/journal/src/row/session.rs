@@ -152,4 +152,16 @@ table! {
     login_session: Option<i64> = 71,
     /// The role that the agent asked for, where a credential authenticated as `target_account`.
     target_role: Option<String> = 72,
+    /// Who had the person's token issued.
+    actor_client: Option<String> = 73,
+    /// The person's groups by the issuer.
+    actor_groups: Option<Vec<String>> = 74,
+    /// The token's own id (`jti`); never the token.
+    actor_token: Option<String> = 75,
+    /// Until when it held.
+    actor_token_expires: Option<Micros> = 76,
+    /// The person's session at the issuer (`sid`).
+    actor_session: Option<String> = 77,
+    /// Who answers for the agent by the word of whoever started it.
+    agent_owner: Option<String> = 78,
 }

@@ -1,6 +1,7 @@
 //! The journal as its users see it.
 
 #[cfg(test)]
+mod identities;
 mod recorder;
 #[cfg(test)]
 mod recovery;

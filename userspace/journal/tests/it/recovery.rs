@@ -222,7 +222,7 @@ fn damage_that_no_crash_does_keeps_it_closed() {
         ("the segment before is missing", |s| std::fs::remove_file(&s[1]).unwrap(), 2),
         (
             "the segment before lost its tail",
-            |s| std::fs::File::options().write(true).open(&s[1]).unwrap().set_len(30_000).unwrap(),
+            |s| std::fs::File::options().write(true).open(&s[1]).unwrap().set_len(30_001).unwrap(),
             1,
         ),
     ];

@@ -70,7 +70,7 @@ impl World {
                 agent: agent.clone(),
                 instance: "i1".into(),
                 chain: vec![agent].into(),
-                subject: None,
+                identity: Arc::default(),
                 process,
                 assurance: Assurance::A0,
             },
@@ -145,6 +145,7 @@ impl World {
             batch: command,
             decision: &self.decision,
             decided_us: 7,
+            identity: 0,
         })
     }
 }

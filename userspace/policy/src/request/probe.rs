@@ -9,7 +9,8 @@ use types::command::{
     Access, Action, Analysis, CommandKind, Risk, Statement, TableName, Transaction,
 };
 use types::id::{AgentName, CgroupId};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance, Subject};
+use types::identity::{Actor, Identity, Subject, Token};
+use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
 use types::redact::DataClass;
 use types::target::Target;
 
@@ -72,7 +73,12 @@ fn lookup(action: Action) -> Lookup {
 }
 
 fn subject() -> Subject {
-    Subject { user: "u".into(), idp: "i".into(), sub: "s".into() }
+    let name: Arc<str> = "n".into();
+    let some = || Some(Arc::clone(&name));
+    let token =
+        Token { client: some(), methods: [name.clone()].into(), class: some(), ..Token::default() };
+    let (user, groups) = (name.clone(), [name.clone()].into());
+    Subject { user, idp: name.clone(), sub: name.clone(), groups, token: token.into() }
 }
 
 fn target() -> Target {
@@ -91,11 +97,15 @@ fn target() -> Target {
 fn principal(subject: Option<Subject>) -> Principal {
     let agent: AgentName = "probe".parse().expect("a valid name");
     let outer: AgentName = "outer".parse().expect("a valid name");
+    let name: Arc<str> = "n".into();
+    let actor = Actor { idp: name.clone(), sub: name.clone(), client: None };
+    let owner = subject.is_some().then_some(name);
+    let identity = Identity { subject, actors: [actor].into(), owner };
     Principal {
         chain: [outer, agent.clone()].into(),
         agent,
         instance: "".into(),
-        subject,
+        identity: Arc::new(identity),
         process: Process {
             key: ProcessKey { tgid: 0, start_ns: 0 },
             provenance: Provenance::default(),

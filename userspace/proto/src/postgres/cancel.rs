@@ -120,6 +120,21 @@ impl PostgresSession {
         }
     }
 
+    /// Ends the session for a reason that lies beyond it: nothing more goes up, and the agent is told, unless it
+    /// is in the middle of a message. Answers the request that cancels what the server works at.
+    pub fn dismiss(&mut self, code: [u8; 5], text: &str) -> Option<Vec<u8>> {
+        if self.phase == Phase::Ended {
+            return None;
+        }
+        let request = if self.expects.is_empty() { None } else { self.cancel.request() };
+        if self.server.rest.is_none() {
+            super::message::error(self.transmit.downstream.buffer(), "FATAL", code, text, "");
+        }
+        self.transmit.upstream = crate::session::Transmit::default();
+        self.interrupt();
+        request
+    }
+
     /// Whether there is something to cancel: a command that is being decided or answered.
     pub fn is_busy(&self) -> bool {
         !self.expects.is_empty() || self.agent.pending.is_some()
