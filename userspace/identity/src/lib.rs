@@ -4,6 +4,7 @@ pub mod attribution;
 pub mod container;
 pub mod enrollment;
 pub mod names;
+pub mod oidc;
 pub mod process;
 pub mod processes;
 pub mod standing;

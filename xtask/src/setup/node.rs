@@ -1,4 +1,6 @@
-//! node-postgres, under `target/node`.
+//! What runs in node, under `target/node`: node-postgres, and the OpenID provider with a node that it supports.
+
+use std::fs;
 
 use anyhow::{Context, Result};
 use integration::paths;
@@ -6,19 +8,41 @@ use integration::paths;
 use super::{Scope, State};
 use crate::command::{command, run_logged};
 
-/// Answers whether the client is there.
+/// A package's name, and its version: a beginning of it, or all of it.
+const PACKAGES: &[(&str, &str)] = &[
+    ("pg", "8"),
+    ("oidc-provider", "9.13.3"),
+    // Debian's node is older than the provider allows.
+    (paths::NODE_PACKAGE, "22.23.3"),
+];
+
+/// Answers whether the packages are there.
 pub(super) fn look(_: Scope) -> State {
-    if paths::root().join("target/node/node_modules/pg/package.json").exists() {
-        return State::Present("pg in target/node".into());
+    let missing: Vec<String> = PACKAGES
+        .iter()
+        .filter(|(name, version)| !is_there(name, version))
+        .map(|(name, version)| format!("{name}@{version}"))
+        .collect();
+    if missing.is_empty() {
+        return State::Present("pg, oidc-provider and its node in target/node".into());
     }
-    State::Missing("pg".into())
+    State::Missing(missing.join(" "))
 }
 
-/// Installs it; runs no package's install scripts.
+/// Installs them; runs no package's install scripts.
 pub(super) fn install(_: Scope) -> Result<()> {
     let directory = paths::root().join("target/node");
-    std::fs::create_dir_all(&directory).context("target/node can't be made")?;
+    fs::create_dir_all(&directory).context("target/node can't be made")?;
     let mut npm = command("npm");
     npm.current_dir(&directory).args(["install", "--no-audit", "--no-fund", "--ignore-scripts"]);
-    run_logged("node", npm.args(["--prefix", ".", "pg@8"]))
+    npm.args(["--prefix", "."]);
+    run_logged("node", npm.args(PACKAGES.iter().map(|(name, version)| format!("{name}@{version}"))))
+}
+
+fn is_there(name: &str, version: &str) -> bool {
+    let manifest = paths::node_modules().join(name).join("package.json");
+    let Ok(manifest) = fs::read_to_string(manifest) else { return false };
+    let Ok(manifest) = serde_json::from_str::<serde_json::Value>(&manifest) else { return false };
+    let found = manifest.get("version").and_then(serde_json::Value::as_str).unwrap_or_default();
+    found.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

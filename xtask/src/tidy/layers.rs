@@ -62,7 +62,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     // An agent that tests run.
     ("tokio-postgres", &["integration"]),
     ("mio", &["bench"]),
-    ("tokio", &["proxy", "resolver", "daemon", "integration"]),
+    ("tokio", &["identity", "proxy", "resolver", "daemon", "integration"]),
+    ("jsonwebtoken", &["identity"]),
+    ("reqwest", &["identity"]),
     ("hickory", &["resolver"]),
     ("clap", &["daemon", "cli", "xtask", "bench"]),
     ("cargo_metadata", &["xtask"]),
