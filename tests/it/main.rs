@@ -34,6 +34,7 @@ mod netns;
 mod node;
 mod oidc;
 mod oidc_flows;
+mod oidc_hostile;
 mod pins;
 mod podman;
 mod prepared;

@@ -114,7 +114,7 @@ fn access_tokens_are_verified_by_every_algorithm() {
         let verified = place.verify(&token, Kind::AccessToken).unwrap();
         assert_eq!((&*verified.subject, &*verified.issuer), (CARL, place.idp.issuer().as_str()));
         assert_eq!((verified.groups, verified.methods.len()), (vec!["contractors".into()], 2));
-        let actors: Vec<&str> = verified.actors.iter().map(|actor| &*actor.subject).collect();
+        let actors: Vec<&str> = verified.actors.iter().map(|actor| &*actor.sub).collect();
         assert_eq!(actors, ["inner", "outer"]);
         assert_eq!((verified.session_id.as_deref(), verified.auth_time), (Some("s"), Some(1)));
     }

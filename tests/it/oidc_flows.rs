@@ -91,6 +91,12 @@ fn a_public_client_logs_in_and_a_person_may_refuse() {
     let mut login = start(&place, &public, bank());
     place.idp.deny(ALICE, &login.user_code).unwrap();
     assert!(matches!(poll(&place, &public, &mut login), Poll::Denied));
+    place.idp.set_code_seconds(1).unwrap();
+    let mut login = start(&place, &public, bank());
+    integration::process::wait_until("the code is over", 20, || {
+        Ok(matches!(poll(&place, &public, &mut login), Poll::Expired))
+    })
+    .unwrap();
     let stranger = Client { id: "nobody".to_owned(), secret: None };
     let refused = place.wait(place.provider.login(&stranger, bank(), now(0)));
     assert_eq!(refused.unwrap_err().reason(), "invalid_client");
@@ -131,7 +137,7 @@ fn an_inner_agents_token_names_the_outer_one() {
     let inner = exchange(&agent(), &outer, None).unwrap();
     let verified = place.verify(inner.expose(), Kind::AccessToken).unwrap();
     assert_eq!((&*verified.subject, verified.groups), (CARL, vec!["contractors".into()]));
-    let links: Vec<_> = verified.actors.iter().map(|a| (&*a.subject, &*a.issuer)).collect();
+    let links: Vec<_> = verified.actors.iter().map(|a| (&*a.sub, &*a.idp)).collect();
     let issuer = place.idp.issuer();
     assert_eq!(links, [(AGENT_CLIENT, issuer.as_str()), (CLIENT, issuer.as_str())]);
     // With the inner agent's own token for the actor.
@@ -139,7 +145,7 @@ fn an_inner_agents_token_names_the_outer_one() {
     let own = place.wait(place.provider.client_credentials(&agent(), target, now(0))).unwrap();
     let inner = exchange(&client(), &outer, Some(&own.access)).unwrap();
     let verified = place.verify(inner.expose(), Kind::AccessToken).unwrap();
-    let links: Vec<&str> = verified.actors.iter().map(|actor| &*actor.subject).collect();
+    let links: Vec<&str> = verified.actors.iter().map(|actor| &*actor.sub).collect();
     assert_eq!(links, [AGENT_CLIENT, CLIENT]);
     let garbage = Secret::new("a.b.c".to_owned());
     assert_eq!(exchange(&client(), &garbage, None).unwrap_err().reason(), "invalid_request");
@@ -210,8 +216,8 @@ fn who_logs_out_is_told_of_once() {
     let later = place.wait(place.provider.logout(&token, now(200)));
     assert_eq!(later, Err(TokenError::Expired));
     let logout = place.wait(place.provider.logout(&token, now(0))).unwrap();
-    // This provider names the session alone; who that is, the ID token said.
     assert_eq!((logout.session_id, &*logout.issuer), (session, place.idp.issuer().as_str()));
+    assert_eq!(logout.subject.as_deref(), Some(CARL));
     assert_eq!(place.wait(place.provider.logout(&token, now(0))), Err(TokenError::Replayed));
 }
 
@@ -261,7 +267,7 @@ fn logout_token(listener: &TcpListener) -> String {
         .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         .unwrap();
     let (_, form) = request.split_once("\r\n\r\n").unwrap();
-    form.strip_prefix("logout_token=").unwrap().to_owned()
+    identity::oidc::logout::posted(form.as_bytes()).unwrap().expose().clone()
 }
 
 /// Reads a request whose form has come when its length has.

@@ -2,7 +2,9 @@
 // standard input, one answer a line on the standard output. Users approve, refuse and log out by its own pages.
 
 import * as crypto from 'node:crypto';
+import * as fs from 'node:fs';
 import * as http from 'node:http';
+import * as https from 'node:https';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
 import * as readline from 'node:readline';
@@ -14,7 +16,7 @@ const load = async (name) => import(pathToFileURL(require.resolve(name)).href);
 const { Provider } = await load('oidc-provider');
 const jose = await load('jose');
 
-const issuer = `http://127.0.0.1:${options.port}`;
+const issuer = `${options.tls ? 'https' : 'http'}://127.0.0.1:${options.port}`;
 const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const DEVICE = 'urn:ietf:params:oauth:grant-type:device_code';
 const RESOURCES = {
@@ -29,7 +31,7 @@ const users = {
 };
 const seen = { discovery: 0, jwks: 0, backchannel: 0, backchannel_errors: [] };
 const jars = {};
-const ttl = { access: 600 };
+const ttl = { access: 600, device: 60 };
 let backchannel = options.backchannel ?? undefined;
 
 // ---- keys ----
@@ -152,7 +154,7 @@ function configuration() {
       return globalThis.fetch(url, rest);
     },
     ttl: {
-      AccessToken: () => ttl.access, ClientCredentials: () => ttl.access, DeviceCode: 60,
+      AccessToken: () => ttl.access, ClientCredentials: () => ttl.access, DeviceCode: () => ttl.device,
       IdToken: 600, RefreshToken: 3600, Grant: 3600, Session: 3600, Interaction: 60,
     },
     features: {
@@ -247,7 +249,7 @@ async function exchange(ctx) {
 
 // ---- server ----
 
-const server = http.createServer(async (request, response) => {
+async function serve(request, response) {
   if (request.url === '/.well-known/openid-configuration') seen.discovery += 1;
   if (request.url === '/jwks') seen.jwks += 1;
   if (!request.url.startsWith('/interaction/')) return callback(request, response);
@@ -260,7 +262,11 @@ const server = http.createServer(async (request, response) => {
     response.statusCode = 500;
     return response.end();
   }
-});
+}
+
+const server = options.tls
+  ? https.createServer({ cert: fs.readFileSync(options.tls.cert), key: fs.readFileSync(options.tls.key) }, serve)
+  : http.createServer(serve);
 
 // ---- users ----
 
@@ -313,7 +319,7 @@ const commands = {
   },
   groups: ({ user, groups }) => { users[user].groups = groups; return {}; },
   backchannel: ({ uri }) => { backchannel = uri; build(); return {}; },
-  ttl: ({ seconds }) => { ttl.access = seconds; return {}; },
+  ttl: ({ what, seconds }) => { ttl[what] = seconds; return {}; },
   rotate: ({ keep }) => { if (!keep) keys = []; addKeys(); build(); return { generation }; },
   seen: () => seen,
   // Signs what it is given with the newest key of its kind: header and payload are texts, sound or not.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::certificates::Certificates;
 use crate::paths;
 use crate::port::Port;
 use crate::process::Running;
@@ -71,6 +72,7 @@ pub struct Idp {
     process: Mutex<Running>,
     pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
     port: Port,
+    scheme: &'static str,
 }
 
 impl Idp {
@@ -79,11 +81,30 @@ impl Idp {
     /// # Errors
     /// If it is not installed or ends.
     pub fn start() -> Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that speaks TLS alone, with the server's certificate: one for 127.0.0.1.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_tls(certificates: &Certificates) -> Result<Self> {
+        Self::start_with(Some(certificates))
+    }
+
+    fn start_with(certificates: Option<&Certificates>) -> Result<Self> {
         let port = Port::take()?;
+        let tls = certificates.map(
+            |files| json!({"cert": files.path("server.crt"), "key": files.path("server.key")}),
+        );
         let options = json!({
-            "port": port.number(), "modules": paths::node_modules(), "secret": SECRET,
+            "port": port.number(), "modules": paths::node_modules(), "secret": SECRET, "tls": tls,
         });
         let mut command = Command::new(paths::provider_node());
+        if let Some(certificates) = certificates {
+            // Its users trust the bank's authority.
+            command.env("NODE_EXTRA_CA_CERTS", certificates.path("bank.crt"));
+        }
         command.arg(paths::root().join(PROGRAM)).arg(options.to_string());
         // The environment's own options of node are not the provider's.
         command.env_remove("NODE_OPTIONS").env_remove("NODE_PATH");
@@ -93,14 +114,15 @@ impl Idp {
         let stdin = process.take_stdin().context("its input is a pipe")?;
         let stdout = process.take_stdout().context("its output is a pipe")?;
         let pipes = Mutex::new((stdin, BufReader::new(stdout)));
-        let own = Self { process: Mutex::new(process), pipes, port };
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let own = Self { process: Mutex::new(process), pipes, port, scheme };
         answer(&mut own.pipes().1).context("oidc-provider does not listen")?;
         Ok(own)
     }
 
     /// Answers its issuer identifier.
     pub fn issuer(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port.number())
+        format!("{}://127.0.0.1:{}", self.scheme, self.port.number())
     }
 
     /// Has a user open the page of a device flow, log in and approve.
@@ -152,7 +174,15 @@ impl Idp {
     /// # Errors
     /// If the provider does not take it.
     pub fn set_seconds(&self, seconds: u64) -> Result<()> {
-        self.tell(&json!({"do": "ttl", "seconds": seconds})).map(drop)
+        self.tell(&json!({"do": "ttl", "what": "access", "seconds": seconds})).map(drop)
+    }
+
+    /// Says how long codes of device flows stand that are started from now on.
+    ///
+    /// # Errors
+    /// If the provider does not take it.
+    pub fn set_code_seconds(&self, seconds: u64) -> Result<()> {
+        self.tell(&json!({"do": "ttl", "what": "device", "seconds": seconds})).map(drop)
     }
 
     /// Has it sign with new keys from now on, and keep the old ones in its key set or not.

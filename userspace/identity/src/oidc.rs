@@ -6,18 +6,18 @@
 //! outside is bounded before it is decoded, and what is not understood is refused; a refusal is one word for the
 //! record and never holds any part of a token.
 
-pub mod actor;
-pub mod claims;
+mod actor;
+mod claims;
 pub mod client;
 pub mod client_credentials;
-pub mod compact;
+mod compact;
 pub mod device;
 pub mod discovery;
 pub mod exchange;
 pub mod http;
 pub mod introspection;
 pub mod issuer;
-pub mod json;
+mod json;
 pub mod keys;
 pub mod logout;
 pub mod provider;
@@ -26,8 +26,8 @@ pub mod revocation;
 pub mod token;
 pub mod tokens;
 
-pub use actor::Actor;
 pub use client::Client;
+pub use compact::TOKEN_BYTES_MAX;
 pub use issuer::{Algorithm, ClaimPath, Issuer, KeyLimits, Timeouts};
 pub use logout::{Logout, Replays};
 pub use provider::{Provider, Providers};

@@ -13,7 +13,8 @@ pub const GROUPS_MAX: usize = 256;
 pub struct Identity {
     /// The person, where a token that holds says so.
     pub subject: Option<Subject>,
-    /// Who acts for the person by the token's word (RFC 8693 §4.1 `act`), the outermost first.
+    /// Who acts for the person by the token's word (RFC 8693 §4.1): from who acted first, the innermost `act`, to who
+    /// acts now; the host's own agents go on from there.
     pub actors: Arc<[Actor]>,
     /// Who answers for the agent by the word of whoever started it; proven by no token.
     pub owner: Option<Arc<str>>,

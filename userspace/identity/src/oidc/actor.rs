@@ -3,39 +3,28 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use types::identity::{ACTORS_MAX, Actor};
 
 use super::claims::Claims;
 use super::token::TokenError;
 
-/// Links of a chain: agents that start agents; more is refused.
-pub const DEPTH_MAX: usize = 8;
-
-/// One link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// Who knows the actor by this name; where the claim says nothing, the token's issuer.
-    pub issuer: Arc<str>,
-    /// The actor.
-    pub subject: Arc<str>,
-    /// The client that it is, where the claim says so.
-    pub client_id: Option<Arc<str>>,
-}
-
-/// The links from the outermost `act`, which is who acts now, to the innermost, which is who acted first.
+/// The links from the outermost `act`, which is who acts now, to the innermost, which is who acted first; at most
+/// [`ACTORS_MAX`].
 pub(super) fn chain(claims: Claims<'_>, issuer: &Arc<str>) -> Result<Vec<Actor>, TokenError> {
     let mut links = Vec::new();
     let mut within = claims;
     while let Some(act) = within.get("act") {
         let Value::Object(act) = act else { return Err(TokenError::Malformed) };
-        if links.len() == DEPTH_MAX {
+        if links.len() == ACTORS_MAX {
             return Err(TokenError::ActorDepth);
         }
         within = Claims(act);
         let named = within.get("iss").map(|_| within.url("iss")).transpose()?;
         links.push(Actor {
-            issuer: named.map_or_else(|| Arc::clone(issuer), Arc::from),
-            subject: within.text("sub")?.ok_or(TokenError::MissingClaim)?.into(),
-            client_id: within.text("client_id")?.map(Arc::from),
+            // Where the claim names nobody, it is the token's own issuer that knows the actor.
+            idp: named.map_or_else(|| Arc::clone(issuer), Arc::from),
+            sub: within.text("sub")?.ok_or(TokenError::MissingClaim)?.into(),
+            client: within.text("client_id")?.map(Arc::from),
         });
     }
     Ok(links)
@@ -64,10 +53,7 @@ mod tests {
         );
         let links = links.unwrap();
         assert_eq!(
-            links
-                .iter()
-                .map(|a| (&*a.issuer, &*a.subject, a.client_id.as_deref()))
-                .collect::<Vec<_>>(),
+            links.iter().map(|a| (&*a.idp, &*a.sub, a.client.as_deref())).collect::<Vec<_>>(),
             [("https://b.example", "b", Some("c")), ("https://id.bank.example", "a", None)]
         );
         assert!(read("{}").unwrap().is_empty());
@@ -75,8 +61,8 @@ mod tests {
 
     #[test]
     fn a_chain_is_no_longer_than_its_bound() {
-        assert_eq!(read(&nested(DEPTH_MAX)).unwrap().len(), DEPTH_MAX);
-        assert_eq!(read(&nested(DEPTH_MAX + 1)), Err(TokenError::ActorDepth));
+        assert_eq!(read(&nested(ACTORS_MAX)).unwrap().len(), ACTORS_MAX);
+        assert_eq!(read(&nested(ACTORS_MAX + 1)), Err(TokenError::ActorDepth));
     }
 
     #[test]

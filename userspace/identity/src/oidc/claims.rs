@@ -3,18 +3,16 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use types::identity::GROUPS_MAX;
 
 use super::issuer::ClaimPath;
 use super::token::TokenError;
 
 /// A subject (OpenID Connect Core 1.0 §2: 255 ASCII characters at most), and any other text.
-pub const TEXT_BYTES_MAX: usize = 255;
+pub(super) const TEXT_BYTES_MAX: usize = 255;
 
 /// An issuer or an audience: a URL.
 const URL_BYTES_MAX: usize = 2048;
-
-/// Groups of one token; large issuers put 200 at most into one.
-pub const GROUPS_MAX: usize = 256;
 
 /// Audiences, authentication methods.
 const LIST_MAX: usize = 64;

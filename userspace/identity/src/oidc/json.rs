@@ -5,12 +5,12 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Objects and arrays within each other. A token's claims take 3; [`super::actor::DEPTH_MAX`] actors 8 more.
-pub const DEPTH_MAX: usize = 16;
+/// Objects and arrays within each other. A token's claims take 3; [`types::identity::ACTORS_MAX`] actors 8 more.
+pub(super) const DEPTH_MAX: usize = 16;
 
 /// Why a text is no JSON to go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JsonError {
+pub(super) enum JsonError {
     /// It is no JSON object.
     #[error("malformed")]
     Malformed,
@@ -26,7 +26,7 @@ pub enum JsonError {
 ///
 /// # Errors
 /// If it is none, has a member twice, or is too deep.
-pub fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {
+pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let read = Depth(DEPTH_MAX).deserialize(&mut reader);
     let value = read.map_err(|error| reason(&error))?;

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use types::clock::Timestamp;
+use types::secret::Secret;
 
 use super::claims::Claims;
-use super::compact::Compact;
+use super::compact::{Compact, TOKEN_BYTES_MAX};
 use super::issuer::Issuer;
 use super::token::{Envelope, TokenError, envelope};
 
@@ -31,6 +32,36 @@ pub struct Logout {
     pub token_id: Arc<str>,
     /// When, seconds since 1970.
     pub issued_at: i64,
+}
+
+/// The token in the form that an issuer posts (§2.5); other members are left out (§2.5: unknown ones are ignored).
+///
+/// # Errors
+/// If there is none, or more than one, or the form is larger than a token may be.
+pub fn posted(form: &[u8]) -> Result<Secret<String>, TokenError> {
+    // Every byte of a token may stand there as three, and something beside it.
+    if form.len() > 4 * TOKEN_BYTES_MAX {
+        return Err(TokenError::TooLarge);
+    }
+    let form = std::str::from_utf8(form).map_err(|_| TokenError::Malformed)?;
+    let mut found = form.split('&').filter_map(|pair| pair.strip_prefix("logout_token="));
+    let (Some(encoded), None) = (found.next(), found.next()) else {
+        return Err(TokenError::Malformed);
+    };
+    decoded(encoded).map(Secret::new).ok_or(TokenError::Malformed)
+}
+
+/// A form's value; a `+` is a blank there and nowhere in a token.
+fn decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next()?.to_owned();
+    for part in parts {
+        let digits = part.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        decoded.push(char::from(byte));
+        decoded.push_str(part.get(2..)?);
+    }
+    Some(decoded)
 }
 
 /// Reads and checks the claims of a logout token, with a signature that is verified. Answers when it can be
@@ -127,6 +158,24 @@ mod tests {
         assert_eq!(replays.take(&logout("a"), 100, at(99)), Err(TokenError::Replayed));
         assert_eq!(replays.take(&logout("b"), 100, at(99)), Ok(()));
         assert_eq!(replays.take(&logout("a"), 200, at(100)), Ok(()));
+    }
+
+    #[test]
+    fn a_posted_token_is_found() {
+        let of = |form: &str| posted(form.as_bytes()).map(|token| token.expose().clone());
+        assert_eq!(of("logout_token=a.b-_.c").as_deref(), Ok("a.b-_.c"));
+        assert_eq!(of("x=1&logout_token=a%2Eb%2e&y").as_deref(), Ok("a.b."));
+        for form in [
+            "",
+            "token=a",
+            "logout_token=a&logout_token=b",
+            "logout_token=%",
+            "logout_token=%+1",
+            "logout_token=%4ä",
+        ] {
+            assert_eq!(of(form), Err(TokenError::Malformed), "{form}");
+        }
+        assert_eq!(of(&format!("logout_token={}", "a".repeat(70_000))), Err(TokenError::TooLarge));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use types::clock::Timestamp;
+use types::identity::{Actor, Identity, Subject, Token, Way};
 
-use super::actor::{self, Actor};
+use super::actor;
 use super::claims::Claims;
 use super::compact::Compact;
 use super::discovery::DiscoveryError;
@@ -74,14 +75,43 @@ pub struct Verified {
     pub methods: Vec<Arc<str>>,
     /// `acr`: how well.
     pub context: Option<Arc<str>>,
-    /// `act`: who acts for the subject, from who acts now to who acted first; see [`actor`].
+    /// `act` (RFC 8693 §4.1): who acts for the subject, from who acts now (the outermost `act`) to who acted first.
     pub actors: Vec<Actor>,
+}
+
+impl Verified {
+    /// Whom an agent acts for that has this token. Its actors begin with who acted first, so that the host's own
+    /// agents go on where they end.
+    pub fn identity(&self, way: Way) -> Identity {
+        let mut groups = self.groups.clone();
+        groups.sort_unstable();
+        groups.dedup();
+        let token = Token {
+            way,
+            client: self.client_id.clone().or_else(|| self.authorized_party.clone()),
+            id: self.token_id.clone(),
+            session: self.session_id.clone(),
+            expires_s: self.expires_at,
+            authenticated_s: self.auth_time,
+            methods: self.methods.as_slice().into(),
+            class: self.context.clone(),
+        };
+        let subject = Subject {
+            user: self.name.clone().unwrap_or_else(|| Arc::clone(&self.subject)),
+            idp: Arc::clone(&self.issuer),
+            sub: Arc::clone(&self.subject),
+            groups: groups.into(),
+            token: token.into(),
+        };
+        let actors = self.actors.iter().rev().cloned().collect();
+        Identity { subject: Some(subject), actors, owner: None }
+    }
 }
 
 /// Why a token is refused. No part of it is in here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenError {
-    /// Over [`super::compact::TOKEN_BYTES_MAX`].
+    /// Over [`super::TOKEN_BYTES_MAX`].
     #[error("too_large")]
     TooLarge,
     /// Not three parts of base64url, not JSON, or a claim of the wrong type.
@@ -132,7 +162,7 @@ pub enum TokenError {
     /// What must be there is not.
     #[error("missing_claim")]
     MissingClaim,
-    /// More actors than [`actor::DEPTH_MAX`].
+    /// More actors than [`types::identity::ACTORS_MAX`].
     #[error("actor_depth")]
     ActorDepth,
     /// A logout token that says no logout, or has a nonce.
@@ -427,6 +457,24 @@ mod tests {
         assert_eq!(check(Kind::AccessToken, &["us", "c"], "client_id", "other"), refused);
         assert_eq!(check(Kind::AccessToken, &["us", "c"], "client_id", "us"), Ok(()));
         assert_eq!(check(Kind::AccessToken, &[], "client_id", "other"), Ok(()));
+    }
+
+    #[test]
+    fn an_identity_begins_with_who_acted_first() {
+        let mut claims = sound();
+        claims.insert("groups".to_owned(), json!(["b", "a", "b"]));
+        claims.insert("act".to_owned(), json!({"sub": "now", "act": {"sub": "first"}}));
+        let verified = judge(&compact(Kind::AccessToken, Value::Object(claims)), &issuer(), NOW);
+        let identity = verified.unwrap().identity(Way::Login);
+        let actors: Vec<&str> = identity.actors.iter().map(|actor| &*actor.sub).collect();
+        assert_eq!(actors, ["first", "now"]);
+        let subject = identity.subject.unwrap();
+        assert_eq!((&*subject.user, &*subject.sub), ("carl", "carl"));
+        assert_eq!(&*subject.groups, ["a".into(), "b".into()]);
+        assert_eq!(
+            (subject.token.client.as_deref(), subject.token.expires_s),
+            (Some("c"), 1_000_100)
+        );
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
