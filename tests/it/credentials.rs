@@ -111,6 +111,10 @@ const { Client } = require('pg');
             assert!(rows.iter().all(|row| !row.to_string().contains(known)), "{table}");
         }
         let of_daemon = Path::new("/proc").join(world.daemon.pid().unwrap().to_string());
+        let limits = fs::read_to_string(of_daemon.join("limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let words: Vec<&str> = core.split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "no core dumps: {core}");
         for file in ["cmdline", "environ"] {
             let bytes = fs::read(of_daemon.join(file)).unwrap();
             assert!(!String::from_utf8_lossy(&bytes).contains(known));

@@ -275,6 +275,11 @@ fn a_server_that_asks_for_a_certificate_gets_the_daemons() {
     let seen = psql(&world, READER, &format!("{own} user=injected"), "");
     assert_eq!(seen.stdout, "injected\n", "{seen:?} {}", world.daemon.log());
     assert_eq!(methods(&world.daemon), ["SCRAM-SHA-256-PLUS"]);
+    // It is made for two days, which is soon over.
+    let checks = run(world.daemon.cli().args(["doctor", "--output", "json"]), 60).unwrap().stdout;
+    let checks: Vec<serde_json::Value> = serde_json::from_str(&checks).unwrap();
+    let own = checks.iter().find(|check| check["name"] == "certificate for bank").unwrap();
+    assert_eq!((&own["verdict"], &own["detail"]), (&"warn".into(), &"expires in 1 days".into()));
 
     // Without one of the daemon's, the server's own words come through.
     let world = start(hba, &[], |certificates| {

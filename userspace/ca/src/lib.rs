@@ -6,6 +6,7 @@
 
 mod authority;
 mod end_point;
+mod expiry;
 mod key;
 mod leaf;
 mod name;
@@ -15,6 +16,7 @@ mod uri;
 
 pub use self::authority::{Authority, CERTIFICATE_FILE, KEY_FILE, Request, TOKEN_FILE};
 pub use self::end_point::end_point;
+pub use self::expiry::expiry;
 pub use self::leaf::Leaf;
 pub use self::name::Name;
 pub use self::permit::{Permit, Permits};

@@ -26,7 +26,9 @@ use redirect::event::Event;
 use redirect_common::MAX_LISTENERS;
 use resolver::Progress;
 use resolver::hosts::Hosts;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -72,6 +74,7 @@ pub(crate) enum Ended {
 /// Runs the daemon until SIGTERM or SIGINT: agents are refused from the moment it ends. Or until
 /// agents are let go.
 pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
+    leave_no_core()?;
     let sessions_max = raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let desk = Arc::new(prepare(config, environment, clock, sessions_max)?);
@@ -115,6 +118,14 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     drop(watch);
     end(&door.recorder, &stop, (running, resolving))?;
     Ok(ended)
+}
+
+/// What is in memory goes to no file when the daemon crashes, and is no other process's to attach to
+/// that has not CAP_SYS_PTRACE (prctl(2): PR_SET_DUMPABLE).
+fn leave_no_core() -> Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("core dumps")?;
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, nothing).context("core dumps")
 }
 
 /// Two sockets a session, four sockets and a namespace for each network namespace there may be,

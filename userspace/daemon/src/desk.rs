@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail, ensure};
 use proxy::door::Door;
@@ -199,6 +200,23 @@ impl Desk {
         }
     }
 
+    /// Whether what targets are shown of us is valid.
+    fn certificates(&self) -> Vec<Check> {
+        let now = self.door.clock.now().unix_us.unsigned_abs();
+        let now = UNIX_EPOCH + Duration::from_micros(now);
+        let one = |(target, end): (&Arc<str>, SystemTime)| {
+            let name = format!("certificate for {target}");
+            let Ok(left) = end.duration_since(now) else {
+                return check(&name, Verdict::Fail, "expired: the target lets nobody in with it");
+            };
+            let days = left.as_secs() / 86_400;
+            let is_near = days < EXPIRY_WARNING_DAYS;
+            let verdict = if is_near { Verdict::Warn } else { Verdict::Ok };
+            check(&name, verdict, &format!("expires in {days} days"))
+        };
+        self.door.targets.certificates().map(one).collect()
+    }
+
     fn checks(&self) -> Vec<Check> {
         let mut checks = redirect::probe();
         let recorder = &self.door.recorder;
@@ -224,10 +242,14 @@ impl Desk {
                 check("catalogs", Verdict::Fail, &detail)
             }
         });
+        checks.extend(self.certificates());
         checks.push(check("daemon", Verdict::Ok, &format!("pid {} answers", std::process::id())));
         checks
     }
 }
+
+/// How long before its end a certificate is warned of.
+const EXPIRY_WARNING_DAYS: u64 = 14;
 
 fn check(name: &str, verdict: Verdict, detail: &str) -> Check {
     Check { name: name.into(), verdict, detail: detail.into() }

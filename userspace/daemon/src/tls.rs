@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -117,6 +117,8 @@ impl TargetRules {
 fn private(key: &Path) -> Result<()> {
     let about = fs::metadata(key).with_context(|| format!("tls: key {}", key.display()))?;
     let mode = about.permissions().mode() & 0o777;
+    let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&about.uid());
+    ensure!(is_ours, "tls: key {} is not root's", key.display());
     ensure!(
         matches!(mode, 0o400 | 0o600),
         "tls: key {} is open to others (mode {mode:o}); make it 600",

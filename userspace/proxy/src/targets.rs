@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use types::addr::OrigDst;
 use types::target::Target;
@@ -68,6 +68,11 @@ impl Targets {
             credential: None,
         };
         Some((target, Arc::clone(rule)))
+    }
+
+    /// The targets that are shown a certificate of ours, and when it expires.
+    pub fn certificates(&self) -> impl Iterator<Item = (&Arc<str>, SystemTime)> {
+        self.0.iter().filter_map(|rule| Some((&rule.name, rule.tls.expires()?)))
     }
 
     /// How the targets' addresses name a domain name (lower case, no final dot).

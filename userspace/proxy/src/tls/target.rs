@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -73,6 +74,8 @@ pub struct TargetTls {
     /// The name to verify, where the configuration gives one.
     name: Option<Arc<str>>,
     config: Option<Arc<ClientConfig>>,
+    /// When the first of our own certificates there expires.
+    expires: Option<SystemTime>,
 }
 
 impl fmt::Debug for TargetTls {
@@ -84,7 +87,7 @@ impl fmt::Debug for TargetTls {
 impl TargetTls {
     /// Never with TLS.
     pub fn never() -> Self {
-        Self { when: When::Never, name: None, config: None }
+        Self { when: When::Never, name: None, config: None, expires: None }
     }
 
     /// By these rules.
@@ -121,17 +124,25 @@ impl TargetTls {
             (signed_by, _) => Arc::new(Lenient { signed_by, provider }),
         };
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut expires = None;
         let mut config = match credentials {
             None => builder.with_no_client_auth(),
             Some(Credentials { certificate, key }) => {
                 let chain = certificates(certificate)?;
+                expires = chain.iter().filter_map(|one| ca::expiry(one)).min();
                 let read = PrivateKeyDer::from_pem_file(key);
                 let key = read.map_err(|error| TargetTlsError::file(key, &error))?;
                 builder.with_client_auth_cert(chain, key).map_err(invalid)?
             }
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { when, name, config: Some(Arc::new(config)) })
+        Ok(Self { when, name, config: Some(Arc::new(config)), expires })
+    }
+
+    /// When our own certificate for the target, or one between it and its authority, expires; none where
+    /// it has none.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.expires
     }
 
     /// When there is TLS.
