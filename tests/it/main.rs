@@ -17,6 +17,7 @@ mod door;
 mod drivers;
 
 mod enroll;
+mod ephemeral;
 mod evidence;
 mod flood;
 mod functions;

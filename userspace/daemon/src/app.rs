@@ -17,6 +17,7 @@ use proxy::catalogs::Catalogs;
 use proxy::counters::Counters;
 use proxy::door::{Door, MaskSets, NameService, Netns};
 use proxy::durability::Durability;
+use proxy::ephemeral::{self, Roles};
 use proxy::flows::Flows;
 use proxy::recount::recount;
 use proxy::sparing::Sparing;
@@ -116,7 +117,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     drop(runtime);
     drop(taps);
     drop(watch);
-    end(&door.recorder, &stop, (running, resolving))?;
+    end(&door, &stop, (running, resolving))?;
     Ok(ended)
 }
 
@@ -195,6 +196,7 @@ fn prepare(
         targets: config.targets()?,
         tls: tls::offer(config)?,
         credentials,
+        roles: Roles::new(&config.node(), config.state_dir.join("ephemeral-roles.json")),
         cancels: Arc::default(),
         windows: windows(config, &policy, &recorder, clock.as_ref()),
         policy: Arc::new(policy),
@@ -294,6 +296,7 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
     let mut seal = tokio::time::interval(seal_interval);
     seal.reset();
     tokio::task::spawn_local(control::serve(socket, Arc::clone(&desk)));
+    tokio::task::spawn_local(ephemeral::keep(Arc::clone(&desk.door)));
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(Ended::Stopped),
@@ -324,7 +327,7 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
 }
 
 fn end(
-    recorder: &Recorder,
+    door: &Arc<Door>,
     stop: &watch::Sender<bool>,
     (running, resolving): (Running, Option<JoinHandle<()>>),
 ) -> Result<()> {
@@ -336,7 +339,9 @@ fn end(
     if resolving.is_some_and(|thread| thread.join().is_err()) {
         warn!("the forwarder of look-ups panicked");
     }
-    record(recorder, "daemon.stop", &serde_json::json!({}))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(ephemeral::finish(door));
+    record(&door.recorder, "daemon.stop", &serde_json::json!({}))
 }
 
 /// Writes a control record and waits until it is durable.

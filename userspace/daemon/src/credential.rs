@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proto::postgres::Methods;
 use proxy::credentials::{CredentialRule, Credentials};
+use proxy::ephemeral::EphemeralRule;
 use proxy::secret::Source;
 use proxy::secret::vault::Vault;
 use schemars::JsonSchema;
@@ -45,6 +47,8 @@ pub(crate) struct Credential {
     /// The file that holds what the agent has for its password: it must prove that it has it, by
     /// SCRAM-SHA-256. Agents are asked for no password where absent.
     placeholder_file: Option<PathBuf>,
+    /// Where the account makes a role for each session, in the place of being used by all.
+    ephemeral: Option<Ephemeral>,
     /// Whether the target may ask for an MD5 password.
     #[serde(default)]
     allow_md5: bool,
@@ -66,6 +70,7 @@ impl Credential {
         let is_name = |text: &str| !text.is_empty() && !text.contains('\0');
         ensure!(is_name(&self.account), "account: a role's name");
         ensure!(self.user.as_deref().is_none_or(is_name), "user: a role's name");
+        self.ephemeral.as_ref().map_or(Ok(()), |ephemeral| ephemeral.rule().map(drop))?;
         self.place().check()
     }
 
@@ -83,6 +88,7 @@ impl Credential {
             account: self.account.as_str().into(),
             secret: self.place().source(stores)?,
             placeholder: self.placeholder_file.clone().map(Source::File),
+            ephemeral: self.ephemeral.as_ref().map(Ephemeral::rule).transpose()?.map(Arc::new),
             methods: Methods {
                 md5: self.allow_md5,
                 cleartext: self.allow_cleartext,
@@ -102,6 +108,47 @@ impl Credential {
         }
     }
 }
+
+/// Roles that are made for sessions, one for each.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Ephemeral {
+    /// Roles that are granted to them; the account must be allowed to.
+    #[serde(default)]
+    grants: Vec<String>,
+    /// Seconds for which their passwords are good; 3600 where absent.
+    valid_s: Option<u64>,
+    /// What their names begin with; `vst_` where absent.
+    prefix: Option<String>,
+}
+
+impl Ephemeral {
+    fn rule(&self) -> Result<EphemeralRule> {
+        let valid_s = self.valid_s.unwrap_or(VALID_S);
+        ensure!((60..=VALID_S_MAX).contains(&valid_s), "valid_s: from 60 to {VALID_S_MAX}");
+        let prefix = self.prefix.as_deref().unwrap_or("vst_");
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let is_good = (1..=16).contains(&prefix.len()) && prefix.bytes().all(good);
+        // PostgreSQL keeps `pg_` to itself.
+        ensure!(
+            is_good && !prefix.starts_with("pg_"),
+            "prefix: 1 to 16 lower-case letters, digits and underscores"
+        );
+        let is_name = |name: &String| !name.is_empty() && name.len() <= 63 && !name.contains('\0');
+        ensure!(self.grants.iter().all(is_name), "grants: names of roles");
+        Ok(EphemeralRule {
+            grants: self.grants.iter().map(|name| name.as_str().into()).collect(),
+            valid: Duration::from_secs(valid_s),
+            prefix: prefix.into(),
+        })
+    }
+}
+
+/// An hour: a session that is open goes on after it.
+const VALID_S: u64 = 3_600;
+
+/// A day.
+const VALID_S_MAX: u64 = 86_400;
 
 /// The role with which the daemon itself reads what relations there are at a target.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -158,6 +205,7 @@ impl Catalog {
             secret_env,
             secret_vault,
             placeholder_file: None,
+            ephemeral: None,
             allow_md5: self.allow_md5,
             allow_cleartext: self.allow_cleartext,
             allow_cleartext_without_tls: self.allow_cleartext_without_tls,

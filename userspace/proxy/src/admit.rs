@@ -108,23 +108,35 @@ async fn attribute(door: &Arc<Door>, accepted: &Accepted) -> Result<Attributed, 
 
 /// Connects to the target from the agent's network namespace.
 pub(crate) async fn dial(door: &Arc<Door>, accepted: &Accepted) -> io::Result<TcpStream> {
-    let addr = accepted.orig_dst.0;
-    let socket = socket(door, accepted.netns_cookie, addr).await?;
+    dial_from(door, Some(accepted.netns_cookie), accepted.orig_dst.0).await
+}
+
+/// Connects from a network namespace; the daemon's own where there is no cookie.
+pub(crate) async fn dial_from(
+    door: &Arc<Door>,
+    netns_cookie: Option<u64>,
+    addr: SocketAddr,
+) -> io::Result<TcpStream> {
+    let socket = socket(door, netns_cookie, addr).await?;
     let stream = tokio::time::timeout(DIAL_PATIENCE, socket.connect(addr)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 /// A socket belongs to the namespace it is made in, from wherever it is connected.
-async fn socket(door: &Arc<Door>, netns_cookie: u64, addr: SocketAddr) -> io::Result<TcpSocket> {
+async fn socket(
+    door: &Arc<Door>,
+    netns_cookie: Option<u64>,
+    addr: SocketAddr,
+) -> io::Result<TcpSocket> {
     let make = move || {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         Ok(std::net::TcpStream::from(socket))
     };
-    if door.netns.is_own(netns_cookie) {
+    let Some(netns_cookie) = netns_cookie.filter(|cookie| !door.netns.is_own(*cookie)) else {
         return make().map(TcpSocket::from_std_stream);
-    }
+    };
     let door = Arc::clone(door);
     let work = move || {
         let mut made = None;

@@ -6,6 +6,7 @@
 //! none to hold a place of the server's.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,21 +158,42 @@ async fn ask(
     reading: &Reading,
 ) -> Result<Vec<Vec<Option<String>>>, Why> {
     let role = door.credentials.catalog_role(&asked.target).await.map_err(Why::Secret)?;
+    let kept = reading.previous().classified();
+    let wanted = catalog_query(door.policy.classification(), &kept);
+    let reached = Reached {
+        netns_cookie: Some(asked.accepted.netns_cookie),
+        addr: asked.accepted.orig_dst.0,
+        way: &asked.way,
+        database: &asked.database,
+    };
+    query(door, reached, role, &format!("{SETTINGS}{wanted}; COMMIT")).await
+}
+
+/// A database, and how its server is reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached<'r> {
+    /// The network namespace that its address is of; the daemon's own where absent.
+    pub(crate) netns_cookie: Option<u64>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) way: &'r Way,
+    pub(crate) database: &'r str,
+}
+
+/// Logs in with a role of the daemon's, says one thing, and answers the rows of all of it.
+pub(crate) async fn query(
+    door: &Arc<Door>,
+    reached: Reached<'_>,
+    role: Arc<Loaded>,
+    sql: &str,
+) -> Result<Vec<Vec<Option<String>>>, Why> {
+    let Reached { netns_cookie, addr, way, database } = reached;
     let (server, upstream) =
-        preface::reach(door, &asked.accepted, &asked.way).await.map_err(Why::Reach)?;
+        preface::reach(door, (netns_cookie, addr), way).await.map_err(Why::Reach)?;
     let transport = Transport { upstream, ..Transport::default() };
     let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
     session.inject(role.injection().map_err(|_| Why::Random)?);
-    let kept = reading.previous().classified();
-    let query = catalog_query(door.policy.classification(), &kept);
-    let mut client = Client {
-        door,
-        role,
-        session,
-        leg: Leg::new(server),
-        sql: format!("{SETTINGS}{query}; COMMIT"),
-    };
-    client.run(&asked.database).await
+    let mut client = Client { door, role, session, leg: Leg::new(server), sql };
+    client.run(database).await
 }
 
 /// An agent's part in a session, played by the daemon.
@@ -180,7 +202,7 @@ struct Client<'d> {
     role: Arc<Loaded>,
     session: PostgresSession,
     leg: Leg,
-    sql: String,
+    sql: &'d str,
 }
 
 impl Client<'_> {
@@ -218,7 +240,7 @@ impl Client<'_> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Command(command) => self.session.handle_decision(command.id, Verdict::Allow),
-                Event::ProbeWanted => self.session.probe(&self.sql),
+                Event::ProbeWanted => self.session.probe(self.sql),
                 Event::Probed(Some(rows)) => return Ok(Some(rows)),
                 Event::Probed(None) => {
                     let failure = self.session.probe_failure().copied();

@@ -12,6 +12,7 @@ use types::principal::Principal;
 use types::secret::Secret;
 use types::target::Target;
 
+use crate::ephemeral::EphemeralRule;
 use crate::secret::{Found, Source, Stamp};
 
 /// Keys computed of one secret that are kept: one for each server (and its salt) behind a target.
@@ -47,6 +48,8 @@ pub struct CredentialRule {
     pub placeholder: Option<Source>,
     /// How the target may ask for the secret, besides SCRAM-SHA-256.
     pub methods: Methods,
+    /// What roles the account makes for sessions, where they don't log in with it themselves.
+    pub ephemeral: Option<Arc<EphemeralRule>>,
 }
 
 /// A credential and what was read for it.
@@ -61,6 +64,7 @@ struct Rule {
 pub(crate) struct Loaded {
     stamps: (Stamp, Option<Stamp>),
     credential: Arc<Credential>,
+    ephemeral: Option<Arc<EphemeralRule>>,
     keys: Mutex<VecDeque<(KeysWanted, Arc<ScramKeys>)>>,
 }
 
@@ -100,6 +104,13 @@ impl Credentials {
     /// The daemon's own role at a target; read anew where it changed.
     pub(crate) async fn catalog_role(&self, target: &str) -> io::Result<Arc<Loaded>> {
         let found = self.catalogs.iter().find(|rule| *rule.rule.target == *target);
+        let rule = Arc::clone(found.ok_or(io::ErrorKind::NotFound)?);
+        tokio::task::spawn_blocking(move || rule.load()).await.map_err(io::Error::other)?
+    }
+
+    /// A credential of sessions by its name; read anew where it changed.
+    pub(crate) async fn named(&self, name: &str) -> io::Result<Arc<Loaded>> {
+        let found = self.rules.iter().find(|rule| *rule.rule.name == *name);
         let rule = Arc::clone(found.ok_or(io::ErrorKind::NotFound)?);
         tokio::task::spawn_blocking(move || rule.load()).await.map_err(io::Error::other)?
     }
@@ -171,7 +182,8 @@ impl Rule {
             methods: self.rule.methods,
             placeholder: placeholder.map(verifier).transpose()?,
         });
-        let new = Arc::new(Loaded { stamps, credential, keys: Mutex::default() });
+        let ephemeral = self.rule.ephemeral.clone();
+        let new = Arc::new(Loaded { stamps, credential, ephemeral, keys: Mutex::default() });
         *loaded = Some(Arc::clone(&new));
         Ok(new)
     }
@@ -186,6 +198,32 @@ impl Loaded {
     /// The account that it is for.
     pub(crate) fn account(&self) -> &Arc<str> {
         &self.credential.account
+    }
+
+    /// What roles it makes for sessions, if it does.
+    pub(crate) fn ephemeral(&self) -> Option<&Arc<EphemeralRule>> {
+        self.ephemeral.as_ref()
+    }
+
+    /// What a session logs in with for which this one makes a role.
+    pub(crate) fn guest(&self, role: Arc<str>, secret: Secret<Vec<u8>>) -> Self {
+        let Credential { name, account: _, secret: _, methods: _, placeholder } = &*self.credential;
+        let credential = Arc::new(Credential {
+            name: Arc::clone(name),
+            account: role,
+            secret,
+            // It has a verifier of SCRAM-SHA-256, so nothing else is asked of it by a good server.
+            methods: Methods::default(),
+            placeholder: placeholder.clone(),
+        });
+        Self { stamps: self.stamps, credential, ephemeral: None, keys: Mutex::default() }
+    }
+
+    /// Keeps keys that were computed elsewhere.
+    pub(crate) fn keep(&self, wanted: KeysWanted, keys: Arc<ScramKeys>) {
+        let mut kept = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.truncate(KEYS_KEPT - 1);
+        kept.push_front((wanted, keys));
     }
 
     /// The credential for one session.
@@ -205,9 +243,7 @@ impl Loaded {
 
     fn derive(&self, wanted: KeysWanted) -> Arc<ScramKeys> {
         let keys = Arc::new(ScramKeys::derive(&self.credential.secret, &wanted));
-        let mut kept = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.truncate(KEYS_KEPT - 1);
-        kept.push_front((wanted, Arc::clone(&keys)));
+        self.keep(wanted, Arc::clone(&keys));
         keys
     }
 }

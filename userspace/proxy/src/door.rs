@@ -23,6 +23,7 @@ use crate::catalogs::Catalogs;
 use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::durability::Durability;
+use crate::ephemeral::Roles;
 use crate::flows::{Difference, Flows};
 use crate::sparing::Sparing;
 use crate::targets::Targets;
@@ -78,6 +79,8 @@ pub struct Door {
     pub tls: AgentTls,
     /// What authenticates them there, where not they themselves.
     pub credentials: Credentials,
+    /// Roles that are made for their sessions.
+    pub roles: Roles,
     /// What they may cancel.
     pub cancels: Arc<Cancels>,
     /// What they used of limits over windows.

@@ -10,6 +10,7 @@ pub mod counters;
 pub mod credentials;
 pub mod door;
 pub mod durability;
+pub mod ephemeral;
 pub mod flows;
 mod follower;
 pub mod listener;

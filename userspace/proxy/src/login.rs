@@ -13,6 +13,7 @@ use types::id::PolicyId;
 use crate::cancels::{Cancellable, Registered, Way};
 use crate::credentials::{Candidates, Loaded, Unusable, cancel_key};
 use crate::door::Door;
+use crate::ephemeral::{EphemeralRule, Failed, Guest, Wanted};
 use crate::ledger::Ledger;
 
 /// The authentication of one session, and what it cancels or is cancelled by.
@@ -20,9 +21,22 @@ pub(crate) struct Login<'d> {
     candidates: Candidates,
     way: Way,
     credential: Option<Result<Arc<Loaded>, Unusable>>,
+    guest: GuestState<'d>,
     deriving: Option<Deriving<'d>>,
     registered: Option<Registered>,
     cancelling: Option<(Arc<Cancellable>, u64)>,
+}
+
+/// A role that is made for the session.
+enum GuestState<'d> {
+    /// None is.
+    None,
+    /// It has a name.
+    Named(Guest, Arc<EphemeralRule>),
+    /// The server is asked for it; nothing goes up meanwhile.
+    Making(Pin<Box<dyn Future<Output = Result<Guest, Failed>> + 'd>>),
+    /// It is there, as long as this is.
+    There(#[expect(dead_code, reason = "dropping it has the role dropped")] Guest),
 }
 
 type Deriving<'d> = Pin<Box<dyn Future<Output = Option<Arc<ScramKeys>>> + 'd>>;
@@ -34,6 +48,7 @@ impl<'d> Login<'d> {
             candidates,
             way,
             credential: None,
+            guest: GuestState::None,
             deriving: None,
             registered: None,
             cancelling: None,
@@ -41,9 +56,31 @@ impl<'d> Login<'d> {
     }
 
     /// Before a session's opening is decided: chooses its credential and gives it a cancel key.
-    pub(crate) fn open(&mut self, session: &mut PostgresSession, ledger: &mut Ledger<'_>) {
+    pub(crate) fn open(
+        &mut self,
+        session: &mut PostgresSession,
+        door: &Arc<Door>,
+        ledger: &mut Ledger<'_>,
+    ) {
         let Some(startup) = session.startup() else { return };
         self.credential = self.candidates.of(&startup.user);
+        if let Some(Ok(maker)) = &self.credential
+            && let Some(rule) = maker.ephemeral().cloned()
+        {
+            let wanted = Wanted {
+                agent: &ledger.principal().agent,
+                session: ledger.session(),
+                netns_cookie: ledger.accepted().netns_cookie,
+                target: ledger.target(),
+                database: &startup.database,
+                way: &self.way,
+            };
+            self.credential = Some(Guest::new(door, maker, &rule, &wanted).map(|guest| {
+                let loaded = Arc::clone(guest.loaded());
+                self.guest = GuestState::Named(guest, rule);
+                loaded
+            }));
+        }
         let used = self.credential.as_ref().and_then(|found| found.as_deref().ok());
         ledger.bind(&startup.database, &startup.user, used);
         match used.map(Loaded::injection) {
@@ -54,6 +91,19 @@ impl<'d> Login<'d> {
         if let Some(key) = cancel_key() {
             session.set_cancel_key(key);
         }
+    }
+
+    /// Has the role that the session logs in with made, once its opening is allowed.
+    pub(crate) fn admit(&mut self) {
+        self.guest = match std::mem::replace(&mut self.guest, GuestState::None) {
+            GuestState::Named(guest, rule) => GuestState::Making(Box::pin(guest.make(rule))),
+            other => other,
+        };
+    }
+
+    /// Whether nothing may go up yet.
+    pub(crate) fn holds_back(&self) -> bool {
+        matches!(self.guest, GuestState::Making(_))
     }
 
     /// What more stands against a command than policy: a credential that can't be used, a cancel
@@ -125,8 +175,17 @@ impl<'d> Login<'d> {
         }
     }
 
-    /// Gives the session the keys that were computed; ready when it did.
+    /// Gives the session the keys that were computed, or lets it go on with its role; ready when it did.
     pub(crate) fn poll(&mut self, session: &mut PostgresSession, cx: &mut Context<'_>) -> Poll<()> {
+        if let GuestState::Making(making) = &mut self.guest
+            && let Poll::Ready(made) = making.as_mut().poll(cx)
+        {
+            self.guest = made.map_or(GuestState::None, GuestState::There);
+            if matches!(self.guest, GuestState::None) {
+                session.abandon_login("no role could be made for the session");
+            }
+            return Poll::Ready(());
+        }
         let Some(deriving) = &mut self.deriving else { return Poll::Pending };
         let Poll::Ready(keys) = deriving.as_mut().poll(cx) else { return Poll::Pending };
         self.deriving = None;

@@ -10,6 +10,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -29,7 +30,7 @@ use types::limits::STARTUP_BYTES_MAX;
 use types::principal::Principal;
 use types::target::{Target, Tls};
 
-use crate::admit::dial;
+use crate::admit::dial_from;
 use crate::cancels::Way;
 use crate::door::Door;
 use crate::flows::Bytes;
@@ -161,10 +162,10 @@ pub(crate) async fn refuse(door: &Door, mut ledger: Ledger<'_>, refused: NotOpen
 /// Connects to a server that is reached by `way`, for something of our own.
 pub(crate) async fn reach(
     door: &Arc<Door>,
-    accepted: &Accepted,
+    (netns_cookie, addr): (Option<u64>, SocketAddr),
     way: &Way,
 ) -> Result<(Stream, Posture), Why> {
-    let server = Wire::new(dial(door, accepted).await.map_err(Why::Server)?);
+    let server = Wire::new(dial_from(door, netns_cookie, addr).await.map_err(Why::Server)?);
     Ok(match way {
         Way::Plain => (Stream::Plain(server.counted()), Posture::Plain),
         Way::Tls(rules, name) => {
@@ -189,7 +190,8 @@ pub(crate) async fn cancel(
     way: &Way,
     request: &[u8],
 ) -> Result<(), Why> {
-    let (server, _) = reach(door, accepted, way).await?;
+    let from = (Some(accepted.netns_cookie), accepted.orig_dst.0);
+    let (server, _) = reach(door, from, way).await?;
     let mut leg = Leg::new(server);
     let mut transmit = Transmit::default();
     transmit.buffer().extend_from_slice(request);

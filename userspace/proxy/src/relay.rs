@@ -206,6 +206,9 @@ impl<'w> Relay<'w> {
             let flushed = ready!(self.leg(side).poll_flush(cx));
             return Poll::Ready(flushed.map(|()| false).map_err(|error| End::Socket(side, error)));
         }
+        if side == Side::Upstream && self.login.holds_back() {
+            return Poll::Pending;
+        }
         let (leg, gate) = match side {
             Side::Downstream => (&mut self.downstream, self.gates.downstream),
             Side::Upstream => (&mut self.upstream, self.gates.upstream),
@@ -359,6 +362,11 @@ impl<'w> Relay<'w> {
         if denied {
             counters.commands_denied.up();
         }
+        if command.kind == CommandKind::Connect
+            && matches!(verdict, Verdict::Allow | Verdict::Under(_))
+        {
+            self.login.admit();
+        }
         self.session.handle_decision(command.id, verdict);
     }
 
@@ -391,7 +399,7 @@ impl<'w> Relay<'w> {
             return Arc::clone(policy);
         }
         if kind == CommandKind::Connect {
-            self.login.open(&mut self.session, &mut self.ledger);
+            self.login.open(&mut self.session, &self.worker.door, &mut self.ledger);
         }
         self.ledger.open();
         let door = &self.worker.door;

@@ -70,6 +70,11 @@ impl Targets {
         Some((target, Arc::clone(rule)))
     }
 
+    /// The target of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&TargetRule> {
+        self.0.iter().map(AsRef::as_ref).find(|rule| *rule.name == *name)
+    }
+
     /// The targets that are shown a certificate of ours, and when it expires.
     pub fn certificates(&self) -> impl Iterator<Item = (&Arc<str>, SystemTime)> {
         self.0.iter().filter_map(|rule| Some((&rule.name, rule.tls.expires()?)))

@@ -78,6 +78,13 @@ impl PostgresSession {
         self.login = Some(Box::new(injected));
     }
 
+    /// Ends a login whose startup packet has not gone up: there is nothing to log in with.
+    pub fn abandon_login(&mut self, what: &'static str) {
+        self.refuse_target(what, UNAUTHENTICATED);
+        let up = &mut self.transmit.upstream;
+        up.consume(up.len());
+    }
+
     /// What keys a login waits for, once; answered with [`PostgresSession::set_keys`].
     pub fn keys_wanted(&mut self) -> Option<KeysWanted> {
         self.login.as_mut()?.wanted.take()

@@ -44,6 +44,21 @@ impl ScramKeys {
     }
 }
 
+impl ScramKeys {
+    /// What a server keeps of a password (PostgreSQL documentation, `pg_authid`):
+    /// `SCRAM-SHA-256$ITERATIONS:SALT$StoredKey:ServerKey`.
+    pub fn verifier(&self, of: &KeysWanted) -> Secret<String> {
+        let stored: [u8; 32] = Sha256::digest(self.client.expose()).into();
+        Secret::new(format!(
+            "{PLAIN}${}:{}${}:{}",
+            of.iterations,
+            BASE64.encode(&of.salt),
+            BASE64.encode(stored),
+            BASE64.encode(self.server.expose()),
+        ))
+    }
+}
+
 /// What keys are to be computed from, besides the secret: the server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeysWanted {
