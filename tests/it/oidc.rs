@@ -278,6 +278,22 @@ fn an_issuer_that_rotates_its_keys_is_followed() {
 }
 
 #[test]
+fn keys_that_are_tended_are_never_waited_for() {
+    let place = Place::start();
+    let sound = place.signed(&json!({"exp": now(0).unix_us / 1_000_000 + 3600}));
+    let tend = |seconds| place.wait(place.provider.tend(now(seconds)));
+    let asked = || place.idp.asked().unwrap().keys;
+    assert_eq!((tend(0), asked()), (Ok(()), 1));
+    assert_eq!((tend(470), asked()), (Ok(()), 1), "they are young");
+    assert_eq!((tend(490), asked()), (Ok(()), 2), "they are soon old");
+    assert!(place.verify_at(&sound, Kind::AccessToken, now(1000)).is_ok());
+    assert_eq!(asked(), 2, "490 and 600 are more than 1000");
+    place.idp.stop();
+    assert_eq!(tend(1000), Err(TokenError::IssuerUnreachable));
+    assert!(place.verify_at(&sound, Kind::AccessToken, now(1080)).is_ok());
+}
+
+#[test]
 fn without_the_issuer_keys_stand_until_their_limit() {
     let place = Place::start();
     let sound = place.signed(&json!({"exp": now(0).unix_us / 1_000_000 + 200_000}));

@@ -178,6 +178,35 @@ fn what_is_given_back_stands_no_longer() {
 }
 
 #[test]
+fn where_an_issuer_keeps_account_of_jwts_they_can_be_asked_about() {
+    let place = Place::start();
+    place.idp.keep_account().unwrap();
+    let tokens = place.idp.login(ALICE).unwrap();
+    assert!(place.verify(&tokens.id, Kind::IdToken).is_ok());
+    let access = Secret::new(tokens.access);
+    let first = place.verify(access.expose(), Kind::AccessToken).unwrap();
+    let stands = |token: &Secret<String>| match introspect(&place, token, Hint::Access) {
+        Introspected::Active { subject, .. } => subject,
+        Introspected::Inactive => None,
+    };
+    assert_eq!(stands(&access).as_deref(), Some(ALICE));
+    place.wait(place.provider.revoke(&client(), &access, Hint::Access, now(0))).unwrap();
+    assert_eq!(stands(&access), None);
+    // The signature goes on being good: only the issuer knows.
+    assert_eq!(place.verify(access.expose(), Kind::AccessToken), Ok(first));
+    let other = Secret::new(place.idp.login(ALICE).unwrap().access);
+    assert!(stands(&other).is_some());
+    place.idp.revoke(ALICE).unwrap();
+    assert_eq!(stands(&other), None);
+    // What it always kept account of, it still does.
+    let refresh = Secret::new(tokens.refresh);
+    assert!(matches!(introspect(&place, &refresh, Hint::Refresh), Introspected::Active { .. }));
+    let stranger = Client { id: CLIENT.to_owned(), secret: Some(Secret::new("guess".to_owned())) };
+    let refused = place.provider.introspect(&stranger, &other, Hint::Access, now(0));
+    assert_eq!(place.wait(refused).unwrap_err().reason(), "invalid_client");
+}
+
+#[test]
 fn a_login_is_kept_alive_and_its_groups_are_those_of_now() {
     let place = Place::start();
     let client = client();

@@ -61,6 +61,10 @@ function jwks() {
   };
 }
 
+function localKeys() {
+  return jose.createLocalJWKSet({ keys: jwks().keys.map(({ d, p, q, dp, dq, qi, ...rest }) => rest) });
+}
+
 // ---- what it has issued ----
 
 const issued = new Map();
@@ -140,6 +144,10 @@ function configuration() {
     loadExistingGrant: async (ctx) => {
       const { Grant } = ctx.oidc.provider;
       const { clientId } = ctx.oidc.client;
+      // A session's second login goes on with its first one's grant.
+      const before = ctx.oidc.session.grantIdFor(clientId);
+      const found = before && await Grant.find(before);
+      if (found) return found;
       const grant = new Grant({ clientId, accountId: ctx.oidc.session.accountId });
       grant.addOIDCScope(`openid profile groups offline_access ${AT_HOME}`);
       for (const resource of Object.keys(RESOURCES)) grant.addResourceScope(resource, AT_HOME);
@@ -216,8 +224,7 @@ async function exchange(ctx) {
     ctx.status = 400;
     ctx.body = { error, error_description };
   };
-  const set = jose.createLocalJWKSet({ keys: jwks().keys.map(({ d, p, q, dp, dq, qi, ...rest }) => rest) });
-  const read = async (token) => (await jose.jwtVerify(token, set, { issuer, typ: 'at+jwt' })).payload;
+  const read = async (token) => (await jose.jwtVerify(token, localKeys(), { issuer, typ: 'at+jwt' })).payload;
   let subject;
   let actor = { sub: client.clientId, client_id: client.clientId, iss: issuer };
   try {
@@ -249,7 +256,43 @@ async function exchange(ctx) {
 
 // ---- server ----
 
+/** RFC 7662 and RFC 7009 for JWTs, of which this provider keeps no account where others do; true if it was one. */
+async function account(request, response) {
+  let body = '';
+  for await (const chunk of request) body += chunk;
+  request.body = body; // For the provider, which takes what was read for it.
+  const [header, payload, signature] = (new URLSearchParams(body).get('token') ?? '').split('.');
+  if (!signature) return false;
+  const say = (status, told) => {
+    response.writeHead(status, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(told));
+    return true;
+  };
+  const secret = encodeURIComponent(options.secret).replaceAll("'", '%27');
+  const known = ['vestibule', 'report-agent'].map((id) => `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`);
+  if (!known.includes(request.headers.authorization)) return say(401, { error: 'invalid_client' });
+  const token = `${header}.${payload}.${signature}`;
+  let claims;
+  try {
+    ({ payload: claims } = await jose.jwtVerify(token, localKeys(), { issuer }));
+  } catch {
+    return request.url.endsWith('/revocation') ? say(200, {}) : say(200, { active: false });
+  }
+  const id = claims.jti ?? token;
+  if (request.url.endsWith('/revocation')) {
+    revoked.add(id);
+    return say(200, {});
+  }
+  if (revoked.has(id) || revoked.has(claims.sub)) return say(200, { active: false });
+  const { sub, client_id, exp, iat, iss, groups } = claims;
+  return say(200, { active: true, sub, client_id, exp, iat, iss, groups });
+}
+const revoked = new Set(); // Ids of tokens, and users.
+let accounts = false;
+
 async function serve(request, response) {
+  const asks = request.url === '/token/introspection' || request.url === '/token/revocation';
+  if (accounts && asks && await account(request, response)) return undefined;
   if (request.url === '/.well-known/openid-configuration') seen.discovery += 1;
   if (request.url === '/jwks') seen.jwks += 1;
   if (!request.url.startsWith('/interaction/')) return callback(request, response);
@@ -301,6 +344,21 @@ async function device(user, user_code, confirm) {
   return { status: third.status };
 }
 
+async function post(path, form) {
+  const basic = Buffer.from(`vestibule:${encodeURIComponent(options.secret)}`).toString('base64');
+  const response = await fetch(new URL(path, issuer), {
+    method: 'POST', body: new URLSearchParams(form), headers: { authorization: `Basic ${basic}` },
+  });
+  return response.json();
+}
+
+/** A whole device flow: what the client `vestibule` has when the user has approved. */
+async function login({ user, scope, resource }) {
+  const { device_code, user_code } = await post('/device/auth', { client_id: 'vestibule', scope, resource });
+  await device(user, user_code, { confirm: 'yes' });
+  return post('/token', { grant_type: DEVICE, device_code });
+}
+
 // ---- commands ----
 
 const encode = (text) => Buffer.from(text).toString('base64url');
@@ -308,6 +366,9 @@ const encode = (text) => Buffer.from(text).toString('base64url');
 const commands = {
   approve: ({ user, user_code }) => device(user, user_code, { confirm: 'yes' }),
   deny: ({ user, user_code }) => device(user, user_code, { abort: 'yes' }),
+  login,
+  account: () => { accounts = true; return {}; },
+  revoke: ({ what }) => { revoked.add(what); return {}; },
   logout: async ({ user }) => {
     const before = { ...seen, errors: seen.backchannel_errors.length };
     const first = await browse(user, '/session/end');

@@ -66,6 +66,17 @@ pub struct Asked {
     pub keys: u64,
 }
 
+/// What a client has after a user's login.
+#[derive(Clone, Debug)]
+pub struct UserTokens {
+    /// An access token for the first of [`RESOURCES`].
+    pub access: String,
+    /// An ID token for [`CLIENT`].
+    pub id: String,
+    /// What new ones are had with, until the user logs out.
+    pub refresh: String,
+}
+
 /// A provider that runs until it is dropped.
 #[derive(Debug)]
 pub struct Idp {
@@ -139,6 +150,42 @@ impl Idp {
     /// If the provider does not take the code.
     pub fn deny(&self, user: &str, user_code: &str) -> Result<()> {
         self.tell(&json!({"do": "deny", "user": user, "user_code": user_code})).map(drop)
+    }
+
+    /// Has a user log in for [`CLIENT`], by a device flow that is approved at once.
+    ///
+    /// # Errors
+    /// If the provider refuses.
+    pub fn login(&self, user: &str) -> Result<UserTokens> {
+        let scope = "openid profile groups bank";
+        let told = self.tell(
+            &json!({"do": "login", "user": user, "scope": scope, "resource": RESOURCES[0]}),
+        )?;
+        let text = |name: &str| {
+            told[name].as_str().map(str::to_owned).with_context(|| format!("no {name}"))
+        };
+        Ok(UserTokens {
+            access: text("access_token")?,
+            id: text("id_token")?,
+            refresh: text("refresh_token")?,
+        })
+    }
+
+    /// Has it keep account of JWTs from now on, as some providers do: they can be introspected and revoked as
+    /// opaque tokens can. Otherwise it answers `unsupported_token_type`.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn keep_account(&self) -> Result<()> {
+        self.tell(&json!({"do": "account"})).map(drop)
+    }
+
+    /// Has it say of every JWT with this `jti` or this `sub` that it is not active; needs [`Self::keep_account`].
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn revoke(&self, id_or_user: &str) -> Result<()> {
+        self.tell(&json!({"do": "revoke", "what": id_or_user})).map(drop)
     }
 
     /// Has a user log out; answers to how many clients the provider has said so, once it has.

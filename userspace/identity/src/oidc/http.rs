@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Certificate, RequestBuilder, Response, Url, redirect};
 use serde_json::{Map, Value};
 
@@ -121,7 +122,10 @@ impl Http {
         let body = client.body(form);
         let mut request = self.client.post(url.clone());
         if let Some(authorization) = client.authorization() {
-            request = request.header("authorization", authorization.expose().as_str());
+            let mut value = HeaderValue::from_str(authorization.expose())
+                .expect("base64 is what a header may hold");
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
         }
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         send(request.body(body.expose().clone()), ANSWER_BYTES_MAX).await

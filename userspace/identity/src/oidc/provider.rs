@@ -99,6 +99,22 @@ impl Provider {
         Ok(self.known(None, now).await?.metadata.clone())
     }
 
+    /// Fetches what will soon be old: called more often than a fifth of [`super::KeyLimits::fresh`], no token waits
+    /// for keys that are there. The calls themselves are what notices first that an issuer is away.
+    ///
+    /// # Errors
+    /// Why there was nothing to be had now.
+    pub async fn tend(&self, now: Timestamp) -> Result<(), TokenError> {
+        let soon_us = self.issuer.keys.fresh.as_micros() / 5 * 4;
+        let is_young = |known: &Known| u128::from(now.us_since(known.at)) < soon_us;
+        let mut fetching = self.fetching.lock().await;
+        if !self.current().is_some_and(|known| is_young(&known)) && self.is_due(&fetching, now) {
+            fetching.at = Some(now);
+            fetching.failed = self.fetch(now).await.err();
+        }
+        fetching.failed.map_or(Ok(()), Err)
+    }
+
     /// How its keys stand.
     pub async fn standing(&self, now: Timestamp) -> Standing {
         let known = self.current();
@@ -185,15 +201,10 @@ impl Provider {
             },
             None => self.fetching.lock().await,
         };
-        let is_due = |fetching: &Fetching| {
-            let gap_us =
-                u64::try_from(self.issuer.keys.refetch_gap.as_micros()).unwrap_or(u64::MAX);
-            fetching.at.is_none_or(|at| now.us_since(at) >= gap_us)
-        };
         // Whoever had the lock before may have brought it.
         let is_there =
             self.current().is_some_and(|known| self.is_fresh(&known, now) && has_key(&known));
-        if !is_there && is_due(&fetching) {
+        if !is_there && self.is_due(&fetching, now) {
             fetching.at = Some(now);
             fetching.failed = self.fetch(now).await.err();
         }
@@ -215,6 +226,12 @@ impl Provider {
         let known = Arc::new(Known { metadata, keys, at: now });
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
         Ok(())
+    }
+
+    /// Whether enough time has gone by since the last attempt.
+    fn is_due(&self, fetching: &Fetching, now: Timestamp) -> bool {
+        let gap_us = self.issuer.keys.refetch_gap.as_micros();
+        fetching.at.is_none_or(|at| u128::from(now.us_since(at)) >= gap_us)
     }
 
     fn current(&self) -> Option<Arc<Known>> {
