@@ -33,6 +33,7 @@ mod masking;
 mod names;
 mod netns;
 mod node;
+mod nowhere;
 mod oidc;
 mod oidc_flows;
 mod oidc_hostile;

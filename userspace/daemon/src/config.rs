@@ -444,6 +444,17 @@ mod tests {
             ("[[target]]\nname='a'\naddress='*:1'\nprotocol='mysql'", "unknown variant `mysql`"),
             ("[[credential]]\ntarget='a'\naccount='x'\nsecret_file='/s'", "`a` is none"),
             ("[[credential]]\ntarget='a'\naccount='x'\npassword='y'", "unknown field `password`"),
+            (
+                "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\n\
+                 [[credential]]\ntarget='a'\naccount='x'\nsecret_env='X'\nephemeral={prefix='pg_x'}",
+                "prefix: 1 to 16",
+            ),
+            (
+                "[[target]]\nname='a'\naddress='*:1'\nprotocol='postgresql'\n\
+                 [[credential]]\ntarget='a'\naccount='x'\nsecret_env='X'\nephemeral={}\n\
+                 [[credential]]\ntarget='a'\naccount='x'\nsecret_env='Y'",
+                "a name that no other has",
+            ),
             ("[vault]\naddress='https://v'", "one of token_file, token_credential and role_id"),
             ("[vault]\naddress='https://v'\nrole_id='x'", "one of secret_id_file"),
             ("[vault]\naddress='https://v'\ntoken_file='/t'\ncache_s=0", "cache_s"),

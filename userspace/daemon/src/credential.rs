@@ -74,14 +74,19 @@ impl Credential {
         self.place().check()
     }
 
+    /// Its name in records.
+    fn name(&self) -> String {
+        let given = || format!("{}@{}", self.account, self.target);
+        self.name.clone().unwrap_or_else(given)
+    }
+
     fn rule(&self, targets: &[Target], stores: Stores<'_>) -> Result<CredentialRule> {
         self.check(targets)?;
         let agents = self.agents.iter().map(|agent| {
             agent.parse().with_context(|| format!("agents: `{agent}` is no agent's name"))
         });
-        let name = self.name.clone();
         Ok(CredentialRule {
-            name: name.unwrap_or_else(|| format!("{}@{}", self.account, self.target)).into(),
+            name: self.name().into(),
             target: self.target.as_str().into(),
             agents: agents.collect::<Result<_>>()?,
             user: self.user.as_deref().map(Into::into),
@@ -234,6 +239,13 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         };
         check().context(context)?;
     }
+    let named =
+        |one: &Credential| config.credential.iter().filter(|c| c.name() == one.name()).count();
+    let mut makers = config.credential.iter().filter(|one| one.ephemeral.is_some());
+    ensure!(
+        makers.all(|one| named(one) == 1),
+        "ephemeral: the credential needs a name that no other has"
+    );
     Ok(())
 }
 

@@ -172,6 +172,10 @@ impl Guest {
             }
             Err(why) => {
                 made.failed(&self.door, "create", &why);
+                // Where the server did not say no, it may have made it.
+                if !matches!(why, Why::Late | Why::Closed | Why::Socket(_)) {
+                    self.door.roles.known().remove(&made.role);
+                }
                 Err(Failed)
             }
         }
