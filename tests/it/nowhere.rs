@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use integration::certificates::Certificates;
 use integration::process::wait_until;
 use integration::world::READER;
-use integration::{Agent, Daemon, Evidence, Postgres, Vault, bank};
+use integration::{Agent, Daemon, Evidence, Postgres, Supervisor, Vault, bank};
 
 /// A source, the role that it is of, and how the server asks for it.
 const IN_FILE: &str = "secret-of-a-file-7f3a";
@@ -112,7 +112,9 @@ impl Placed {
         let environment = [("BANK_SECRET", Path::new(IN_ENVIRONMENT))];
         let configuration = format!("\n{}", configuration.concat());
         // `[target.catalog]` belongs to the target, which is the last table but `[kernel]` and `[dns]`.
-        let daemon = Daemon::start_among(&environment, bank.port(), 2, &configuration).unwrap();
+        let none = Supervisor::None;
+        let daemon =
+            Daemon::start_among(none, &environment, bank.port(), 2, &configuration).unwrap();
         Self { daemon, bank, vault, certificates }
     }
 

@@ -35,7 +35,9 @@ fn a_secret_of_the_environment_is_in_it_no_more() {
     let bank = Postgres::start().unwrap();
     bank.sql(&role(SECRET)).unwrap();
     let environment = [("BANK_SECRET", Path::new(SECRET))];
-    let mut daemon = Daemon::start_among(&environment, bank.port(), 2, configuration).unwrap();
+    let none = Supervisor::None;
+    let mut daemon =
+        Daemon::start_among(none, &environment, bank.port(), 2, configuration).unwrap();
     for _ in 0..2 {
         assert!(gets_in(&daemon, &bank), "{}", daemon.log());
         let pid = daemon.pid().unwrap();
@@ -51,6 +53,32 @@ fn a_secret_of_the_environment_is_in_it_no_more() {
     let without = Daemon::start_with(Supervisor::None, bank.port(), 2, &[], configuration);
     let error = format!("{:#}", without.unwrap_err());
     assert!(error.contains("the variable BANK_SECRET was not in"), "{error}");
+}
+
+#[test]
+fn a_supervisors_sockets_survive_taking_secrets_out_of_the_environment() {
+    const SECRET: &str = "of-a-supervised-daemon";
+    let configuration = "\n[[credential]]\ntarget = \"bank\"\naccount = \"injected\"\nsecret_env = \"BANK_SECRET\"\n";
+    let bank = Postgres::start().unwrap();
+    bank.sql(&role(SECRET)).unwrap();
+    let environment = [("BANK_SECRET", Path::new(SECRET))];
+    let keeps = Supervisor::Keeps;
+    let mut daemon =
+        Daemon::start_among(keeps, &environment, bank.port(), 2, configuration).unwrap();
+    assert!(gets_in(&daemon, &bank), "{}", daemon.log());
+    daemon.kill_under_supervisor().unwrap();
+    assert!(gets_in(&daemon, &bank), "{}", daemon.log());
+    let pid = daemon.count("pid").unwrap();
+    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert!(!String::from_utf8_lossy(&environ).contains(SECRET));
+    // It got its sockets back, and is told about as ready: the process is the one that was started.
+    let told = daemon.supervision();
+    let started = told.lines().rfind(|line| line.contains(&format!("started {pid} "))).unwrap();
+    assert!(!started.contains("fds=0 "), "{told}");
+    assert_eq!(told.matches("ready").count(), 2, "{told}");
+    let stored = told.lines().filter(|line| line.contains(" stored ")).count();
+    let again = told.split("ended").nth(1).unwrap_or_default().matches(" stored ").count();
+    assert!(stored > 0 && again == 0, "no socket was made anew: {told}");
 }
 
 /// A bank, a vault and a daemon that reads its secret there.

@@ -63,7 +63,8 @@ fn the_authoritys_key_stays_in_its_token() {
     assert!(Daemon::start_with(Supervisor::None, bank.port(), 1, &[], &rest).is_err());
     fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
     let environment = [("SOFTHSM2_CONF", configuration.as_path())];
-    let daemon = Daemon::start_among(&environment, bank.port(), 1, &rest).unwrap();
+    let daemon =
+        Daemon::start_among(Supervisor::None, &environment, bank.port(), 1, &rest).unwrap();
     let agent = Agent::new(&daemon, READER, ROLE, bank.port());
     let mut psql = agent.command("psql");
     let parameters = format!("{NAMED} sslmode=verify-full");

@@ -85,12 +85,13 @@ impl Daemon {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_among(
+        supervisor: Supervisor,
         environment: &[(&str, &Path)],
         bank_port: u16,
         workers: usize,
         configuration: &str,
     ) -> Result<Self> {
-        let mut own = Self::prepare(Supervisor::None, bank_port, workers, &[], configuration)?;
+        let mut own = Self::prepare(supervisor, bank_port, workers, &[], configuration)?;
         let named = environment.iter().map(|(name, value)| ((*name).into(), value.to_path_buf()));
         own.environment = named.collect();
         own.restart()?;
@@ -196,6 +197,7 @@ impl Daemon {
         command.arg(script).arg(socket).arg(self.directory.path().join("supervisor.log"));
         let daemon = self.command();
         command.args([keep, "--"]).arg(daemon.get_program()).args(daemon.get_args());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 
