@@ -49,6 +49,7 @@ mod replication;
 mod restart;
 mod secrets;
 mod sources;
+mod standing;
 mod talk;
 mod tap;
 mod tls;

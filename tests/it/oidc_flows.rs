@@ -35,7 +35,7 @@ fn poll(place: &Place, client: &Client, login: &mut Login) -> Poll {
 }
 
 /// What a user has after having logged in by the device flow.
-fn logged_in(place: &Place, client: &Client, user: &str) -> Tokens {
+pub(crate) fn logged_in(place: &Place, client: &Client, user: &str) -> Tokens {
     let mut login = start(place, client, bank());
     place.idp.approve(user, &login.user_code).unwrap();
     let Poll::Done(tokens) = poll(place, client, &mut login) else { panic!("{user} approved") };

@@ -16,6 +16,7 @@ mod revoke;
 mod run;
 mod status;
 mod verify;
+mod who;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ enum Command {
     Run(run::Args),
     Enroll(enroll::Args),
     Revoke(revoke::Args),
+    Who(who::Args),
     Status(status::Args),
     Doctor(doctor::Args),
     Disarm(disarm::Args),
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&control, &args),
         Command::Enroll(args) => enroll::run(&control, &args),
         Command::Revoke(args) => revoke::run(&control, &args),
+        Command::Who(args) => who::run(&control, &args),
         Command::Status(args) => status::run(&control, &args),
         Command::Doctor(args) => doctor::run(&control, &args),
         Command::Disarm(args) => disarm::run(&control, &args),

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -38,6 +38,13 @@ pub(crate) struct Args {
     /// The agent's name in policies and records.
     #[arg(long, value_name = "NAME")]
     agent: AgentName,
+    /// The file with the token (OpenID Connect, a JWT) of the person it acts for. It is read again when it changes;
+    /// when the token ends, so do the agent's sessions.
+    #[arg(long, value_name = "PATH")]
+    token_file: Option<PathBuf>,
+    /// Who answers for the agent; a name for records and policies, which nothing proves.
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
     /// The user to run as; else the profile's, else who called sudo, else the caller.
     #[arg(long, value_name = "NAME|UID")]
     user: Option<String>,
@@ -49,11 +56,16 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
+/// How long the daemon may take; an issuer that it has to ask for its keys may take ten seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
-    let Args { agent, user, group, command } = args;
+    let Args { agent, token_file, owner, user, group, command } = args;
     let Some((program, arguments)) = command.split_first() else { bail!("no command is given") };
-    let request = Request::Enroll { agent: agent.clone() };
-    let answer = ask(control, &request, Duration::from_secs(10))?;
+    let token_file = token_file.as_deref().map(std::path::absolute).transpose()?;
+    let (agent, owner) = (agent.clone(), owner.clone());
+    let request = Request::Enroll { agent, token_file, owner };
+    let answer = ask(control, &request, PATIENCE)?;
     let Response::Enrolled { cgroup_path, profile, guarded, trust, .. } = answer else {
         bail!("the daemon's answer is not about enrollment");
     };

@@ -30,6 +30,7 @@ use resolver::hosts::Hosts;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
+use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -45,6 +46,7 @@ use crate::desk::Desk;
 use crate::enroller::Enroller;
 use crate::environment::Environment;
 use crate::execs::Follower;
+use crate::keeper::{self, Keeper};
 use crate::kernel::Records;
 use crate::names::Service;
 use crate::namespaces::Namespaces;
@@ -82,6 +84,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     let kernel = Arc::clone(&desk.agents.kernel);
     let _follower = Follower::start(kernel, Arc::clone(&desk.door.processes))?;
     let adopted = desk.agents.adopt()?;
+    desk.keeper.resume();
     let events = desk.agents.kernel.take_events().context("the kernel's events are taken")?;
     let namespaces = Arc::clone(&desk.agents.namespaces);
     let announced = move |event: &Event| {
@@ -105,8 +108,17 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     let answering = Arc::clone(&desk);
     let seal_interval = Duration::from_secs(config.archive.seal_interval_s.max(1));
     let path = config.control_socket();
+    config.logout.check()?;
+    let logout = config.logout.listen;
     let ended = local.block_on(&runtime, async move {
         let socket = control::listen(&path)?;
+        if let Some(addr) = logout {
+            let listener = TcpListener::bind(addr).await;
+            let listener = listener.with_context(|| format!("logout: {addr}"))?;
+            let keeper = Arc::clone(&answering.keeper);
+            tokio::task::spawn_local(keeper::serve_logout(listener, keeper));
+        }
+        tokio::task::spawn_local(Arc::clone(&answering.keeper).watch());
         info!(node = desk.node, adopted, workers = config.workers(), "ready");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!(%error, "the service supervisor could not be told");
@@ -164,9 +176,7 @@ fn prepare(
     sessions_max: u64,
 ) -> Result<Desk> {
     let started = clock.now();
-    let source = sources::policies(&config.policy_dir)?;
-    let policy = PolicySet::compile(&source)
-        .with_context(|| format!("policies in {}", config.policy_dir.display()))?;
+    let policy = compile(config)?;
     let credentials = credential::credentials(config, environment)?;
     credentials.check().context("a credential can't be used")?;
     sources::private_dir(&config.state_dir)?;
@@ -181,12 +191,9 @@ fn prepare(
     let kernel = arm(config)?;
     guard::record_state(&recorder, &kernel)?;
     let enrollments = Arc::new(Enrollments::default());
-    let port = config.listener.port;
-    let namespaces = Arc::new(Namespaces::new(
-        Arc::clone(&kernel),
-        recorder.clone(),
-        (port, Arc::clone(&names)),
-    ));
+    let listening = (config.listener.port, Arc::clone(&names));
+    let namespaces = Namespaces::new(Arc::clone(&kernel), recorder.clone(), listening);
+    let namespaces = Arc::new(namespaces);
     let door = Arc::new(Door {
         kernel: Arc::new(Records(Arc::clone(&kernel))),
         netns: Arc::clone(&namespaces) as Arc<dyn Netns>,
@@ -222,11 +229,36 @@ fn prepare(
         profiles: config.profile.clone(),
         trust: door.tls.is_offered().then(|| config.tls.bundle.clone()),
     };
+    let keeper = Arc::new(keep(config, &agents, &clock)?);
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     let node = config.node();
     let enroller = Enroller::new(config.enroll.clone(), config.engines.clone());
-    Ok(Desk { node, started, door, agents, names, archiver, enroller, letting_go, disarmed })
+    Ok(Desk {
+        node,
+        started,
+        door,
+        agents,
+        keeper,
+        names,
+        archiver,
+        enroller,
+        letting_go,
+        disarmed,
+    })
+}
+
+/// The policies of the configured directory.
+fn compile(config: &Config) -> Result<PolicySet> {
+    let source = sources::policies(&config.policy_dir)?;
+    let what = || format!("policies in {}", config.policy_dir.display());
+    PolicySet::compile(&source).with_context(what)
+}
+
+/// What keeps whom agents act for.
+fn keep(config: &Config, agents: &Agents, clock: &Arc<dyn Clock>) -> Result<Keeper> {
+    let (enrollments, recorder) = (Arc::clone(&agents.enrollments), agents.recorder.clone());
+    Keeper::open(&config.issuer, &config.state_dir, enrollments, recorder, Arc::clone(clock))
 }
 
 pub(crate) fn open_journal(

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::credential::{self, Catalog, Credential};
+use crate::keeper::{IssuerRule, Logout};
 use crate::profile::{self, ProfileRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::secret::VaultServer;
@@ -53,6 +54,12 @@ pub(crate) struct Config {
     pub(crate) credential: Vec<Credential>,
     /// Where some of their secrets are.
     pub(crate) vault: Option<VaultServer>,
+    /// Whose tokens say whom agents act for.
+    #[serde(default)]
+    pub(crate) issuer: Vec<IssuerRule>,
+    /// Where they say who logged out.
+    #[serde(default)]
+    pub(crate) logout: Logout,
     /// How agents are started and held.
     #[serde(default)]
     pub(crate) profile: Vec<ProfileRule>,

@@ -10,7 +10,7 @@ use redirect::Taken;
 use tokio::sync::Notify;
 use tracing::warn;
 use types::clock::Timestamp;
-use types::control::{Check, Request, Response, Status, Verdict};
+use types::control::{ActingAgent, Check, Request, Response, Status, Verdict};
 use types::hex::hex;
 use types::id::AgentName;
 
@@ -20,6 +20,7 @@ use crate::asker::Asker;
 use crate::control::Answer;
 use crate::disarm;
 use crate::enroller::Enroller;
+use crate::keeper::{Binding, Cut, CutBy, Keeper, acting};
 use crate::names::Service;
 
 /// The node as its operators see it.
@@ -28,6 +29,7 @@ pub(crate) struct Desk {
     pub(crate) started: Timestamp,
     pub(crate) door: Arc<Door>,
     pub(crate) agents: Agents,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) names: Arc<Service>,
     pub(crate) archiver: Archiver,
     pub(crate) enroller: Enroller,
@@ -44,20 +46,18 @@ impl Answer for Desk {
         }
         let answered = match request {
             Request::Status => Ok(Response::Status(self.status())),
-            Request::Enroll { agent } => {
-                self.agents.enroll(agent, tgid).map(|(path, enrollment)| Response::Enrolled {
-                    cgroup_path: path.to_string_lossy().into_owned(),
-                    cgroup: enrollment.cgroup,
-                    instance: enrollment.instance.as_ref().to_owned(),
-                    profile: self.agents.profile(agent),
-                    guarded: self.agents.kernel.guard_armed(),
-                    trust: self.agents.trust.clone(),
-                })
+            Request::Enroll { agent, token_file, owner } => {
+                let binding = Binding { token_file: token_file.clone(), owner: owner.clone() };
+                self.enroll(agent, binding, tgid)
             }
             Request::EnrollRunning { agent, pid } => self.enroll_running(agent, *pid, tgid),
             Request::Revoke { agent, instance, reason } => {
                 self.revoke(agent, instance.as_deref(), reason, tgid)
             }
+            Request::RevokeSubject { subject, idp, reason } => {
+                self.revoke_subject(subject, idp.as_deref(), reason.as_deref(), tgid)
+            }
+            Request::Who => Ok(Response::Who { agents: self.who() }),
             Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {
                 tree_size: sealed.tree_size,
                 root: sealed.root,
@@ -115,6 +115,61 @@ impl Desk {
         });
         self.door.recorder.control("control.refused", &detail.to_string())?;
         bail!("process {tgid} is an agent's: it may start agents and ask for nothing else")
+    }
+
+    /// Starts an agent for whom its token names, or for nobody in particular.
+    fn enroll(&self, agent: &AgentName, binding: Binding, tgid: u32) -> Result<Response> {
+        let is_plain = binding == Binding::default();
+        if !is_plain && self.agents.kernel.nearest_enrolled(tgid)?.is_some() {
+            // It would be read with the daemon's rights; what is started here acts for whom the agent does.
+            bail!("an agent does not say whom the agents that it starts act for");
+        }
+        let identity = self.keeper.check(&binding)?;
+        let (path, enrollment) = self.agents.enroll(agent, tgid)?;
+        self.keeper.bind(&enrollment, binding, identity)?;
+        Ok(Response::Enrolled {
+            cgroup_path: path.to_string_lossy().into_owned(),
+            cgroup: enrollment.cgroup,
+            instance: enrollment.instance.as_ref().to_owned(),
+            profile: self.agents.profile(agent),
+            guarded: self.agents.kernel.guard_armed(),
+            trust: self.agents.trust.clone(),
+        })
+    }
+
+    /// Cuts off whoever acts for a person, or takes that back; the record is durable first.
+    fn revoke_subject(
+        &self,
+        subject: &str,
+        idp: Option<&str>,
+        reason: Option<&str>,
+        tgid: u32,
+    ) -> Result<Response> {
+        let kind = if reason.is_some() { "subject.revoked" } else { "subject.restored" };
+        let detail = serde_json::json!({
+            "subject": subject, "idp": idp, "reason": reason, "asker": Asker::of(tgid),
+        });
+        let lsn = self.door.recorder.control(kind, &detail.to_string())?;
+        self.door.recorder.wait(lsn)?;
+        if reason.is_none() {
+            let was_cut = self.keeper.lift(subject, idp)?;
+            ensure!(was_cut, "`{subject}` was not revoked");
+            return Ok(Response::Revoked { agents: Vec::new(), sockets_ended: 0 });
+        }
+        let agents = self.keeper.cut(&Cut {
+            idp: idp.map(Into::into),
+            subject: Some(subject.to_owned()),
+            session: None,
+            before_s: None,
+            why: CutBy::Revoked,
+        })?;
+        warn!(subject, ?agents, "revoked");
+        Ok(Response::Revoked { agents, sockets_ended: 0 })
+    }
+
+    /// Whom each agent acts for.
+    fn who(&self) -> Vec<ActingAgent> {
+        self.agents.enrollments.list().iter().map(acting).collect()
     }
 
     /// Cuts agents off: the record is durable first.

@@ -84,6 +84,11 @@ impl Standing {
         self.inner().wakers.insert(slot, waker.clone());
     }
 
+    /// How many sessions follow it, those of agents inside included.
+    pub fn sessions(&self) -> usize {
+        self.inner().wakers.len()
+    }
+
     /// Forgets a session that ended.
     pub fn forget(&self, slot: u64) {
         if let Some(outer) = &self.outer {

@@ -56,11 +56,13 @@ fn put_subject(out: &mut Vec<u8>, subject: &Subject) {
     put_name(out, idp);
     put_name(out, sub);
     put_list(out, groups, GROUPS_MAX, put_name);
-    let Token { way, client, id, session, expires_s, authenticated_s, methods, class } = &**token;
+    let Token { way, client, id, session, issued_s, expires_s, authenticated_s, methods, class } =
+        &**token;
     put_u8(out, way_code(*way));
     put_opt(out, client.as_ref(), put_name);
     put_opt(out, id.as_ref(), put_name);
     put_opt(out, session.as_ref(), put_name);
+    put_i64(out, *issued_s);
     put_i64(out, *expires_s);
     put_opt(out, *authenticated_s, put_i64);
     put_list(out, methods, METHODS_MAX, put_name);
@@ -78,6 +80,7 @@ fn subject(cursor: &mut Cursor<'_>) -> Result<Subject, Malformed> {
             client: cursor.opt(name)?,
             id: cursor.opt(name)?,
             session: cursor.opt(name)?,
+            issued_s: cursor.i64()?,
             expires_s: cursor.i64()?,
             authenticated_s: cursor.opt(Cursor::i64)?,
             methods: cursor.list(name)?.into(),

@@ -38,6 +38,7 @@ fn examples() {
         ("masked-dump", None),
         ("backup", None),
         ("read-limits", None),
+        ("no-contractors", None),
     ] {
         let mut source = shipped();
         source.policies.retain(|(file, _)| Some(file.as_str()) != replaces);
@@ -48,7 +49,7 @@ fn examples() {
         // The baseline's own cases hold with every example beside it.
         run(&policies, &dir().join("cases/baseline.toml"));
     }
-    assert_eq!(names(&dir().join("examples"), "cedar").len(), 10, "an example is not tested");
+    assert_eq!(names(&dir().join("examples"), "cedar").len(), 11, "an example is not tested");
 }
 
 #[test]

@@ -16,6 +16,12 @@ pub enum Request {
     Enroll {
         /// Under which name.
         agent: AgentName,
+        /// The file that holds the token of whom it acts for; an absolute path.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token_file: Option<PathBuf>,
+        /// Who answers for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
     },
     /// Enrol a process that runs already, with its children.
     EnrollRunning {
@@ -33,6 +39,17 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Have nobody act for a person any more, and end the sessions of those who do.
+    RevokeSubject {
+        /// The issuer's key for the person, or the person's name.
+        subject: String,
+        /// The issuer; any where absent.
+        idp: Option<String>,
+        /// Why; where absent, what was revoked counts again.
+        reason: Option<String>,
+    },
+    /// Whom agents act for.
+    Who,
     /// Convert what the journal holds into the archive now and sign a checkpoint.
     Seal,
     /// What this host can do.
@@ -84,6 +101,11 @@ pub enum Response {
         /// Sockets that were ended.
         sockets_ended: usize,
     },
+    /// To [`Request::Who`].
+    Who {
+        /// By name and instance.
+        agents: Vec<ActingAgent>,
+    },
     /// To [`Request::Seal`].
     Sealed {
         /// Rows the log holds.
@@ -105,6 +127,33 @@ pub enum Response {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+/// One agent, and whom it acts for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActingAgent {
+    /// Its name.
+    pub agent: String,
+    /// Which start of it.
+    pub instance: String,
+    /// The person.
+    pub user: Option<String>,
+    /// Who vouches for the person.
+    pub idp: Option<String>,
+    /// The voucher's key for the person.
+    pub sub: Option<String>,
+    /// The person's groups.
+    pub groups: Vec<String>,
+    /// Until when the token holds, seconds since 1970 UTC.
+    pub expires_s: Option<i64>,
+    /// Who answers for it by the word of whoever started it.
+    pub owner: Option<String>,
+    /// Who acts, from the outermost to this one.
+    pub chain: Vec<String>,
+    /// Why it acts for nobody any more.
+    pub ended: Option<String>,
+    /// Its open sessions.
+    pub sessions: u64,
 }
 
 /// How the launcher starts an agent: what it takes away unless this says otherwise. The default

@@ -75,6 +75,8 @@ pub struct Token {
     pub id: Option<Arc<str>>,
     /// The person's session at the issuer (`sid`).
     pub session: Option<Arc<str>>,
+    /// When it was issued, seconds since 1970 UTC.
+    pub issued_s: i64,
     /// Until when it holds, seconds since 1970 UTC.
     pub expires_s: i64,
     /// When the person logged in (`auth_time`), seconds since 1970 UTC.

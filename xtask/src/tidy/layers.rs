@@ -54,8 +54,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("parquet", &["archive"]),
     ("ed25519", &["archive"]),
     ("rustls", &["proxy", "ca"]),
-    // The vault's client; `http-body-util` goes with it.
-    ("hyper", &["proxy"]),
+    // The vault's client, and where issuers say who logged out; `http-body-util` goes with it.
+    ("hyper", &["proxy", "daemon"]),
     ("rcgen", &["ca"]),
     ("cryptoki", &["ca"]),
     ("x509-parser", &["ca"]),

@@ -91,6 +91,7 @@ impl Verified {
             client: self.client_id.clone().or_else(|| self.authorized_party.clone()),
             id: self.token_id.clone(),
             session: self.session_id.clone(),
+            issued_s: self.issued_at,
             expires_s: self.expires_at,
             authenticated_s: self.auth_time,
             methods: self.methods.as_slice().into(),

@@ -260,7 +260,8 @@ pub(super) fn session(
 fn put_identity(row: &mut SessionRow, identity: &Identity) {
     row.agent_owner = identity.owner.as_ref().map(ToString::to_string);
     let Some(Subject { user, idp, sub, groups, token }) = &identity.subject else { return };
-    let Token { way, client, id, session, expires_s, authenticated_s, methods, class } = &**token;
+    let Token { way, client, id, session, issued_s: _, expires_s, authenticated_s, methods, class } =
+        &**token;
     row.actor_user = Some(user.to_string());
     row.actor_idp = Some(idp.to_string());
     row.actor_sub = Some(sub.to_string());

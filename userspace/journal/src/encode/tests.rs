@@ -129,17 +129,10 @@ fn token() -> impl Strategy<Value = Token> {
         Just(Way::Bearer),
         Just(Way::Password)
     ];
-    let times = any::<(i64, Option<i64>)>();
+    let times = any::<(i64, i64, Option<i64>)>();
     (way, maybe(), maybe(), maybe(), times, names(), maybe()).prop_map(
-        |(way, client, id, session, (expires_s, authenticated_s), methods, class)| Token {
-            way,
-            client,
-            id,
-            session,
-            expires_s,
-            authenticated_s,
-            methods,
-            class,
+        |(way, client, id, session, (issued_s, expires_s, authenticated_s), methods, class)| {
+            Token { way, client, id, session, issued_s, expires_s, authenticated_s, methods, class }
         },
     )
 }

@@ -1,0 +1,464 @@
+//! Whom agents act for: their tokens are read and verified, and end; people are cut off.
+//!
+//! An agent that was started with a token acts for nobody until that is verified, and for nobody any more once it
+//! has ended: its sessions are told at once. One that was started without has what is around it, or nobody.
+
+mod bindings;
+mod config;
+mod logout;
+mod person;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use identity::oidc::{Kind, Providers, TokenError, Verified};
+use identity::standing::Held;
+use identity::{Enrollment, Enrollments};
+use journal::recorder::Recorder;
+use tracing::{info, warn};
+use types::clock::{Clock, Timestamp};
+use types::control::ActingAgent;
+use types::identity::{Identity, Way};
+use types::secret::Secret;
+
+use bindings::Bindings;
+pub(crate) use bindings::{Binding, Cut, CutBy};
+pub(crate) use config::{IssuerRule, Logout};
+pub(crate) use logout::serve as serve_logout;
+
+/// How long a token may live, in seconds: a cut is kept until every token of before it has ended.
+pub(crate) const LIFE_S_MAX: i64 = 7 * 86_400;
+
+/// Bytes of a token file that are read; a token has 16 KiB at most.
+const FILE_BYTES_MAX: u64 = 32 * 1024;
+
+/// How often files and ends are looked at. A look is a stat(2) for each agent that has a file.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often keys are looked after.
+const KEYS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How long an issuer that can't be reached is left alone, in looks.
+const RETRY_LOOKS: u32 = 5;
+
+/// Why an agent with a token acts for nobody: it has expired.
+const EXPIRED: &str = "expired";
+
+/// Keeps identities.
+pub(crate) struct Keeper {
+    enrollments: Arc<Enrollments>,
+    providers: Providers,
+    recorder: Recorder,
+    clock: Arc<dyn Clock>,
+    path: PathBuf,
+    bindings: Mutex<Bindings>,
+    /// How each agent's file was when it was last read.
+    read: Mutex<HashMap<String, Read>>,
+}
+
+/// How a file was read.
+#[derive(Clone, Debug)]
+struct Read {
+    stamp: Option<Stamp>,
+    /// Looks until it is read again though it is the same.
+    again_in: Option<u32>,
+}
+
+/// What changes when a file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+/// Why a token file gives no identity; the words in records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// It can't be read.
+    Unreadable,
+    /// What is in it is no token that counts.
+    Token(TokenError),
+    /// It lives longer than [`LIFE_S_MAX`].
+    LivesTooLong,
+    /// Its person was cut off.
+    Cut(CutBy),
+}
+
+impl Refused {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "no_token",
+            Self::Token(error) => error.reason(),
+            Self::LivesTooLong => "lives_too_long",
+            Self::Cut(cut) => cut.as_str(),
+        }
+    }
+
+    /// Whether the same file may count later: its issuer could not be asked.
+    fn may_pass(self) -> bool {
+        matches!(self, Self::Token(error) if error.reason() == "issuer_unreachable")
+    }
+}
+
+impl Keeper {
+    /// Keeps the identities of these agents, as before the last end of the daemon.
+    pub(crate) fn open(
+        issuers: &[IssuerRule],
+        state_dir: &Path,
+        enrollments: Arc<Enrollments>,
+        recorder: Recorder,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let path = state_dir.join("identities.json");
+        let bindings = Mutex::new(Bindings::load(&path)?);
+        let providers = config::providers(issuers)?;
+        let read = Mutex::default();
+        Ok(Self { enrollments, providers, recorder, clock, path, bindings, read })
+    }
+
+    /// Whom an agent would act for that has this binding; an error where it must not be started. May block.
+    pub(crate) fn check(&self, binding: &Binding) -> Result<Option<Arc<Identity>>> {
+        let Some(file) = &binding.token_file else {
+            let owner = binding.owner.as_deref();
+            return Ok(owner.map(|owner| Arc::new(person::owned(owner))));
+        };
+        ensure!(file.is_absolute(), "the token file's path must be absolute");
+        let runtime = tokio::runtime::Handle::current();
+        match runtime.block_on(self.identity(file.clone(), binding)) {
+            Ok(identity) => Ok(Some(Arc::new(identity))),
+            Err(refused) => {
+                let why = refused.as_str();
+                let detail = serde_json::json!({ "token_file": file, "why": why });
+                self.recorder.control("identity.refused", &detail.to_string())?;
+                bail!("the token in {} does not count: {why}", file.display())
+            }
+        }
+    }
+
+    /// Has an agent act for whom [`Keeper::check`] found, and follow its token from here on; durable before it
+    /// returns.
+    pub(crate) fn bind(
+        &self,
+        enrollment: &Enrollment,
+        binding: Binding,
+        identity: Option<Arc<Identity>>,
+    ) -> Result<()> {
+        if binding == Binding::default() {
+            return Ok(());
+        }
+        let mut bindings = self.bindings();
+        bindings.agents.insert(name(enrollment), binding);
+        bindings.store(&self.path).context("who the agent acts for can't be kept")?;
+        drop(bindings);
+        if let Some(identity) = identity {
+            self.hold(enrollment, Held::For(identity));
+        }
+        Ok(())
+    }
+
+    /// After a start: agents that had a token act for nobody until it is read again.
+    pub(crate) fn resume(&self) {
+        let bindings = self.bindings().clone();
+        for enrollment in self.enrollments.list() {
+            match bindings.agents.get(&name(&enrollment)) {
+                Some(Binding { token_file: Some(_), .. }) => {
+                    enrollment.standing.set(Held::Ended("not_yet_verified"));
+                }
+                Some(Binding { token_file: None, owner: Some(owner) }) => {
+                    enrollment.standing.set(Held::For(Arc::new(person::owned(owner))));
+                }
+                Some(Binding { token_file: None, owner: None }) | None => {}
+            }
+        }
+    }
+
+    /// Looks at files, at ends and after issuers' keys, until the runtime ends. An issuer that hangs keeps no
+    /// identity from ending.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let every = |period| {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            interval
+        };
+        let ends = async {
+            let mut interval = every(INTERVAL);
+            loop {
+                interval.tick().await;
+                self.end_those_over();
+            }
+        };
+        let files = async {
+            let mut interval = every(INTERVAL);
+            loop {
+                interval.tick().await;
+                self.follow_all().await;
+            }
+        };
+        let keys = async {
+            let mut interval = every(KEYS_INTERVAL);
+            loop {
+                interval.tick().await;
+                self.tend().await;
+            }
+        };
+        tokio::join!(ends, files, keys);
+    }
+
+    /// Cuts somebody off, from now on; durable before it returns. Answers the agents that it met.
+    pub(crate) fn cut(&self, cut: &Cut) -> Result<Vec<String>> {
+        let now = self.clock.now();
+        let mut bindings = self.bindings();
+        bindings.cut(cut.clone(), now.unix_us / 1_000_000)?;
+        bindings.store(&self.path).context("the cut can't be kept")?;
+        drop(bindings);
+        let mut met = Vec::new();
+        for enrollment in self.enrollments.list() {
+            if let Held::For(identity) = enrollment.standing.held()
+                && cut.meets(&identity)
+            {
+                self.hold(&enrollment, Held::Ended(cut.why.as_str()));
+                met.push(name(&enrollment));
+            }
+        }
+        Ok(met)
+    }
+
+    /// Takes back what [`Keeper::cut`] did for an operator; answers whether there was anything.
+    pub(crate) fn lift(&self, subject: &str, idp: Option<&str>) -> Result<bool> {
+        let mut bindings = self.bindings();
+        let lifted = bindings.lift(subject, idp);
+        bindings.store(&self.path)?;
+        drop(bindings);
+        // Files are read again with the next look.
+        self.read().clear();
+        Ok(lifted)
+    }
+
+    /// Who has logged out by a token of the issuer's, cut off; the agents that it met.
+    pub(crate) async fn logged_out(
+        &self,
+        token: &Secret<String>,
+    ) -> Result<Vec<String>, TokenError> {
+        let out = self.providers.logout(token, self.clock.now()).await?;
+        let cut = Cut {
+            idp: Some(out.issuer.to_string()),
+            subject: out.subject.as_ref().map(ToString::to_string),
+            session: out.session_id.as_ref().map(ToString::to_string),
+            before_s: Some(out.issued_at),
+            why: CutBy::LoggedOut,
+        };
+        let met = self.cut(&cut).unwrap_or_else(|error| {
+            // It counts now; after a restart the issuer's word would be lost.
+            warn!(error = format!("{error:#}"), "a logout is not kept");
+            Vec::new()
+        });
+        let detail = serde_json::json!({
+            "idp": out.issuer, "sub": out.subject, "sid": out.session_id, "token": out.token_id,
+            "agents": met,
+        });
+        if let Err(error) = self.recorder.control("identity.logged_out", &detail.to_string()) {
+            warn!(%error, "a logout could not be recorded");
+        }
+        Ok(met)
+    }
+
+    /// Ends what is over its time.
+    fn end_those_over(&self) {
+        let now = self.clock.now();
+        for enrollment in self.enrollments.list() {
+            if let Held::For(identity) = enrollment.standing.held()
+                && ends(&identity) <= now.unix_us
+            {
+                self.hold(&enrollment, Held::Ended(EXPIRED));
+            }
+        }
+    }
+
+    /// Reads the tokens again that are others.
+    async fn follow_all(&self) {
+        let bindings = self.bindings().clone();
+        let enrolled = self.enrollments.list();
+        for enrollment in &enrolled {
+            if let Some(own) = bindings.agents.get(&name(enrollment))
+                && let Some(file) = &own.token_file
+            {
+                self.follow(enrollment, own, file.clone()).await;
+            }
+        }
+        self.forget(&enrolled);
+    }
+
+    /// Fetches the keys of issuers before they are old.
+    async fn tend(&self) {
+        for provider in self.providers.iter() {
+            if let Err(error) = provider.tend(self.clock.now()).await {
+                let (issuer, why) = (&provider.issuer().url, error.reason());
+                warn!(
+                    issuer,
+                    why,
+                    "an issuer's keys are not to be had; those at hand count until their limit"
+                );
+            }
+        }
+    }
+
+    /// Reads an agent's token again where its file is another.
+    async fn follow(&self, enrollment: &Enrollment, binding: &Binding, file: PathBuf) {
+        let stamp = stamp(&file);
+        let key = name(enrollment);
+        let known = self.read().get(&key).cloned();
+        if let Some(Read { stamp: known, again_in }) = known
+            && known == stamp
+            && again_in.is_none_or(|looks| looks > 0)
+        {
+            let again_in = again_in.map(|looks| looks - 1);
+            self.read().insert(key, Read { stamp, again_in });
+            return;
+        }
+        let found = self.identity(file, binding).await;
+        let again_in = found.as_ref().err().filter(|why| why.may_pass()).map(|_| RETRY_LOOKS);
+        self.read().insert(key, Read { stamp, again_in });
+        match found {
+            Ok(identity) => self.hold(enrollment, Held::For(Arc::new(identity))),
+            // What holds goes on until it ends: nobody said that it does not.
+            Err(why) if why.may_pass() => {
+                warn!(agent = %enrollment.agent, why = why.as_str(), "a token can't be verified");
+            }
+            Err(why) => self.hold(enrollment, Held::Ended(why.as_str())),
+        }
+    }
+
+    /// Whom the token in a file is of.
+    async fn identity(&self, file: PathBuf, binding: &Binding) -> Result<Identity, Refused> {
+        let read = tokio::task::spawn_blocking(move || read_token(&file)).await;
+        let token = read.map_err(io::Error::other).flatten().map_err(|_| Refused::Unreadable)?;
+        let now = self.clock.now();
+        let verified = self.verify(&token, now).await.map_err(Refused::Token)?;
+        if verified.expires_at.saturating_sub(verified.issued_at) > LIFE_S_MAX {
+            return Err(Refused::LivesTooLong);
+        }
+        let owner = binding.owner.as_deref().map(Into::into);
+        let identity = Identity { owner, ..verified.identity(Way::File) };
+        match self.bindings().cut_of(&identity) {
+            Some(cut) => Err(Refused::Cut(cut)),
+            None => Ok(identity),
+        }
+    }
+
+    /// An access token, or an ID token: which one, its own header says.
+    async fn verify(&self, token: &Secret<String>, now: Timestamp) -> Result<Verified, TokenError> {
+        match self.providers.verify(token, Kind::AccessToken, now).await {
+            Err(TokenError::WrongKind) => self.providers.verify(token, Kind::IdToken, now).await,
+            verified => verified,
+        }
+    }
+
+    /// Tells an agent's sessions, and writes it down.
+    fn hold(&self, enrollment: &Enrollment, held: Held) {
+        let (kind, detail) = match &held {
+            Held::For(identity) => ("identity.bound", person::detail(enrollment, identity, None)),
+            Held::Ended(why) => {
+                let identity = match enrollment.standing.held() {
+                    Held::For(identity) => identity,
+                    Held::Ended(_) => Arc::default(),
+                };
+                ("identity.ended", person::detail(enrollment, &identity, Some(why)))
+            }
+        };
+        if !enrollment.standing.set(held) {
+            return;
+        }
+        info!(agent = %enrollment.agent, instance = %enrollment.instance, kind, "identity");
+        if let Err(error) = self.recorder.control(kind, &detail) {
+            warn!(%error, "an identity could not be recorded");
+        }
+    }
+
+    /// Forgets what agents had that are no more.
+    fn forget(&self, enrolled: &[Enrollment]) {
+        let mut bindings = self.bindings();
+        if bindings.agents.is_empty() {
+            return;
+        }
+        let there: HashSet<String> = enrolled.iter().map(name).collect();
+        let before = bindings.agents.len();
+        bindings.agents.retain(|key, _| there.contains(key));
+        if bindings.agents.len() < before
+            && let Err(error) = bindings.store(&self.path)
+        {
+            warn!(error = format!("{error:#}"), "identities are not kept");
+        }
+        drop(bindings);
+        self.read().retain(|key, _| there.contains(key));
+    }
+
+    fn bindings(&self) -> MutexGuard<'_, Bindings> {
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> MutexGuard<'_, HashMap<String, Read>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An agent, and whom it acts for.
+pub(crate) fn acting(enrollment: &Enrollment) -> ActingAgent {
+    let (identity, ended) = match enrollment.standing.held() {
+        Held::For(identity) => (identity, None),
+        Held::Ended(why) => (Arc::default(), Some(why.to_owned())),
+    };
+    let subject = identity.subject.as_ref();
+    let text = |text: &Arc<str>| text.as_ref().to_owned();
+    let links = identity.actors.iter().map(ToString::to_string);
+    ActingAgent {
+        agent: enrollment.agent.as_str().to_owned(),
+        instance: text(&enrollment.instance),
+        user: subject.map(|subject| text(&subject.user)),
+        idp: subject.map(|subject| text(&subject.idp)),
+        sub: subject.map(|subject| text(&subject.sub)),
+        groups: subject.map_or_else(Vec::new, |one| one.groups.iter().map(text).collect()),
+        expires_s: subject.map(|subject| subject.token.expires_s),
+        owner: identity.owner.as_ref().map(text),
+        chain: links.chain(enrollment.chain.iter().map(ToString::to_string)).collect(),
+        ended,
+        sessions: u64::try_from(enrollment.standing.sessions()).unwrap_or(u64::MAX),
+    }
+}
+
+/// An agent's name and instance, as `vestibule status` shows it.
+fn name(enrollment: &Enrollment) -> String {
+    format!("{}.{}", enrollment.agent, enrollment.instance)
+}
+
+/// When an identity ends, microseconds since 1970 UTC.
+fn ends(identity: &Identity) -> i64 {
+    let ends = identity.subject.as_ref().map(|subject| subject.token.expires_s);
+    ends.map_or(i64::MAX, |seconds| seconds.saturating_mul(1_000_000))
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(file).ok()?;
+    Some(Stamp {
+        device: found.dev(),
+        inode: found.ino(),
+        bytes: found.size(),
+        changed: (found.ctime(), found.ctime_nsec()),
+    })
+}
+
+fn read_token(file: &Path) -> io::Result<Secret<String>> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    let token = text.trim().to_owned();
+    // The copy with its line's end is a secret, too.
+    drop(Secret::new(text));
+    Ok(Secret::new(token))
+}

@@ -1,0 +1,84 @@
+//! `[[issuer]]` and `[logout]`: whose tokens count, and where issuers say that somebody logged out.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use identity::oidc::{Algorithm, ClaimPath, Issuer, Provider, Providers};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// An OpenID Connect issuer whose tokens say whom agents act for.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IssuerRule {
+    /// Its identifier, to the byte what `iss` says; https, or http on this host.
+    url: String,
+    /// Audiences of which a token must name one: the API that access tokens are for, the client that ID tokens are
+    /// for, and the client that logouts are told to.
+    audiences: Vec<String>,
+    /// Clients that tokens may have been issued to; any that had one for the audiences where absent.
+    #[serde(default)]
+    clients: Vec<String>,
+    /// Signature algorithms: RS256, ES256, EdDSA where absent.
+    #[serde(default)]
+    algorithms: Vec<String>,
+    /// The claim with the person's groups, `.` between the parts of a nested one; `groups` where absent.
+    groups_claim: Option<String>,
+    /// The claim with the name to read; `name` where absent.
+    name_claim: Option<String>,
+    /// Seconds that its clock and ours may differ by, at most 300; 60 where absent.
+    clock_skew_s: Option<u64>,
+    /// Certificates (PEM) of authorities to trust beside the system's.
+    ca_file: Option<PathBuf>,
+}
+
+/// Where issuers say that somebody logged out (OpenID Connect Back-Channel Logout 1.0).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Logout {
+    /// The address to listen at, of this host alone: what ends TLS stands before it. Nobody listens where absent.
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Logout {
+    /// An error where tokens of others could be read on their way.
+    pub(crate) fn check(&self) -> Result<()> {
+        let is_local = self.listen.is_none_or(|addr| addr.ip().is_loopback());
+        ensure!(is_local, "logout: listen: an address of this host alone, such as 127.0.0.1:9181");
+        Ok(())
+    }
+}
+
+impl IssuerRule {
+    fn provider(&self) -> Result<Provider> {
+        let mut issuer = Issuer::new(&self.url, self.audiences.clone());
+        issuer.authorized_parties.clone_from(&self.clients);
+        if !self.algorithms.is_empty() {
+            let named = self.algorithms.iter().map(|name| {
+                Algorithm::named(name).with_context(|| format!("algorithms: `{name}` is not taken"))
+            });
+            issuer.algorithms = named.collect::<Result<_>>()?;
+        }
+        if let Some(claim) = &self.groups_claim {
+            issuer.groups = ClaimPath::parse(claim);
+        }
+        if let Some(claim) = &self.name_claim {
+            issuer.name = ClaimPath::parse(claim);
+        }
+        if let Some(skew) = self.clock_skew_s {
+            issuer.clock_skew_s = skew;
+        }
+        issuer.ca_file.clone_from(&self.ca_file);
+        Ok(Provider::new(issuer)?)
+    }
+}
+
+/// The issuers; nothing is fetched from them yet.
+pub(crate) fn providers(rules: &[IssuerRule]) -> Result<Providers> {
+    let providers = rules.iter().map(|rule| {
+        rule.provider().map(Arc::new).with_context(|| format!("issuer `{}`", rule.url))
+    });
+    Ok(Providers::new(providers.collect::<Result<_>>()?)?)
+}
