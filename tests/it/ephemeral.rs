@@ -169,6 +169,27 @@ with psycopg.connect(password='whatever') as c:
 }
 
 #[test]
+fn agents_that_leave_before_their_role_is_made_leave_none() {
+    let world = Made::start(Supervisor::None);
+    let script = "
+import os, socket, struct, time
+body = struct.pack('!i', 196608) + b'user\\0app\\0database\\0bank\\0\\0'
+for wait in (0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4):
+    s = socket.create_connection((os.environ['PGHOST'], int(os.environ['PGPORT'])))
+    s.sendall(struct.pack('!i', len(body) + 4) + body)
+    time.sleep(wait)
+    s.close()
+";
+    world.agent().python(script).unwrap().ok().unwrap();
+    let open = || Ok(world.daemon.count("sessions_open")? == 0);
+    wait_until("no session is open", 10, open).unwrap();
+    // A role that the server made after it was asked to drop it goes with the next sweep, in a minute.
+    let none = wait_until("no role is left", 90, || Ok(world.roles() == 0));
+    none.unwrap_or_else(|error| panic!("{error}\n{}", world.daemon.log()));
+    assert!(world.bank.log().unwrap().contains("CREATE ROLE"));
+}
+
+#[test]
 fn what_a_role_owns_stays_and_who_may_make_none_lets_nobody_in() {
     let world = Made::start(Supervisor::None);
     world.bank.sql("GRANT CREATE ON SCHEMA public TO analyst_read").unwrap();

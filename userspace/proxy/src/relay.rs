@@ -161,6 +161,10 @@ impl<'w> Relay<'w> {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.settle();
         for side in [Side::Upstream, Side::Downstream] {
+            if side == Side::Upstream && self.login.holds_back() {
+                // The session ended before it could log in: nothing is due.
+                continue;
+            }
             let flushed = loop {
                 match ready!(self.poll_write(side, cx)) {
                     Ok(_) if self.session.transmit(side).is_empty() => {
