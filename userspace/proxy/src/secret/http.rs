@@ -180,7 +180,48 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
+
+    /// What comes of a server that answers with these bytes and closes.
+    fn answered(answer: Vec<u8>) -> Result<(u16, usize), HttpError> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 1024];
+            let read = stream.read(&mut asked).unwrap();
+            // Who asks may have gone, having read enough.
+            stream.write_all(&answer).ok();
+            String::from_utf8_lossy(&asked[..read]).into_owned()
+        });
+        let server = Server::new(&address, None).unwrap();
+        let (method, path) = (Method::GET, "/v1/x".to_owned());
+        let asked = Asked { method, path, headers: Vec::new(), body: Vec::new() };
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let answer = runtime.enable_all().build().unwrap().block_on(server.ask(asked));
+        assert!(serving.join().unwrap().starts_with("GET /v1/x HTTP/1.1\r\n"));
+        answer.map(|(status, body)| (status.as_u16(), body.expose().len()))
+    }
+
+    #[test]
+    fn answers_are_bounded_and_lead_nowhere_else() {
+        let of = |head: &str, body: usize| [head.as_bytes(), &vec![b'x'; body]].concat();
+        let most = ANSWER_BYTES_MAX;
+        let length = |length: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        assert_eq!(answered(of(&length(most), most)).unwrap(), (200, most));
+        let endless = of("HTTP/1.1 200 OK\r\n\r\n", 4 * most);
+        for long in [of(&length(most + 1), most + 1), endless] {
+            assert!(matches!(answered(long), Err(HttpError::TooLong)));
+        }
+        let elsewhere = "HTTP/1.1 307 X\r\nlocation: http://10.0.0.1/\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(answered(of(elsewhere, 0)).unwrap(), (307, 0));
+        for cut in [of(&length(10), 3), of("HTTP/1.1 200", 0), of("SSH-2.0-x\r\n", 0), Vec::new()] {
+            assert!(matches!(answered(cut), Err(HttpError::Exchange(_))));
+        }
+    }
 
     #[test]
     fn what_is_no_address() {
