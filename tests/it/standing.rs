@@ -67,9 +67,14 @@ impl Story {
         Running::new(name, &mut command).unwrap()
     }
 
+    fn told(&self, words: &[&str]) -> Value {
+        let mut command = self.world.daemon.cli();
+        let told = run(command.args(words).args(["--output", "json"]), 30).unwrap();
+        serde_json::from_str(&told.ok().unwrap()).unwrap()
+    }
+
     fn who(&self, agent: &str) -> Value {
-        let told = run(self.world.daemon.cli().args(["who", "--output", "json"]), 30).unwrap();
-        let told: Value = serde_json::from_str(&told.ok().unwrap()).unwrap();
+        let told = self.told(&["who"]);
         let mut agents = told["agents"].as_array().unwrap().iter();
         agents.rfind(|one| one["agent"] == agent).cloned().unwrap_or_default()
     }
@@ -141,6 +146,18 @@ fn a_contractor_who_is_let_go_stops_the_agents() {
     assert_eq!(who["groups"], json!(["contractors"]));
     assert_eq!((&who["owner"], &who["sessions"]), (&json!("ops"), &json!(1)));
 
+    let open = story.told(&["sessions", "--subject", "Carl"]);
+    assert_eq!(
+        (&open["total"], open["sessions"].as_array().unwrap().len()),
+        (&json!(2), 2),
+        "{open}"
+    );
+    let first = &open["sessions"][0];
+    assert_eq!((&first["sub"], &first["account"]), (&json!(CARL), &json!(bank::ROLE)), "{open}");
+    assert!(first["commands"].as_u64().unwrap() >= 2, "its connect and a query: {open}");
+    assert_eq!(story.told(&["sessions", "--subject", "Alice"])["total"], 0);
+    assert_eq!(story.told(&["sessions", "--most", "1"])["sessions"].as_array().unwrap().len(), 1);
+
     let before = Instant::now();
     assert_eq!(story.place.idp.logout(CARL).unwrap(), 1);
     let end = waits.line();
@@ -156,6 +173,7 @@ fn a_contractor_who_is_let_go_stops_the_agents() {
     wait_until("the server gave it up", 20, gone).unwrap();
     let who = story.who("support-assistant");
     assert_eq!(who["ended"], "logged_out", "{who}");
+    assert_eq!(story.told(&["sessions"])["total"], 0);
     // Nor may another be started by that token.
     let mut command = story.world.daemon.cli();
     command.args(["run", "--agent", "support-assistant", "--token-file"]).arg(&file);

@@ -14,6 +14,7 @@ mod enroll;
 mod policy;
 mod revoke;
 mod run;
+mod sessions;
 mod status;
 mod verify;
 mod who;
@@ -46,6 +47,7 @@ enum Command {
     Enroll(enroll::Args),
     Revoke(revoke::Args),
     Who(who::Args),
+    Sessions(sessions::Args),
     Status(status::Args),
     Doctor(doctor::Args),
     Disarm(disarm::Args),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Enroll(args) => enroll::run(&control, &args),
         Command::Revoke(args) => revoke::run(&control, &args),
         Command::Who(args) => who::run(&control, &args),
+        Command::Sessions(args) => sessions::run(&control, &args),
         Command::Status(args) => status::run(&control, &args),
         Command::Doctor(args) => doctor::run(&control, &args),
         Command::Disarm(args) => disarm::run(&control, &args),

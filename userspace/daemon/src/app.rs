@@ -15,11 +15,13 @@ use proto::sql::Analyzer;
 use proxy::accept::Running;
 use proxy::catalogs::Catalogs;
 use proxy::counters::Counters;
+use proxy::credentials::Credentials;
 use proxy::door::{Door, MaskSets, NameService, Netns};
 use proxy::durability::Durability;
 use proxy::ephemeral::{self, Roles};
 use proxy::flows::Flows;
 use proxy::recount::recount;
+use proxy::sessions::Sessions;
 use proxy::sparing::Sparing;
 use proxy::windows::Windows;
 use redirect::Kernel;
@@ -177,8 +179,7 @@ fn prepare(
 ) -> Result<Desk> {
     let started = clock.now();
     let policy = compile(config)?;
-    let credentials = credential::credentials(config, environment)?;
-    credentials.check().context("a credential can't be used")?;
+    let credentials = credentials(config, environment)?;
     sources::private_dir(&config.state_dir)?;
     let masking_key = sources::masking_key(&config.keys_dir())?;
     let durability = Durability::new(config.workers());
@@ -205,6 +206,7 @@ fn prepare(
         credentials,
         roles: Roles::new(&config.node(), config.state_dir.join("ephemeral-roles.json")),
         cancels: Arc::default(),
+        sessions: Sessions::default(),
         windows: windows(config, &policy, &recorder, clock.as_ref()),
         policy: Arc::new(policy),
         masking_key,
@@ -246,6 +248,13 @@ fn prepare(
         letting_go,
         disarmed,
     })
+}
+
+/// What agents' sessions are authenticated with; all of it can be used.
+fn credentials(config: &Config, environment: &Environment) -> Result<Credentials> {
+    let credentials = credential::credentials(config, environment)?;
+    credentials.check().context("a credential can't be used")?;
+    Ok(credentials)
 }
 
 /// The policies of the configured directory.

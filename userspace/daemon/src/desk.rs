@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail, ensure};
 use proxy::door::Door;
+use proxy::sessions::Open;
 use redirect::Taken;
 use tokio::sync::Notify;
 use tracing::warn;
 use types::clock::Timestamp;
-use types::control::{ActingAgent, Check, Request, Response, Status, Verdict};
+use types::control::{ActingAgent, Check, OpenSession, Request, Response, Status, Verdict};
 use types::hex::hex;
-use types::id::AgentName;
+use types::id::{AgentName, SessionId};
 
 use crate::agents::Agents;
 use crate::archiver::Archiver;
@@ -39,6 +40,32 @@ pub(crate) struct Desk {
     pub(crate) disarmed: Notify,
 }
 
+/// Sessions in one answer: each about 500 B of JSON, 5 MB in all.
+const SESSIONS_LISTED_MAX: usize = 10_000;
+
+fn listed(session: SessionId, open: &Open) -> OpenSession {
+    let identity = open.identity();
+    let subject = identity.subject.as_ref();
+    let text = |text: &Arc<str>| text.as_ref().to_owned();
+    let links = identity.actors.iter().map(ToString::to_string);
+    let (commands, last_us) = open.commands();
+    OpenSession {
+        session: session.to_string(),
+        opened_us: open.at.unix_us,
+        agent: open.agent.as_str().to_owned(),
+        instance: text(&open.instance),
+        chain: links.chain(open.chain.iter().map(ToString::to_string)).collect(),
+        user: subject.map(|subject| text(&subject.user)),
+        sub: subject.map(|subject| text(&subject.sub)),
+        pid: open.tgid,
+        target: text(&open.target),
+        database: open.database.as_ref().map(text),
+        account: open.account.as_ref().map(text),
+        commands,
+        last_us,
+    }
+}
+
 impl Answer for Desk {
     fn answer(&self, request: &Request, tgid: u32) -> Response {
         if let Err(refused) = self.may_ask(request, tgid) {
@@ -56,6 +83,9 @@ impl Answer for Desk {
             }
             Request::RevokeSubject { subject, idp, reason } => {
                 self.revoke_subject(subject, idp.as_deref(), reason.as_deref(), tgid)
+            }
+            Request::Sessions { agent, subject, most } => {
+                Ok(self.sessions(agent.as_ref(), subject.as_deref(), *most))
             }
             Request::Who => Ok(Response::Who { agents: self.who() }),
             Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {
@@ -165,6 +195,21 @@ impl Desk {
         })?;
         warn!(subject, ?agents, "revoked");
         Ok(Response::Revoked { agents, sockets_ended: 0 })
+    }
+
+    /// The open sessions of an agent and a person, or of all.
+    fn sessions(&self, agent: Option<&AgentName>, subject: Option<&str>, most: usize) -> Response {
+        let is_of = |open: &Open| {
+            let of_person = |subject: &str| {
+                let identity = open.identity();
+                let person = identity.subject.as_ref();
+                person.is_some_and(|one| *one.sub == *subject || *one.user == *subject)
+            };
+            agent.is_none_or(|agent| open.agent == *agent) && subject.is_none_or(of_person)
+        };
+        let (open, total) = self.door.sessions.list(most.min(SESSIONS_LISTED_MAX), is_of);
+        let sessions = open.iter().map(|(session, open)| listed(*session, open)).collect();
+        Response::Sessions { sessions, total }
     }
 
     /// Whom each agent acts for.

@@ -25,6 +25,7 @@ use crate::credentials::Credentials;
 use crate::durability::Durability;
 use crate::ephemeral::Roles;
 use crate::flows::{Difference, Flows};
+use crate::sessions::Sessions;
 use crate::sparing::Sparing;
 use crate::targets::Targets;
 use crate::tls::AgentTls;
@@ -83,6 +84,8 @@ pub struct Door {
     pub roles: Roles,
     /// What they may cancel.
     pub cancels: Arc<Cancels>,
+    /// Their open sessions.
+    pub sessions: Sessions,
     /// What they used of limits over windows.
     pub windows: Windows,
     /// What they may do there.

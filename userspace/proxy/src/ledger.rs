@@ -25,6 +25,7 @@ use crate::admit::Refused;
 use crate::credentials::Loaded;
 use crate::door::Door;
 use crate::flows::Bytes;
+use crate::sessions::Open;
 use crate::sparing::Sparing;
 
 /// Characters of a channel's name that are written; PostgreSQL's names have 63 bytes.
@@ -49,6 +50,8 @@ pub(crate) struct Ledger<'d> {
     /// Which of the session's identities the principal has, and whether that is written.
     identity: u32,
     unwritten: bool,
+    /// Its entry among the open sessions.
+    entry: Option<Arc<Open>>,
 }
 
 /// The text of the statement executed last, as it is kept: prepared statements run many times.
@@ -82,6 +85,7 @@ impl<'d> Ledger<'d> {
             notified: Sparing::default(),
             identity: 0,
             unwritten: false,
+            entry: None,
         }
     }
 
@@ -104,6 +108,9 @@ impl<'d> Ledger<'d> {
     /// `false` where a session had more than are kept.
     pub(crate) fn go_on_for(&mut self, identity: Arc<Identity>) -> bool {
         if self.principal.identity != identity {
+            if let Some(entry) = &self.entry {
+                entry.go_on_for(Arc::clone(&identity));
+            }
             self.principal.identity = identity;
             // Before the opening is written it is the opening's own.
             if self.opened && !self.unwritten {
@@ -197,6 +204,8 @@ impl<'d> Ledger<'d> {
             return;
         }
         self.opened = true;
+        let open = Open::new(self.at, &self.principal, self.accepted.source, &self.target);
+        self.entry = Some(self.door.sessions.enter(self.session, open));
         self.write(Frame::SessionOpen(SessionOpen {
             session: self.session,
             at: self.at,
@@ -224,6 +233,9 @@ impl<'d> Ledger<'d> {
             self.door.recorder.gather(Frame::Identity(change)).inspect_err(|_| {
                 self.unwritten = true;
             })?;
+        }
+        if let Some(entry) = &self.entry {
+            entry.began(now);
         }
         let text = self.kept_text(&command.statement, masks);
         let secrets = self.text.as_ref().map_or(&[][..], |kept| &kept.secrets);
@@ -283,6 +295,7 @@ impl<'d> Ledger<'d> {
         }
         self.open();
         self.closed = true;
+        self.door.sessions.leave(self.session);
         self.write(Frame::SessionClose(SessionClose { session: self.session, at: now, reason }));
         let cookie = self.accepted.socket_cookie;
         if let Some(difference) = self.door.flows.session_ended(cookie, carried, now) {

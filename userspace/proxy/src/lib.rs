@@ -31,3 +31,4 @@ mod login;
 mod preface;
 mod relay;
 mod serve;
+pub mod sessions;

@@ -50,6 +50,15 @@ pub enum Request {
     },
     /// Whom agents act for.
     Who,
+    /// Which sessions are open.
+    Sessions {
+        /// Of this agent; all where absent.
+        agent: Option<AgentName>,
+        /// Of this person, by the issuer's key or the name; all where absent.
+        subject: Option<String>,
+        /// At most so many.
+        most: usize,
+    },
     /// Convert what the journal holds into the archive now and sign a checkpoint.
     Seal,
     /// What this host can do.
@@ -106,6 +115,13 @@ pub enum Response {
         /// By name and instance.
         agents: Vec<ActingAgent>,
     },
+    /// To [`Request::Sessions`].
+    Sessions {
+        /// In the order in which they opened.
+        sessions: Vec<OpenSession>,
+        /// How many are meant, shown or not.
+        total: usize,
+    },
     /// To [`Request::Seal`].
     Sealed {
         /// Rows the log holds.
@@ -127,6 +143,37 @@ pub enum Response {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+/// An open session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSession {
+    /// Which, as in the archive.
+    pub session: String,
+    /// When the agent connected, microseconds since 1970 UTC.
+    pub opened_us: i64,
+    /// The agent.
+    pub agent: String,
+    /// Which start of it.
+    pub instance: String,
+    /// Who acts, from the outermost to this agent.
+    pub chain: Vec<String>,
+    /// The person.
+    pub user: Option<String>,
+    /// The issuer's key for the person.
+    pub sub: Option<String>,
+    /// The connecting process.
+    pub pid: u32,
+    /// The target.
+    pub target: String,
+    /// The database.
+    pub database: Option<String>,
+    /// The account at the target.
+    pub account: Option<String>,
+    /// Commands so far.
+    pub commands: u64,
+    /// When the last one began, microseconds since 1970 UTC.
+    pub last_us: i64,
 }
 
 /// One agent, and whom it acts for.

@@ -33,9 +33,13 @@ pub(super) fn look(_: Scope) -> State {
 pub(super) fn install(_: Scope) -> Result<()> {
     let directory = paths::root().join("target/node");
     fs::create_dir_all(&directory).context("target/node can't be made")?;
+    // What says that npm is to install here; by `--prefix` it would look here for the host's settings, too.
+    let manifest = directory.join("package.json");
+    if !manifest.exists() {
+        fs::write(manifest, "{ \"private\": true }\n").context("no package.json")?;
+    }
     let mut npm = command("npm");
     npm.current_dir(&directory).args(["install", "--no-audit", "--no-fund", "--ignore-scripts"]);
-    npm.args(["--prefix", "."]);
     run_logged("node", npm.args(PACKAGES.iter().map(|(name, version)| format!("{name}@{version}"))))
 }
 
