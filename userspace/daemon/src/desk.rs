@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use proxy::door::Door;
 use proxy::sessions::Open;
 use redirect::Taken;
@@ -186,14 +186,15 @@ impl Desk {
             ensure!(was_cut, "`{subject}` was not revoked");
             return Ok(Response::Revoked { agents: Vec::new(), sockets_ended: 0 });
         }
-        let agents = self.keeper.cut(&Cut {
+        let (agents, kept) = self.keeper.cut(&Cut {
             idp: idp.map(Into::into),
             subject: Some(subject.to_owned()),
             session: None,
             before_s: None,
             why: CutBy::Revoked,
-        })?;
+        });
         warn!(subject, ?agents, "revoked");
+        kept.with_context(|| format!("cut off now: {}", agents.join(", ")))?;
         Ok(Response::Revoked { agents, sockets_ended: 0 })
     }
 

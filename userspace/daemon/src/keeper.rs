@@ -210,12 +210,12 @@ impl Keeper {
         tokio::join!(ends, files, keys);
     }
 
-    /// Cuts somebody off, from now on; durable before it returns. Answers the agents that it met.
-    pub(crate) fn cut(&self, cut: &Cut) -> Result<Vec<String>> {
+    /// Cuts somebody off, from now on. Answers the agents that it met, and whether it is kept over restarts:
+    /// where it can't be, it counts all the same as long as the daemon runs.
+    pub(crate) fn cut(&self, cut: &Cut) -> (Vec<String>, Result<()>) {
         let now = self.clock.now();
         let mut bindings = self.bindings();
-        bindings.cut(cut.clone(), now.unix_us / 1_000_000)?;
-        bindings.store(&self.path).context("the cut can't be kept")?;
+        let kept = bindings.cut(cut.clone(), now.unix_us / 1_000_000);
         drop(bindings);
         let mut met = Vec::new();
         for enrollment in self.enrollments.list() {
@@ -226,7 +226,8 @@ impl Keeper {
                 met.push(name(&enrollment));
             }
         }
-        Ok(met)
+        let kept = kept.and_then(|()| self.bindings().store(&self.path));
+        (met, kept.context("what was cut off is not kept over a restart"))
     }
 
     /// Takes back what [`Keeper::cut`] did for an operator; answers whether there was anything.
@@ -253,14 +254,13 @@ impl Keeper {
             before_s: Some(out.issued_at),
             why: CutBy::LoggedOut,
         };
-        let met = self.cut(&cut).unwrap_or_else(|error| {
-            // It counts now; after a restart the issuer's word would be lost.
-            warn!(error = format!("{error:#}"), "a logout is not kept");
-            Vec::new()
-        });
+        let (met, kept) = self.cut(&cut);
+        if let Err(error) = &kept {
+            warn!(error = format!("{error:#}"), "a logout");
+        }
         let detail = serde_json::json!({
             "idp": out.issuer, "sub": out.subject, "sid": out.session_id, "token": out.token_id,
-            "agents": met,
+            "agents": met, "kept": kept.is_ok(),
         });
         if let Err(error) = self.recorder.control("identity.logged_out", &detail.to_string()) {
             warn!(%error, "a logout could not be recorded");
