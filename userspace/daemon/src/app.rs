@@ -52,6 +52,7 @@ use crate::keeper::{self, Keeper};
 use crate::kernel::Records;
 use crate::names::Service;
 use crate::namespaces::Namespaces;
+use crate::secret::Stores;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
 use crate::{control, credential, guard, sources, tls};
@@ -82,7 +83,9 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     leave_no_core()?;
     let sessions_max = raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let desk = Arc::new(prepare(config, environment, clock, sessions_max)?);
+    let vault = credential::vault(config)?;
+    let stores = Stores { environment: Some(environment), vault: vault.as_ref() };
+    let desk = Arc::new(prepare(config, stores, clock, sessions_max)?);
     let kernel = Arc::clone(&desk.agents.kernel);
     let _follower = Follower::start(kernel, Arc::clone(&desk.door.processes))?;
     let adopted = desk.agents.adopt()?;
@@ -173,13 +176,13 @@ const EPOCH: u32 = 1;
 /// Everything but sockets: journal, policy, kernel hooks.
 fn prepare(
     config: &Config,
-    environment: &Environment,
+    stores: Stores<'_>,
     clock: Arc<dyn Clock>,
     sessions_max: u64,
 ) -> Result<Desk> {
     let started = clock.now();
     let policy = compile(config)?;
-    let credentials = credentials(config, environment)?;
+    let credentials = credentials(config, stores)?;
     sources::private_dir(&config.state_dir)?;
     let masking_key = sources::masking_key(&config.keys_dir())?;
     let durability = Durability::new(config.workers());
@@ -231,7 +234,7 @@ fn prepare(
         profiles: config.profile.clone(),
         trust: door.tls.is_offered().then(|| config.tls.bundle.clone()),
     };
-    let keeper = Arc::new(keep(config, &agents, &clock)?);
+    let keeper = Arc::new(keep(config, stores, &agents, &clock)?);
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     let node = config.node();
@@ -251,8 +254,8 @@ fn prepare(
 }
 
 /// What agents' sessions are authenticated with; all of it can be used.
-fn credentials(config: &Config, environment: &Environment) -> Result<Credentials> {
-    let credentials = credential::credentials(config, environment)?;
+fn credentials(config: &Config, stores: Stores<'_>) -> Result<Credentials> {
+    let credentials = credential::credentials(config, stores)?;
     credentials.check().context("a credential can't be used")?;
     Ok(credentials)
 }
@@ -265,9 +268,15 @@ fn compile(config: &Config) -> Result<PolicySet> {
 }
 
 /// What keeps whom agents act for.
-fn keep(config: &Config, agents: &Agents, clock: &Arc<dyn Clock>) -> Result<Keeper> {
+fn keep(
+    config: &Config,
+    stores: Stores<'_>,
+    agents: &Agents,
+    clock: &Arc<dyn Clock>,
+) -> Result<Keeper> {
     let (enrollments, recorder) = (Arc::clone(&agents.enrollments), agents.recorder.clone());
-    Keeper::open(&config.issuer, &config.state_dir, enrollments, recorder, Arc::clone(clock))
+    let issuers = (config.issuer.as_slice(), stores);
+    Keeper::open(issuers, &config.state_dir, enrollments, recorder, Arc::clone(clock))
 }
 
 pub(crate) fn open_journal(

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::credential::{self, Catalog, Credential};
-use crate::keeper::{IssuerRule, Logout};
+use crate::keeper::{self, IssuerRule, Logout};
 use crate::profile::{self, ProfileRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::secret::VaultServer;
@@ -289,6 +289,7 @@ impl Config {
         path.clone_into(&mut config.file);
         config.targets()?;
         credential::check(&config)?;
+        keeper::check(&config.issuer, config.vault.is_some())?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll)?;
         config.dns.upstream()?;
@@ -461,6 +462,20 @@ mod tests {
                  [[credential]]\ntarget='a'\naccount='x'\nsecret_env='X'\nephemeral={}\n\
                  [[credential]]\ntarget='a'\naccount='x'\nsecret_env='Y'",
                 "a name that no other has",
+            ),
+            ("[[issuer]]\nurl='http://v'\naudiences=['a']", "issuer `http://v`: an issuer is"),
+            (
+                "[[issuer]]\nurl='https://v'\naudiences=['a']\nclient={id='',secret_env='X'}",
+                "client: id",
+            ),
+            (
+                "[[issuer]]\nurl='https://v'\naudiences=['a']\n\
+                 client={id='a',secret_env='X',secret_file='/x'}",
+                "one of secret_file, secret_credential, secret_env and secret_vault",
+            ),
+            (
+                "[[issuer]]\nurl='https://v'\naudiences=['a']\nclient={id='a',secret_vault={path='b'}}",
+                "there is no [vault]",
             ),
             ("[vault]\naddress='https://v'", "one of token_file, token_credential and role_id"),
             ("[vault]\naddress='https://v'\nrole_id='x'", "one of secret_id_file"),

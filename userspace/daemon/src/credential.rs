@@ -16,8 +16,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::{Config, Target};
-use crate::environment::Environment;
-use crate::secret::{Place, Stores, VaultSecret};
+use crate::keeper;
+use crate::secret::{Place, Stores, VaultSecret, VaultServer};
 
 /// A credential: agents' sessions at a target are authenticated with it, and no agent has it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -249,14 +249,14 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The credentials, in order; a vault's thread starts here.
-pub(crate) fn credentials(config: &Config, environment: &Environment) -> Result<Credentials> {
-    let vault = config.vault.as_ref().map(|vault| {
-        let rules = vault.rules()?;
-        anyhow::Ok(Vault::start(rules)?)
-    });
-    let vault = vault.transpose().context("vault")?;
-    let stores = Stores { environment: Some(environment), vault: vault.as_ref() };
+/// The vault, where there is one; its thread starts here.
+pub(crate) fn vault(config: &Config) -> Result<Option<Vault>> {
+    let start = |vault: &VaultServer| anyhow::Ok(Vault::start(vault.rules()?)?);
+    config.vault.as_ref().map(start).transpose().context("vault")
+}
+
+/// The credentials, in order.
+pub(crate) fn credentials(config: &Config, stores: Stores<'_>) -> Result<Credentials> {
     let rules = |all: Vec<(String, Credential)>| -> Result<Vec<CredentialRule>> {
         let rule = |(context, one): (String, Credential)| {
             one.rule(&config.target, stores).context(context)
@@ -268,7 +268,9 @@ pub(crate) fn credentials(config: &Config, environment: &Environment) -> Result<
 
 /// The variables of the environment that hold secrets.
 pub(crate) fn variables(config: &Config) -> Result<Vec<String>> {
-    Ok(all(config)?.into_iter().filter_map(|(_, one)| one.secret_env).collect())
+    let of_clients = keeper::places(&config.issuer).filter_map(|place| place.env.cloned());
+    let own = all(config)?.into_iter().filter_map(|(_, one)| one.secret_env);
+    Ok(own.chain(of_clients).collect())
 }
 
 /// What guarded agents may not see: each secret's file, with its directory where that is root's alone,
@@ -282,6 +284,9 @@ pub(crate) fn hidden(config: &Config) -> Result<Vec<PathBuf>> {
     for (context, one) in all(config)? {
         files.extend(one.place().file_path().context(context)?);
         files.extend(one.placeholder_file);
+    }
+    for place in keeper::places(&config.issuer) {
+        files.extend(place.file_path().context("issuer: client")?);
     }
     if let Some(vault) = &config.vault {
         files.push(vault.file().context("vault")?);

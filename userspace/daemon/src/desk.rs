@@ -154,9 +154,9 @@ impl Desk {
             // It would be read with the daemon's rights; what is started here acts for whom the agent does.
             bail!("an agent does not say whom the agents that it starts act for");
         }
-        let identity = self.keeper.check(&binding)?;
+        let proven = self.keeper.check(&binding)?;
         let (path, enrollment) = self.agents.enroll(agent, tgid)?;
-        self.keeper.bind(&enrollment, binding, identity)?;
+        self.keeper.bind(&enrollment, binding, proven)?;
         Ok(Response::Enrolled {
             cgroup_path: path.to_string_lossy().into_owned(),
             cgroup: enrollment.cgroup,
@@ -344,6 +344,7 @@ impl Desk {
             }
         });
         checks.extend(self.certificates());
+        checks.extend(self.keeper.checks());
         checks.push(check("daemon", Verdict::Ok, &format!("pid {} answers", std::process::id())));
         checks
     }

@@ -4,9 +4,12 @@
 //! has ended: its sessions are told at once. One that was started without has what is around it, or nobody.
 
 mod bindings;
+mod client;
 mod config;
+mod doctor;
 mod logout;
 mod person;
+mod tokens;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -25,10 +28,14 @@ use types::control::ActingAgent;
 use types::identity::{Identity, Way};
 use types::secret::Secret;
 
+use crate::secret::Stores;
 use bindings::Bindings;
 pub(crate) use bindings::{Binding, Cut, CutBy};
-pub(crate) use config::{IssuerRule, Logout};
+use client::OwnClient;
+use config::Issuers;
+pub(crate) use config::{IssuerRule, Logout, check, places};
 pub(crate) use logout::serve as serve_logout;
+use tokens::{Proven, Raw, Tokens};
 
 /// How long a token may live, in seconds: a cut is kept until every token of before it has ended.
 pub(crate) const LIFE_S_MAX: i64 = 7 * 86_400;
@@ -52,6 +59,9 @@ const EXPIRED: &str = "expired";
 pub(crate) struct Keeper {
     enrollments: Arc<Enrollments>,
     providers: Providers,
+    /// The daemon's own clients, by their issuers.
+    clients: HashMap<String, OwnClient>,
+    tokens: Tokens,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
     path: PathBuf,
@@ -109,7 +119,7 @@ impl Refused {
 impl Keeper {
     /// Keeps the identities of these agents, as before the last end of the daemon.
     pub(crate) fn open(
-        issuers: &[IssuerRule],
+        (issuers, stores): (&[IssuerRule], Stores<'_>),
         state_dir: &Path,
         enrollments: Arc<Enrollments>,
         recorder: Recorder,
@@ -117,21 +127,20 @@ impl Keeper {
     ) -> Result<Self> {
         let path = state_dir.join("identities.json");
         let bindings = Mutex::new(Bindings::load(&path)?);
-        let providers = config::providers(issuers)?;
-        let read = Mutex::default();
-        Ok(Self { enrollments, providers, recorder, clock, path, bindings, read })
+        let Issuers { providers, clients } = Issuers::open(issuers, stores)?;
+        let (read, tokens) = (Mutex::default(), Tokens::default());
+        Ok(Self { enrollments, providers, clients, tokens, recorder, clock, path, bindings, read })
     }
 
     /// Whom an agent would act for that has this binding; an error where it must not be started. May block.
-    pub(crate) fn check(&self, binding: &Binding) -> Result<Option<Arc<Identity>>> {
+    pub(crate) fn check(&self, binding: &Binding) -> Result<Option<Proven>> {
         let Some(file) = &binding.token_file else {
-            let owner = binding.owner.as_deref();
-            return Ok(owner.map(|owner| Arc::new(person::owned(owner))));
+            return Ok(binding.owner.as_deref().map(|owner| person::owned(owner).into()));
         };
         ensure!(file.is_absolute(), "the token file's path must be absolute");
         let runtime = tokio::runtime::Handle::current();
         match runtime.block_on(self.identity(file.clone(), binding)) {
-            Ok(identity) => Ok(Some(Arc::new(identity))),
+            Ok(proven) => Ok(Some(proven)),
             Err(refused) => {
                 let why = refused.as_str();
                 let detail = serde_json::json!({ "token_file": file, "why": why });
@@ -147,7 +156,7 @@ impl Keeper {
         &self,
         enrollment: &Enrollment,
         binding: Binding,
-        identity: Option<Arc<Identity>>,
+        proven: Option<Proven>,
     ) -> Result<()> {
         if binding == Binding::default() {
             return Ok(());
@@ -156,8 +165,8 @@ impl Keeper {
         bindings.agents.insert(name(enrollment), binding);
         bindings.store(&self.path).context("who the agent acts for can't be kept")?;
         drop(bindings);
-        if let Some(identity) = identity {
-            self.hold(enrollment, Held::For(identity));
+        if let Some(proven) = proven {
+            self.act_by(enrollment, proven);
         }
         Ok(())
     }
@@ -283,15 +292,14 @@ impl Keeper {
     /// Reads the tokens again that are others.
     async fn follow_all(&self) {
         let bindings = self.bindings().clone();
-        let enrolled = self.enrollments.list();
-        for enrollment in &enrolled {
-            if let Some(own) = bindings.agents.get(&name(enrollment))
+        for enrollment in self.enrollments.list() {
+            if let Some(own) = bindings.agents.get(&name(&enrollment))
                 && let Some(file) = &own.token_file
             {
-                self.follow(enrollment, own, file.clone()).await;
+                self.follow(&enrollment, own, file.clone()).await;
             }
         }
-        self.forget(&enrolled);
+        self.forget();
     }
 
     /// Fetches the keys of issuers before they are old.
@@ -325,7 +333,7 @@ impl Keeper {
         let again_in = found.as_ref().err().filter(|why| why.may_pass()).map(|_| RETRY_LOOKS);
         self.read().insert(key, Read { stamp, again_in });
         match found {
-            Ok(identity) => self.hold(enrollment, Held::For(Arc::new(identity))),
+            Ok(proven) => self.act_by(enrollment, proven),
             // What holds goes on until it ends: nobody said that it does not.
             Err(why) if why.may_pass() => {
                 warn!(agent = %enrollment.agent, why = why.as_str(), "a token can't be verified");
@@ -335,7 +343,7 @@ impl Keeper {
     }
 
     /// Whom the token in a file is of.
-    async fn identity(&self, file: PathBuf, binding: &Binding) -> Result<Identity, Refused> {
+    async fn identity(&self, file: PathBuf, binding: &Binding) -> Result<Proven, Refused> {
         let read = tokio::task::spawn_blocking(move || read_token(&file)).await;
         let token = read.map_err(io::Error::other).flatten().map_err(|_| Refused::Unreadable)?;
         let now = self.clock.now();
@@ -345,10 +353,11 @@ impl Keeper {
         }
         let owner = binding.owner.as_deref().map(Into::into);
         let identity = Identity { owner, ..verified.identity(Way::File) };
-        match self.bindings().cut_of(&identity) {
-            Some(cut) => Err(Refused::Cut(cut)),
-            None => Ok(identity),
+        if let Some(cut) = self.bindings().cut_of(&identity) {
+            return Err(Refused::Cut(cut));
         }
+        let raw = Arc::new(Raw::of(token, &verified));
+        Ok(Proven { identity: Arc::new(identity), raw: Some(raw) })
     }
 
     /// An access token, or an ID token: which one, its own header says.
@@ -359,8 +368,23 @@ impl Keeper {
         }
     }
 
-    /// Tells an agent's sessions, and writes it down.
+    /// Has an agent act by what was proven from here on, if nobody was cut off meanwhile.
+    fn act_by(&self, enrollment: &Enrollment, proven: Proven) {
+        // Under this lock, so that a cut comes before or meets it.
+        let bindings = self.bindings();
+        if let Some(cut) = bindings.cut_of(&proven.identity) {
+            return self.hold(enrollment, Held::Ended(cut.as_str()));
+        }
+        let identity = Arc::clone(&proven.identity);
+        self.tokens.keep(&name(enrollment), proven);
+        self.hold(enrollment, Held::For(identity));
+    }
+
+    /// Tells an agent's sessions, and writes it down; the token of an identity that ended is forgotten.
     fn hold(&self, enrollment: &Enrollment, held: Held) {
+        if let Held::Ended(_) = held {
+            self.tokens.forget(&name(enrollment));
+        }
         let (kind, detail) = match &held {
             Held::For(identity) => ("identity.bound", person::detail(enrollment, identity, None)),
             Held::Ended(why) => {
@@ -381,12 +405,14 @@ impl Keeper {
     }
 
     /// Forgets what agents had that are no more.
-    fn forget(&self, enrolled: &[Enrollment]) {
+    fn forget(&self) {
         let mut bindings = self.bindings();
+        // Under this lock: an agent is enrolled before it is bound.
+        let there: HashSet<String> = self.enrollments.list().iter().map(name).collect();
+        self.tokens.retain(|agent| there.contains(agent));
         if bindings.agents.is_empty() {
             return;
         }
-        let there: HashSet<String> = enrolled.iter().map(name).collect();
         let before = bindings.agents.len();
         bindings.agents.retain(|key, _| there.contains(key));
         if bindings.agents.len() < before

@@ -133,15 +133,24 @@ impl Place<'_> {
         Ok(Some(Path::new(&directory).join(name)))
     }
 
+    /// Whether it is said at all.
+    pub(crate) fn is_said(&self) -> bool {
+        self.count() > 0
+    }
+
     /// Checks that it is said once, and in words that make sense.
     pub(crate) fn check(&self) -> Result<()> {
+        let is_once = self.count() == 1;
+        ensure!(is_once, "one of secret_file, secret_credential, secret_env and secret_vault");
+        let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
+        ensure!(self.env.is_none_or(is_name), "secret_env: a variable's name");
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
         let Self { file, credential, env, vault } = *self;
         let said = [file.is_some(), credential.is_some(), env.is_some(), vault.is_some()];
-        let count = said.into_iter().filter(|is_said| *is_said).count();
-        ensure!(count == 1, "one of secret_file, secret_credential, secret_env and secret_vault");
-        let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
-        ensure!(env.is_none_or(is_name), "secret_env: a variable's name");
-        Ok(())
+        said.into_iter().filter(|is_said| *is_said).count()
     }
 
     /// Where it is.

@@ -64,14 +64,25 @@ impl Source {
         }
     }
 
+    /// The secret as it is now; waits for a vault, [`vault::PATIENCE`] at most: for threads that may block.
+    ///
+    /// # Errors
+    /// If it is not to be had; the error names the source, never what is in it.
+    pub fn read(&self) -> io::Result<Secret<Vec<u8>>> {
+        self.find()?.read()
+    }
+
     /// Whether it can be used, as far as that shows at once: what is in a vault is only sent for.
-    pub(crate) fn check(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn check(&self) -> io::Result<()> {
         match self {
             Self::Vault(kept) => {
                 kept.want();
                 Ok(())
             }
-            Self::File(_) | Self::Environment(..) => self.find()?.read().map(drop),
+            Self::File(_) | Self::Environment(..) => self.read().map(drop),
         }
     }
 

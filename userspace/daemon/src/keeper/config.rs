@@ -1,5 +1,6 @@
 //! `[[issuer]]` and `[logout]`: whose tokens count, and where issuers say that somebody logged out.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,9 @@ use anyhow::{Context, Result, ensure};
 use identity::oidc::{Algorithm, ClaimPath, Issuer, Provider, Providers};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::client::{ClientRule, OwnClient};
+use crate::secret::{Place, Stores};
 
 /// An OpenID Connect issuer whose tokens say whom agents act for.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -32,6 +36,8 @@ pub(crate) struct IssuerRule {
     clock_skew_s: Option<u64>,
     /// Certificates (PEM) of authorities to trust beside the system's.
     ca_file: Option<PathBuf>,
+    /// The daemon's own client there.
+    client: Option<ClientRule>,
 }
 
 /// Where issuers say that somebody logged out (OpenID Connect Back-Channel Logout 1.0).
@@ -52,7 +58,13 @@ impl Logout {
 }
 
 impl IssuerRule {
-    fn provider(&self) -> Result<Provider> {
+    /// Checks what it says, without asking anybody; `has_vault` where there is one.
+    fn check(&self, has_vault: bool) -> Result<()> {
+        self.issuer()?.check()?;
+        self.client.as_ref().map_or(Ok(()), |client| client.check(has_vault)).context("client")
+    }
+
+    fn issuer(&self) -> Result<Issuer> {
         let mut issuer = Issuer::new(&self.url, self.audiences.clone());
         issuer.authorized_parties.clone_from(&self.clients);
         if !self.algorithms.is_empty() {
@@ -71,14 +83,43 @@ impl IssuerRule {
             issuer.clock_skew_s = skew;
         }
         issuer.ca_file.clone_from(&self.ca_file);
-        Ok(Provider::new(issuer)?)
+        Ok(issuer)
     }
 }
 
 /// The issuers; nothing is fetched from them yet.
-pub(crate) fn providers(rules: &[IssuerRule]) -> Result<Providers> {
-    let providers = rules.iter().map(|rule| {
-        rule.provider().map(Arc::new).with_context(|| format!("issuer `{}`", rule.url))
-    });
-    Ok(Providers::new(providers.collect::<Result<_>>()?)?)
+pub(super) struct Issuers {
+    /// Their keys, and what judges their tokens.
+    pub(super) providers: Providers,
+    /// The daemon's own client at each that it has one at.
+    pub(super) clients: HashMap<String, OwnClient>,
+}
+
+impl Issuers {
+    /// Those of the configuration, with secrets from these stores.
+    pub(super) fn open(rules: &[IssuerRule], stores: Stores<'_>) -> Result<Self> {
+        let (mut providers, mut clients) = (Vec::new(), HashMap::new());
+        for rule in rules {
+            let context = || format!("issuer `{}`", rule.url);
+            let provider = rule.issuer().and_then(|issuer| Ok(Provider::new(issuer)?));
+            providers.push(Arc::new(provider.with_context(context)?));
+            if let Some(client) = &rule.client {
+                let own = client.own(stores).context("client").with_context(context)?;
+                clients.insert(rule.url.clone(), own);
+            }
+        }
+        Ok(Self { providers: Providers::new(providers)?, clients })
+    }
+}
+
+/// Checks issuers without asking anybody; `has_vault` where there is one.
+pub(crate) fn check(rules: &[IssuerRule], has_vault: bool) -> Result<()> {
+    rules.iter().try_for_each(|rule| {
+        rule.check(has_vault).with_context(|| format!("issuer `{}`", rule.url))
+    })
+}
+
+/// Where the secrets of the daemon's own clients are said to be.
+pub(crate) fn places(rules: &[IssuerRule]) -> impl Iterator<Item = Place<'_>> {
+    rules.iter().filter_map(|rule| rule.client.as_ref()?.place())
 }
