@@ -23,6 +23,7 @@ mod flood;
 mod functions;
 mod fuzzed;
 mod hostile;
+mod inside;
 mod launch;
 mod limits;
 mod limits_behind;

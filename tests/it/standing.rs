@@ -17,18 +17,18 @@ use crate::oidc::{Place, client};
 use crate::oidc_flows::logged_in;
 
 /// A provider, and a daemon that believes it.
-struct Story {
-    place: Place,
-    world: World,
+pub(crate) struct Story {
+    pub(crate) place: Place,
+    pub(crate) world: World,
     _logout: Port,
 }
 
 impl Story {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with("")
     }
 
-    fn start_with(more: &str) -> Self {
+    pub(crate) fn start_with(more: &str) -> Self {
         let place = Place::start();
         let logout = Port::take().unwrap();
         let configuration = format!(
@@ -44,13 +44,13 @@ impl Story {
     }
 
     /// A file with the token of a person who logged in.
-    fn token(&self, user: &str) -> PathBuf {
+    pub(crate) fn token(&self, user: &str) -> PathBuf {
         let file = self.world.daemon.directory().join(format!("{user}.jwt"));
         self.put_token(&file, user);
         file
     }
 
-    fn put_token(&self, file: &Path, user: &str) {
+    pub(crate) fn put_token(&self, file: &Path, user: &str) {
         let access = logged_in(&self.place, &client(), user).access;
         let beside = file.with_extension("new");
         fs::write(&beside, format!("{}\n", access.expose())).unwrap();
@@ -58,7 +58,7 @@ impl Story {
     }
 
     /// Starts Python as an agent that acts for the person of a token.
-    fn agent(&self, name: &str, file: &Path, script: &str) -> Running {
+    pub(crate) fn agent(&self, name: &str, file: &Path, script: &str) -> Running {
         let mut command = self.world.daemon.cli();
         command.args(["run", "--agent", name, "--owner", "ops", "--token-file"]).arg(file);
         command.arg("--").arg(paths::python()).args(["-u", "-c", script]);
@@ -67,13 +67,13 @@ impl Story {
         Running::new(name, &mut command).unwrap()
     }
 
-    fn told(&self, words: &[&str]) -> Value {
+    pub(crate) fn told(&self, words: &[&str]) -> Value {
         let mut command = self.world.daemon.cli();
         let told = run(command.args(words).args(["--output", "json"]), 30).unwrap();
         serde_json::from_str(&told.ok().unwrap()).unwrap()
     }
 
-    fn who(&self, agent: &str) -> Value {
+    pub(crate) fn who(&self, agent: &str) -> Value {
         let told = self.told(&["who"]);
         let mut agents = told["agents"].as_array().unwrap().iter();
         agents.rfind(|one| one["agent"] == agent).cloned().unwrap_or_default()
@@ -81,7 +81,7 @@ impl Story {
 }
 
 /// Answers each line with what the server says to it, or the SQLSTATE; a new connection where one is gone.
-const ASKS: &str = "
+pub(crate) const ASKS: &str = "
 import psycopg, sys
 c = None
 for line in sys.stdin:
@@ -103,25 +103,25 @@ except psycopg.Error as e: print('error', e.sqlstate, ' '.join(str(e).split()))
 ";
 
 /// An agent that is asked line by line.
-struct Asked {
+pub(crate) struct Asked {
     process: Running,
     said: BufReader<std::process::ChildStdout>,
     stdin: std::process::ChildStdin,
 }
 
 impl Asked {
-    fn of(mut process: Running) -> Self {
+    pub(crate) fn of(mut process: Running) -> Self {
         let said = BufReader::new(process.take_stdout().unwrap());
         let stdin = process.take_stdin().unwrap();
         Self { process, said, stdin }
     }
 
-    fn ask(&mut self, sql: &str) -> String {
+    pub(crate) fn ask(&mut self, sql: &str) -> String {
         writeln!(self.stdin, "{sql}").unwrap();
         self.line()
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
         line.trim().to_owned()

@@ -5,6 +5,7 @@
 
 mod environment;
 mod filter;
+mod inside;
 mod privileges;
 mod stdio;
 mod user;
@@ -33,6 +34,10 @@ use user::User;
 /// ptrace, mounts, namespaces, BPF, io_uring, …), and without sight of container engines' sockets,
 /// D-Bus and cgroups. A profile in the daemon's configuration may leave some of that. It replaces
 /// this process, so signals and the exit status are its own.
+///
+/// Inside an agent no root is needed: what is started is held as the outer agent is, has its own
+/// name below that one's in policies and records, and acts for whom the outer one does unless a
+/// token says otherwise. The outer agent's profile must name it in `starts`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// The agent's name in policies and records.
@@ -62,6 +67,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let Args { agent, token_file, owner, user, group, command } = args;
     let Some((program, arguments)) = command.split_first() else { bail!("no command is given") };
+    if let Some(door) = inside::door(control) {
+        let Response::Enrolled { .. } = inside::start(door, args)? else {
+            bail!("the daemon's answer is not about enrollment");
+        };
+        close_fds::set_fds_cloexec(3, &[]);
+        let failure = Command::new(program).args(arguments).exec();
+        return Err(failure)
+            .with_context(|| format!("{} can't be started", Path::new(program).display()));
+    }
     let token_file = token_file.as_deref().map(std::path::absolute).transpose()?;
     let (agent, owner) = (agent.clone(), owner.clone());
     let request = Request::Enroll { agent, token_file, owner };

@@ -31,9 +31,21 @@ impl Agents {
     /// Enrolls a new instance of an agent for the caller `tgid`; nested below the caller's own
     /// agent, if it runs in one. Answers the cgroup directory to join.
     pub(crate) fn enroll(&self, agent: &AgentName, tgid: u32) -> Result<(PathBuf, Enrollment)> {
-        let instance = instance()?;
         let parent =
             self.kernel.nearest_enrolled(tgid).context("the caller's cgroup is unknown")?;
+        let (path, enrollment) = self.enroll_below(agent, parent)?;
+        self.namespaces.listen_at(tgid, enrollment.cgroup);
+        Ok((path, enrollment))
+    }
+
+    /// Enrolls a new instance of an agent below another, or below none. Answers the cgroup directory to join; nobody
+    /// listens for it yet in a network namespace that has no other agent.
+    pub(crate) fn enroll_below(
+        &self,
+        agent: &AgentName,
+        parent: Option<CgroupId>,
+    ) -> Result<(PathBuf, Enrollment)> {
+        let instance = instance()?;
         let enrolled = self.kernel.enroll(agent, &instance, parent)?;
         let added =
             self.enrollments.add(enrolled.cgroup, agent.clone(), instance.as_str().into(), parent);
@@ -44,7 +56,6 @@ impl Agents {
                 return Err(full.into());
             }
         };
-        self.namespaces.listen_at(tgid, enrolled.cgroup);
         self.record("agent.enrolled", &enrollment)?;
         info!(agent = %agent, instance, cgroup = enrolled.cgroup.0, "agent enrolled");
         Ok((enrolled.path, enrollment))

@@ -16,7 +16,7 @@ use proxy::accept::Running;
 use proxy::catalogs::Catalogs;
 use proxy::counters::Counters;
 use proxy::credentials::Credentials;
-use proxy::door::{Door, MaskSets, NameService, Netns};
+use proxy::door::{Door, LocalService, MaskSets, Netns};
 use proxy::durability::Durability;
 use proxy::ephemeral::{self, Roles};
 use proxy::flows::Flows;
@@ -48,6 +48,7 @@ use crate::desk::Desk;
 use crate::enroller::Enroller;
 use crate::environment::Environment;
 use crate::execs::Follower;
+use crate::inside::{self, Inside};
 use crate::keeper::{self, Keeper};
 use crate::kernel::Records;
 use crate::names::Service;
@@ -85,7 +86,8 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let vault = credential::vault(config)?;
     let stores = Stores { environment: Some(environment), vault: vault.as_ref() };
-    let desk = Arc::new(prepare(config, stores, clock, sessions_max)?);
+    let (inside, knocks) = Inside::new();
+    let desk = Arc::new(prepare(config, stores, (clock, sessions_max), inside)?);
     let kernel = Arc::clone(&desk.agents.kernel);
     let _follower = Follower::start(kernel, Arc::clone(&desk.door.processes))?;
     let adopted = desk.agents.adopt()?;
@@ -124,6 +126,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
             tokio::task::spawn_local(keeper::serve_logout(listener, keeper));
         }
         tokio::task::spawn_local(Arc::clone(&answering.keeper).watch());
+        tokio::task::spawn_local(inside::serve(knocks, Arc::clone(&answering)));
         info!(node = desk.node, adopted, workers = config.workers(), "ready");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!(%error, "the service supervisor could not be told");
@@ -177,8 +180,8 @@ const EPOCH: u32 = 1;
 fn prepare(
     config: &Config,
     stores: Stores<'_>,
-    clock: Arc<dyn Clock>,
-    sessions_max: u64,
+    (clock, sessions_max): (Arc<dyn Clock>, u64),
+    inside: Inside,
 ) -> Result<Desk> {
     let started = clock.now();
     let policy = compile(config)?;
@@ -224,7 +227,8 @@ fn prepare(
         sessions_max,
         flows: Flows::default(),
         names: Arc::new(Names::new(Hosts::load(&config.dns.hosts)?.pairs())),
-        name_service: config.dns.enabled.then(|| Arc::clone(&names) as Arc<dyn NameService>),
+        name_service: config.dns.enabled.then(|| Arc::clone(&names) as Arc<dyn LocalService>),
+        inside: Arc::new(inside),
     });
     let agents = Agents {
         kernel,
@@ -237,10 +241,9 @@ fn prepare(
     let keeper = Arc::new(keep(config, stores, &agents, &clock)?);
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
-    let node = config.node();
     let enroller = Enroller::new(config.enroll.clone(), config.engines.clone());
     Ok(Desk {
-        node,
+        node: config.node(),
         started,
         door,
         agents,

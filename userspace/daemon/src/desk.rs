@@ -74,7 +74,8 @@ impl Answer for Desk {
         let answered = match request {
             Request::Status => Ok(Response::Status(self.status())),
             Request::Enroll { agent, token_file, owner } => {
-                let binding = Binding { token_file: token_file.clone(), owner: owner.clone() };
+                let (token_file, owner) = (token_file.clone(), owner.clone());
+                let binding = Binding { token_file, owner, ..Binding::default() };
                 self.enroll(agent, binding, tgid)
             }
             Request::EnrollRunning { agent, pid } => self.enroll_running(agent, *pid, tgid),
@@ -149,10 +150,12 @@ impl Desk {
 
     /// Starts an agent for whom its token names, or for nobody in particular.
     fn enroll(&self, agent: &AgentName, binding: Binding, tgid: u32) -> Result<Response> {
-        let is_plain = binding == Binding::default();
-        if !is_plain && self.agents.kernel.nearest_enrolled(tgid)?.is_some() {
-            // It would be read with the daemon's rights; what is started here acts for whom the agent does.
-            bail!("an agent does not say whom the agents that it starts act for");
+        if let Some(outer) = self.agents.kernel.nearest_enrolled(tgid)? {
+            let outer = self.door.enrollments.get(outer).context("the outer agent is unknown")?;
+            self.may_start(&outer.agent, agent, tgid)?;
+            // A token would be read with the daemon's rights; what is started here acts for whom the agent does.
+            let is_plain = binding == Binding::default();
+            ensure!(is_plain, "an agent does not say whom the agents that it starts act for");
         }
         let proven = self.keeper.check(&binding)?;
         let (path, enrollment) = self.agents.enroll(agent, tgid)?;

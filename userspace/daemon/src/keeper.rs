@@ -9,6 +9,7 @@ mod config;
 mod doctor;
 mod logout;
 mod person;
+mod presented;
 mod tokens;
 
 use std::collections::{HashMap, HashSet};
@@ -179,10 +180,13 @@ impl Keeper {
                 Some(Binding { token_file: Some(_), .. }) => {
                     enrollment.standing.set(Held::Ended("not_yet_verified"));
                 }
-                Some(Binding { token_file: None, owner: Some(owner) }) => {
+                Some(Binding { presented: true, .. }) => {
+                    enrollment.standing.set(Held::Ended("daemon_restarted"));
+                }
+                Some(Binding { owner: Some(owner), .. }) => {
                     enrollment.standing.set(Held::For(Arc::new(person::owned(owner))));
                 }
-                Some(Binding { token_file: None, owner: None }) | None => {}
+                Some(_) | None => {}
             }
         }
     }
@@ -346,13 +350,21 @@ impl Keeper {
     async fn identity(&self, file: PathBuf, binding: &Binding) -> Result<Proven, Refused> {
         let read = tokio::task::spawn_blocking(move || read_token(&file)).await;
         let token = read.map_err(io::Error::other).flatten().map_err(|_| Refused::Unreadable)?;
-        let now = self.clock.now();
-        let verified = self.verify(&token, now).await.map_err(Refused::Token)?;
+        self.believed(token, Way::File, binding.owner.as_deref()).await
+    }
+
+    /// Whom a token is of that came this way, where it counts.
+    async fn believed(
+        &self,
+        token: Secret<String>,
+        way: Way,
+        owner: Option<&str>,
+    ) -> Result<Proven, Refused> {
+        let verified = self.verify(&token, self.clock.now()).await.map_err(Refused::Token)?;
         if verified.expires_at.saturating_sub(verified.issued_at) > LIFE_S_MAX {
             return Err(Refused::LivesTooLong);
         }
-        let owner = binding.owner.as_deref().map(Into::into);
-        let identity = Identity { owner, ..verified.identity(Way::File) };
+        let identity = Identity { owner: owner.map(Into::into), ..verified.identity(way) };
         if let Some(cut) = self.bindings().cut_of(&identity) {
             return Err(Refused::Cut(cut));
         }

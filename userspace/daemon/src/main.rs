@@ -13,6 +13,7 @@ mod enroller;
 mod environment;
 mod execs;
 mod guard;
+mod inside;
 mod keeper;
 mod kernel;
 mod names;

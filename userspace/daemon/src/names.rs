@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
-use proxy::door::{Door, NameService};
+use proxy::door::{Door, LocalService};
 use proxy::flows::Bytes;
 use proxy::targets::Mention;
 use redirect::Kernel;
@@ -99,7 +99,7 @@ impl Service {
     }
 }
 
-impl NameService for Service {
+impl LocalService for Service {
     fn serve(&self, stream: TcpStream, accepted: Accepted, principal: Principal) -> bool {
         self.handle.get().is_some_and(|handle| handle.serve(stream, accepted, principal))
     }

@@ -37,6 +37,10 @@ pub(crate) struct ProfileRule {
     /// What these agents must at least be held by, `A1` or `A2`; less is refused.
     #[schemars(with = "Option<String>")]
     pub(crate) level: Option<Level>,
+    /// Agents that these may start inside themselves, by name, as in `agents`; none where absent. Who may start
+    /// another may do what policy lets that one do.
+    #[serde(default)]
+    pub(crate) starts: Vec<String>,
 }
 
 /// Profiles at most; an agent's is looked for at each start.
@@ -72,9 +76,16 @@ pub(crate) fn of(rules: &[ProfileRule], agent: &AgentName) -> Profile {
             keep_environment,
             keep_paths,
             level,
+            starts: _,
         } = rule;
         Profile { name, user, group, allow, keep_capabilities, keep_environment, keep_paths, level }
     })
+}
+
+/// Whether an agent may start another inside itself.
+pub(crate) fn may_start(rules: &[ProfileRule], outer: &AgentName, inner: &AgentName) -> bool {
+    let own = rules.iter().find(|rule| rule.agents.iter().any(|name| names(name, outer)));
+    own.is_some_and(|rule| rule.starts.iter().any(|name| names(name, inner)))
 }
 
 fn names(pattern: &str, agent: &AgentName) -> bool {
@@ -103,6 +114,19 @@ mod tests {
         assert_eq!(of("lab-1").allow, [Permission::Ptrace, Permission::IoUring]);
         assert_eq!((of("x").user.as_deref(), of("x").level), (Some("nobody"), Some(Level::A1)));
         assert_eq!(super::of(&[], &"x".parse().unwrap()), Profile::default());
+    }
+
+    #[test]
+    fn an_agent_starts_none_but_those_that_its_profile_names() {
+        let text = "[[profile]]\nname='planner'\nagents=['planner']\nstarts=['worker-*']\n\
+                    [[profile]]\nname='rest'\nagents=['*']\nstarts=['planner']";
+        let File { profile: rules } = toml::from_str(text).unwrap();
+        let may = |outer: &str, inner: &str| {
+            may_start(&rules, &outer.parse().unwrap(), &inner.parse().unwrap())
+        };
+        assert!(may("planner", "worker-1") && may("x", "planner"));
+        assert!(!may("planner", "planner") && !may("x", "worker-1"));
+        assert!(!may_start(&[], &"x".parse().unwrap(), &"x".parse().unwrap()));
     }
 
     #[test]

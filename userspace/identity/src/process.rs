@@ -118,7 +118,7 @@ pub(crate) fn command_line(process: &Process) -> Option<Arc<str>> {
 
 /// Whether the process the kernel recorded is the one its pid names now: start times agree to the
 /// clock tick (proc(5), `/proc/pid/stat` field 22).
-fn still_runs(key: ProcessKey) -> bool {
+pub fn still_runs(key: ProcessKey) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", key.tgid)) else {
         return false;
     };

@@ -12,10 +12,11 @@ use tokio::net::{TcpSocket, TcpStream};
 use types::accepted::Accepted;
 use types::addr::OrigDst;
 use types::id::AgentName;
+use types::inside::DOOR;
 use types::principal::Principal;
 use types::target::Target;
 
-use crate::door::Door;
+use crate::door::{Door, LocalService};
 use crate::follower::Follower;
 use crate::targets::TargetRule;
 
@@ -40,8 +41,8 @@ pub(crate) enum Admitted {
         /// What the agent calls the destination.
         names: Vec<Arc<str>>,
     },
-    /// Questions to a DNS server.
-    Names(Accepted, Principal),
+    /// What is answered on this host: questions to a DNS server, starts of agents inside the agent.
+    Local(Arc<dyn LocalService>, Accepted, Principal),
 }
 
 /// Attributes a connection and finds its target. A refusal comes with the agent's socket, if known.
@@ -76,13 +77,12 @@ async fn examine(
     }
     let follower = Follower::new(standing, accepted.socket_cookie, seen, &principal.identity);
     let destination = accepted.orig_dst;
-    match destination.0.port() {
-        DNS_PORT if door.name_service.is_some() => return Ok(Admitted::Names(accepted, principal)),
-        DNS_OVER_TLS_PORT => {
-            let principal = Box::new(principal);
-            return Err(Refused::EncryptedDns { addr: destination, principal });
-        }
-        _ => {}
+    if let Some(service) = local(door, destination.0) {
+        return Ok(Admitted::Local(service, accepted, principal));
+    }
+    if destination.0.port() == DNS_OVER_TLS_PORT {
+        let principal = Box::new(principal);
+        return Err(Refused::EncryptedDns { addr: destination, principal });
     }
     let now_ns = door.clock.now().mono_ns;
     let names = door.names.of(accepted.enrolled, destination.0.ip(), now_ns);
@@ -91,6 +91,14 @@ async fn examine(
         return Err(Refused::UnknownTarget { addr: destination, principal });
     };
     Ok(Admitted::Session { accepted, principal, follower, target: Box::new(target), rule, names })
+}
+
+/// Who answers connections to a destination on this host, where anyone does.
+fn local(door: &Door, destination: SocketAddr) -> Option<Arc<dyn LocalService>> {
+    if destination == SocketAddr::V4(DOOR) {
+        return Some(Arc::clone(&door.inside));
+    }
+    door.name_service.clone().filter(|_| destination.port() == DNS_PORT)
 }
 
 /// Digesting an executable the first time takes up to a second: not on a worker's thread.

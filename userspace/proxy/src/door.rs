@@ -38,9 +38,9 @@ pub trait OriginalDestination: Send + Sync {
     fn original_destination(&self, fd: BorrowedFd<'_>, source: SocketAddr) -> io::Result<Accepted>;
 }
 
-/// Who answers agents' questions to DNS servers.
-pub trait NameService: Send + Sync {
-    /// Takes over a connection that an agent made to port 53; answers whether it did.
+/// Who answers agents' connections to what is no target: on this host, by the daemon itself.
+pub trait LocalService: Send + Sync {
+    /// Takes over a connection that an agent made; answers whether it did.
     fn serve(&self, stream: TcpStream, accepted: Accepted, principal: Principal) -> bool;
 }
 
@@ -115,7 +115,9 @@ pub struct Door {
     /// Which names agents' addresses have.
     pub names: Arc<Names>,
     /// Who answers connections to port 53; they are refused where nobody does.
-    pub name_service: Option<Arc<dyn NameService>>,
+    pub name_service: Option<Arc<dyn LocalService>>,
+    /// Who starts agents inside agents, at [`types::inside::DOOR`].
+    pub inside: Arc<dyn LocalService>,
 }
 
 impl std::fmt::Debug for Door {

@@ -17,7 +17,7 @@ use types::limits::READ_BYTES;
 use types::principal::Principal;
 
 use crate::admit::{Admitted, Refused, admit, dial};
-use crate::door::Door;
+use crate::door::{Door, LocalService};
 use crate::durability::Waiters;
 use crate::flows::Bytes;
 use crate::knowledge::Knowledge;
@@ -67,8 +67,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
         Admitted::Session { accepted, principal, follower, target, rule, names } => {
             (accepted, principal, follower, *target, rule, names)
         }
-        Admitted::Names(accepted, principal) => {
-            return hand_over(door, downstream, accepted, principal);
+        Admitted::Local(service, accepted, principal) => {
+            return hand_over(door, &*service, downstream, (accepted, principal));
         }
     };
     // Counted before it dials: those on their way are as bounded as those open.
@@ -117,14 +117,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     relay.close(&end);
 }
 
-/// Gives a connection to a DNS server to who answers on this host.
-fn hand_over(door: &Door, downstream: TcpStream, accepted: Accepted, principal: Principal) {
+/// Gives a connection to who answers it on this host.
+fn hand_over(
+    door: &Door,
+    service: &dyn LocalService,
+    downstream: TcpStream,
+    (accepted, principal): (Accepted, Principal),
+) {
     let too_many = Refused::too_many(door, &accepted);
     let cookie = accepted.socket_cookie;
     let stream = downstream.into_std();
-    let taken = stream.is_ok_and(|stream| {
-        door.name_service.as_ref().is_some_and(|names| names.serve(stream, accepted, principal))
-    });
+    let taken = stream.is_ok_and(|stream| service.serve(stream, accepted, principal));
     if !taken {
         refuse(door, &too_many, Some(cookie));
     }

@@ -51,6 +51,13 @@ impl Kernel {
         Ok(Enrolled { path, cgroup, agent: agent.clone(), instance: instance.to_owned(), parent })
     }
 
+    /// Moves a process, with all its threads, into the cgroup of an enrolled agent. Sockets that it has opened stay
+    /// those of the cgroup that it was in.
+    pub fn join(&self, enrolled: &Path, tgid: u32) -> Result<(), Error> {
+        let procs = enrolled.join("cgroup.procs");
+        fs::write(&procs, tgid.to_string()).map_err(Error::file("joining", procs))
+    }
+
     /// Ends an enrolment and removes its cgroup; an error while a process or another agent is in
     /// it, and then it stays enrolled.
     pub fn withdraw(&self, cgroup: CgroupId) -> Result<(), Error> {
@@ -78,7 +85,15 @@ impl Kernel {
 
     /// All enrolled instances, parents before children.
     pub fn enrolled(&self) -> Result<Vec<Enrolled>, Error> {
-        let mut found = self.existing()?;
+        let mut found = Vec::new();
+        // Agents may start others in cgroups that others made, too.
+        for outer in self.existing()? {
+            let (path, cgroup) = (outer.path.clone(), outer.cgroup);
+            found.push(outer);
+            if !path.starts_with(&self.slice.agents) {
+                self.walk(&path, Some(cgroup), MAX_DEPTH, &mut found)?;
+            }
+        }
         self.walk(&self.slice.agents, None, MAX_DEPTH, &mut found)?;
         Ok(found)
     }
@@ -165,7 +180,10 @@ impl Kernel {
         for path in children {
             let Ok(cgroup) = cgroup::id(&path) else { continue };
             let mut nearest = parent;
-            if self.maps.knows(cgroup)?
+            if found.iter().any(|known| known.cgroup == cgroup) {
+                // One that another made, under a name of that one's.
+                nearest = Some(cgroup);
+            } else if self.maps.knows(cgroup)?
                 && let Some((agent, instance)) = take_apart(&path)
             {
                 nearest = Some(cgroup);

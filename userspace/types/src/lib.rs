@@ -12,6 +12,7 @@ pub mod exec;
 pub mod hex;
 pub mod id;
 pub mod identity;
+pub mod inside;
 pub mod limits;
 pub mod principal;
 pub mod redact;

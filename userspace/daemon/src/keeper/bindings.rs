@@ -31,6 +31,8 @@ pub(crate) struct Bindings {
 pub(crate) struct Binding {
     /// The file that holds its token.
     pub(crate) token_file: Option<PathBuf>,
+    /// It came from a token that the agent showed, which is kept nowhere.
+    pub(crate) presented: bool,
     /// Who answers for it, by the word of whoever started it.
     pub(crate) owner: Option<String>,
 }
