@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
 
+mod acting_as;
 mod bulk;
 mod by_hand;
 mod cancel;

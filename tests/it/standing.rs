@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use integration::agent::with_bank;
@@ -28,6 +28,7 @@ impl Story {
         Self::start_with("")
     }
 
+    /// Starts both, with more in the configuration: the provider is the ISSUER.
     pub(crate) fn start_with(more: &str) -> Self {
         let place = Place::start();
         let logout = Port::take().unwrap();
@@ -37,6 +38,7 @@ impl Story {
             RESOURCES[0],
             logout.number()
         );
+        let configuration = configuration.replace("ISSUER", &place.idp.issuer());
         let world = World::start_with(&configuration).unwrap();
         let uri = format!("http://127.0.0.1:{}/", logout.number());
         place.idp.set_backchannel(&uri).unwrap();
@@ -61,6 +63,11 @@ impl Story {
     pub(crate) fn agent(&self, name: &str, file: &Path, script: &str) -> Running {
         let mut command = self.world.daemon.cli();
         command.args(["run", "--agent", name, "--owner", "ops", "--token-file"]).arg(file);
+        self.started(name, command, script)
+    }
+
+    /// Starts what a `vestibule run` without its command says, with Python for its command.
+    pub(crate) fn started(&self, name: &str, mut command: Command, script: &str) -> Running {
         command.arg("--").arg(paths::python()).args(["-u", "-c", script]);
         with_bank(&mut command, bank::ROLE, self.world.bank.port());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -104,7 +111,7 @@ except psycopg.Error as e: print('error', e.sqlstate, ' '.join(str(e).split()))
 
 /// An agent that is asked line by line.
 pub(crate) struct Asked {
-    process: Running,
+    pub(crate) process: Running,
     said: BufReader<std::process::ChildStdout>,
     stdin: std::process::ChildStdin,
 }

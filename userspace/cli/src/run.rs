@@ -47,6 +47,10 @@ pub(crate) struct Args {
     /// when the token ends, so do the agent's sessions.
     #[arg(long, value_name = "PATH")]
     token_file: Option<PathBuf>,
+    /// The [[identity]] of the daemon's configuration that it acts as: the daemon has a token by credentials of its own
+    /// and renews it; the agent never has it.
+    #[arg(long = "as", value_name = "NAME", conflicts_with = "token_file")]
+    identity: Option<String>,
     /// Who answers for the agent; a name for records and policies, which nothing proves.
     #[arg(long, value_name = "NAME")]
     owner: Option<String>,
@@ -65,7 +69,7 @@ pub(crate) struct Args {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
-    let Args { agent, token_file, owner, user, group, command } = args;
+    let Args { agent, token_file, identity, owner, user, group, command } = args;
     let Some((program, arguments)) = command.split_first() else { bail!("no command is given") };
     if let Some(door) = inside::door(control) {
         let Response::Enrolled { .. } = inside::start(door, args)? else {
@@ -77,8 +81,8 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
             .with_context(|| format!("{} can't be started", Path::new(program).display()));
     }
     let token_file = token_file.as_deref().map(std::path::absolute).transpose()?;
-    let (agent, owner) = (agent.clone(), owner.clone());
-    let request = Request::Enroll { agent, token_file, owner };
+    let (agent, identity, owner) = (agent.clone(), identity.clone(), owner.clone());
+    let request = Request::Enroll { agent, token_file, identity, owner };
     let answer = ask(control, &request, PATIENCE)?;
     let Response::Enrolled { cgroup_path, profile, guarded, trust, .. } = answer else {
         bail!("the daemon's answer is not about enrollment");

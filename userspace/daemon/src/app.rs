@@ -278,8 +278,8 @@ fn keep(
     clock: &Arc<dyn Clock>,
 ) -> Result<Keeper> {
     let (enrollments, recorder) = (Arc::clone(&agents.enrollments), agents.recorder.clone());
-    let issuers = (config.issuer.as_slice(), stores);
-    Keeper::open(issuers, &config.state_dir, enrollments, recorder, Arc::clone(clock))
+    let rules = (config.identities(), stores);
+    Keeper::open(rules, &config.state_dir, enrollments, recorder, Arc::clone(clock))
 }
 
 pub(crate) fn open_journal(

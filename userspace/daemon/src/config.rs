@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::credential::{self, Catalog, Credential};
-use crate::keeper::{self, IssuerRule, Logout};
+use crate::keeper::{IdentityRule, IssuerRule, Logout, Rules};
 use crate::profile::{self, ProfileRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::secret::VaultServer;
@@ -57,6 +57,9 @@ pub(crate) struct Config {
     /// Whose tokens say whom agents act for.
     #[serde(default)]
     pub(crate) issuer: Vec<IssuerRule>,
+    /// As whom the daemon has tokens for agents.
+    #[serde(default)]
+    pub(crate) identity: Vec<IdentityRule>,
     /// Where they say who logged out.
     #[serde(default)]
     pub(crate) logout: Logout,
@@ -289,7 +292,7 @@ impl Config {
         path.clone_into(&mut config.file);
         config.targets()?;
         credential::check(&config)?;
-        keeper::check(&config.issuer, config.vault.is_some())?;
+        config.identities().check(config.vault.is_some())?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll)?;
         config.dns.upstream()?;
@@ -307,6 +310,11 @@ impl Config {
             "kernel.slice: a path below the cgroup mount, such as `vestibule`"
         );
         Ok(config)
+    }
+
+    /// What it says of identities.
+    pub(crate) fn identities(&self) -> Rules<'_> {
+        Rules { issuers: &self.issuer, identities: &self.identity }
     }
 
     /// Where the host's certificate authority is.

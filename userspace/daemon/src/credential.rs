@@ -16,7 +16,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::{Config, Target};
-use crate::keeper;
 use crate::secret::{Place, Stores, VaultSecret, VaultServer};
 
 /// A credential: agents' sessions at a target are authenticated with it, and no agent has it.
@@ -268,7 +267,7 @@ pub(crate) fn credentials(config: &Config, stores: Stores<'_>) -> Result<Credent
 
 /// The variables of the environment that hold secrets.
 pub(crate) fn variables(config: &Config) -> Result<Vec<String>> {
-    let of_clients = keeper::places(&config.issuer).filter_map(|place| place.env.cloned());
+    let of_clients = config.identities().places().filter_map(|place| place.env.cloned());
     let own = all(config)?.into_iter().filter_map(|(_, one)| one.secret_env);
     Ok(own.chain(of_clients).collect())
 }
@@ -285,8 +284,8 @@ pub(crate) fn hidden(config: &Config) -> Result<Vec<PathBuf>> {
         files.extend(one.place().file_path().context(context)?);
         files.extend(one.placeholder_file);
     }
-    for place in keeper::places(&config.issuer) {
-        files.extend(place.file_path().context("issuer: client")?);
+    for place in config.identities().places() {
+        files.extend(place.file_path().context("an issuer's client")?);
     }
     if let Some(vault) = &config.vault {
         files.push(vault.file().context("vault")?);

@@ -73,9 +73,10 @@ impl Answer for Desk {
         }
         let answered = match request {
             Request::Status => Ok(Response::Status(self.status())),
-            Request::Enroll { agent, token_file, owner } => {
-                let (token_file, owner) = (token_file.clone(), owner.clone());
-                let binding = Binding { token_file, owner, ..Binding::default() };
+            Request::Enroll { agent, token_file, identity, owner } => {
+                let (token_file, identity) = (token_file.clone(), identity.clone());
+                let binding =
+                    Binding { token_file, identity, owner: owner.clone(), ..Binding::default() };
                 self.enroll(agent, binding, tgid)
             }
             Request::EnrollRunning { agent, pid } => self.enroll_running(agent, *pid, tgid),

@@ -7,13 +7,15 @@ mod bindings;
 mod client;
 mod config;
 mod doctor;
+mod files;
 mod logout;
+mod obtained;
 mod person;
 mod presented;
+mod renewal;
 mod tokens;
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,15 +36,15 @@ use bindings::Bindings;
 pub(crate) use bindings::{Binding, Cut, CutBy};
 use client::OwnClient;
 use config::Issuers;
-pub(crate) use config::{IssuerRule, Logout, check, places};
+pub(crate) use config::{IssuerRule, Logout, Rules};
+use files::Read;
 pub(crate) use logout::serve as serve_logout;
+pub(crate) use obtained::IdentityRule;
+use obtained::Obtained;
 use tokens::{Proven, Raw, Tokens};
 
 /// How long a token may live, in seconds: a cut is kept until every token of before it has ended.
 pub(crate) const LIFE_S_MAX: i64 = 7 * 86_400;
-
-/// Bytes of a token file that are read; a token has 16 KiB at most.
-const FILE_BYTES_MAX: u64 = 32 * 1024;
 
 /// How often files and ends are looked at. A look is a stat(2) for each agent that has a file.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -50,11 +52,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often keys are looked after.
 const KEYS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How long an issuer that can't be reached is left alone, in looks.
-const RETRY_LOOKS: u32 = 5;
-
 /// Why an agent with a token acts for nobody: it has expired.
 const EXPIRED: &str = "expired";
+
+/// The same: nobody has looked at it yet.
+const NOT_YET: &str = "not_yet_verified";
 
 /// Keeps identities.
 pub(crate) struct Keeper {
@@ -62,6 +64,8 @@ pub(crate) struct Keeper {
     providers: Providers,
     /// The daemon's own clients, by their issuers.
     clients: HashMap<String, OwnClient>,
+    /// The identities that it holds credentials of.
+    obtained: Vec<Arc<Obtained>>,
     tokens: Tokens,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
@@ -69,23 +73,6 @@ pub(crate) struct Keeper {
     bindings: Mutex<Bindings>,
     /// How each agent's file was when it was last read.
     read: Mutex<HashMap<String, Read>>,
-}
-
-/// How a file was read.
-#[derive(Clone, Debug)]
-struct Read {
-    stamp: Option<Stamp>,
-    /// Looks until it is read again though it is the same.
-    again_in: Option<u32>,
-}
-
-/// What changes when a file does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    changed: (i64, i64),
 }
 
 /// Why a token file gives no identity; the words in records.
@@ -99,6 +86,10 @@ enum Refused {
     LivesTooLong,
     /// Its person was cut off.
     Cut(CutBy),
+    /// No credential of that name is held here.
+    NoSuchIdentity,
+    /// The issuer gave none for a credential that is held here; why.
+    NotObtained(&'static str),
 }
 
 impl Refused {
@@ -108,6 +99,8 @@ impl Refused {
             Self::Token(error) => error.reason(),
             Self::LivesTooLong => "lives_too_long",
             Self::Cut(cut) => cut.as_str(),
+            Self::NoSuchIdentity => "no_such_identity",
+            Self::NotObtained(why) => why,
         }
     }
 
@@ -120,7 +113,7 @@ impl Refused {
 impl Keeper {
     /// Keeps the identities of these agents, as before the last end of the daemon.
     pub(crate) fn open(
-        (issuers, stores): (&[IssuerRule], Stores<'_>),
+        (rules, stores): (Rules<'_>, Stores<'_>),
         state_dir: &Path,
         enrollments: Arc<Enrollments>,
         recorder: Recorder,
@@ -128,25 +121,48 @@ impl Keeper {
     ) -> Result<Self> {
         let path = state_dir.join("identities.json");
         let bindings = Mutex::new(Bindings::load(&path)?);
-        let Issuers { providers, clients } = Issuers::open(issuers, stores)?;
+        let Issuers { providers, clients } = Issuers::open(rules.issuers, stores)?;
+        let obtained = Obtained::open(rules.identities, stores)?;
         let (read, tokens) = (Mutex::default(), Tokens::default());
-        Ok(Self { enrollments, providers, clients, tokens, recorder, clock, path, bindings, read })
+        Ok(Self {
+            enrollments,
+            providers,
+            clients,
+            obtained,
+            tokens,
+            recorder,
+            clock,
+            path,
+            bindings,
+            read,
+        })
     }
 
     /// Whom an agent would act for that has this binding; an error where it must not be started. May block.
     pub(crate) fn check(&self, binding: &Binding) -> Result<Option<Proven>> {
-        let Some(file) = &binding.token_file else {
-            return Ok(binding.owner.as_deref().map(|owner| person::owned(owner).into()));
-        };
-        ensure!(file.is_absolute(), "the token file's path must be absolute");
+        let Binding { token_file, identity, owner, presented: _ } = binding;
+        if let Some(file) = token_file {
+            ensure!(file.is_absolute(), "the token file's path must be absolute");
+        }
         let runtime = tokio::runtime::Handle::current();
-        match runtime.block_on(self.identity(file.clone(), binding)) {
-            Ok(proven) => Ok(Some(proven)),
+        let found = match (token_file, identity) {
+            (Some(file), _) => runtime.block_on(self.identity(file.clone())),
+            (None, Some(identity)) => runtime.block_on(self.obtained(identity)),
+            (None, None) => {
+                return Ok(owner.as_deref().map(|owner| person::owned(owner).into()));
+            }
+        };
+        match found {
+            Ok(proven) => Ok(Some(proven.owned(binding))),
             Err(refused) => {
                 let why = refused.as_str();
-                let detail = serde_json::json!({ "token_file": file, "why": why });
+                let detail = serde_json::json!({
+                    "token_file": token_file, "as": identity, "why": why,
+                });
                 self.recorder.control("identity.refused", &detail.to_string())?;
-                bail!("the token in {} does not count: {why}", file.display())
+                let whose = || identity.as_ref().map(|identity| format!("of `{identity}`"));
+                let held = token_file.as_ref().map(|file| format!("in {}", file.display()));
+                bail!("the token {} does not count: {why}", held.or_else(whose).unwrap_or_default())
             }
         }
     }
@@ -177,11 +193,14 @@ impl Keeper {
         let bindings = self.bindings().clone();
         for enrollment in self.enrollments.list() {
             match bindings.agents.get(&name(&enrollment)) {
-                Some(Binding { token_file: Some(_), .. }) => {
-                    enrollment.standing.set(Held::Ended("not_yet_verified"));
+                Some(Binding { identity: Some(identity), .. }) if !self.has(identity) => {
+                    enrollment.standing.set(Held::Ended(Refused::NoSuchIdentity.as_str()));
                 }
                 Some(Binding { presented: true, .. }) => {
                     enrollment.standing.set(Held::Ended("daemon_restarted"));
+                }
+                Some(binding) if binding.has_token() => {
+                    enrollment.standing.set(Held::Ended(NOT_YET));
                 }
                 Some(Binding { owner: Some(owner), .. }) => {
                     enrollment.standing.set(Held::For(Arc::new(person::owned(owner))));
@@ -220,7 +239,7 @@ impl Keeper {
                 self.tend().await;
             }
         };
-        tokio::join!(ends, files, keys);
+        tokio::join!(ends, files, keys, Arc::clone(&self).keep_obtained());
     }
 
     /// Cuts somebody off, from now on. Answers the agents that it met, and whether it is kept over restarts:
@@ -251,6 +270,7 @@ impl Keeper {
         drop(bindings);
         // Files are read again with the next look.
         self.read().clear();
+        self.obtained.iter().for_each(|one| one.look_again());
         Ok(lifted)
     }
 
@@ -293,19 +313,6 @@ impl Keeper {
         }
     }
 
-    /// Reads the tokens again that are others.
-    async fn follow_all(&self) {
-        let bindings = self.bindings().clone();
-        for enrollment in self.enrollments.list() {
-            if let Some(own) = bindings.agents.get(&name(&enrollment))
-                && let Some(file) = &own.token_file
-            {
-                self.follow(&enrollment, own, file.clone()).await;
-            }
-        }
-        self.forget();
-    }
-
     /// Fetches the keys of issuers before they are old.
     async fn tend(&self) {
         for provider in self.providers.iter() {
@@ -320,56 +327,27 @@ impl Keeper {
         }
     }
 
-    /// Reads an agent's token again where its file is another.
-    async fn follow(&self, enrollment: &Enrollment, binding: &Binding, file: PathBuf) {
-        let stamp = stamp(&file);
-        let key = name(enrollment);
-        let known = self.read().get(&key).cloned();
-        if let Some(Read { stamp: known, again_in }) = known
-            && known == stamp
-            && again_in.is_none_or(|looks| looks > 0)
-        {
-            let again_in = again_in.map(|looks| looks - 1);
-            self.read().insert(key, Read { stamp, again_in });
-            return;
-        }
-        let found = self.identity(file, binding).await;
-        let again_in = found.as_ref().err().filter(|why| why.may_pass()).map(|_| RETRY_LOOKS);
-        self.read().insert(key, Read { stamp, again_in });
-        match found {
-            Ok(proven) => self.act_by(enrollment, proven),
-            // What holds goes on until it ends: nobody said that it does not.
-            Err(why) if why.may_pass() => {
-                warn!(agent = %enrollment.agent, why = why.as_str(), "a token can't be verified");
-            }
-            Err(why) => self.hold(enrollment, Held::Ended(why.as_str())),
-        }
+    /// Whom a token is of that came this way, where it counts and its person was not cut off.
+    async fn believed(&self, token: Secret<String>, way: Way) -> Result<Proven, Refused> {
+        self.uncut(self.prove(token, way).await?)
     }
 
-    /// Whom the token in a file is of.
-    async fn identity(&self, file: PathBuf, binding: &Binding) -> Result<Proven, Refused> {
-        let read = tokio::task::spawn_blocking(move || read_token(&file)).await;
-        let token = read.map_err(io::Error::other).flatten().map_err(|_| Refused::Unreadable)?;
-        self.believed(token, Way::File, binding.owner.as_deref()).await
-    }
-
-    /// Whom a token is of that came this way, where it counts.
-    async fn believed(
-        &self,
-        token: Secret<String>,
-        way: Way,
-        owner: Option<&str>,
-    ) -> Result<Proven, Refused> {
+    /// Whom a token is of that came this way, if it is sound.
+    async fn prove(&self, token: Secret<String>, way: Way) -> Result<Proven, Refused> {
         let verified = self.verify(&token, self.clock.now()).await.map_err(Refused::Token)?;
         if verified.expires_at.saturating_sub(verified.issued_at) > LIFE_S_MAX {
             return Err(Refused::LivesTooLong);
         }
-        let identity = Identity { owner: owner.map(Into::into), ..verified.identity(way) };
-        if let Some(cut) = self.bindings().cut_of(&identity) {
-            return Err(Refused::Cut(cut));
+        let identity = Arc::new(verified.identity(way));
+        Ok(Proven { identity, raw: Some(Arc::new(Raw::of(token, &verified))) })
+    }
+
+    /// The same, unless that person was cut off.
+    fn uncut(&self, proven: Proven) -> Result<Proven, Refused> {
+        match self.bindings().cut_of(&proven.identity) {
+            Some(cut) => Err(Refused::Cut(cut)),
+            None => Ok(proven),
         }
-        let raw = Arc::new(Raw::of(token, &verified));
-        Ok(Proven { identity: Arc::new(identity), raw: Some(raw) })
     }
 
     /// An access token, or an ID token: which one, its own header says.
@@ -478,25 +456,4 @@ fn name(enrollment: &Enrollment) -> String {
 fn ends(identity: &Identity) -> i64 {
     let ends = identity.subject.as_ref().map(|subject| subject.token.expires_s);
     ends.map_or(i64::MAX, |seconds| seconds.saturating_mul(1_000_000))
-}
-
-fn stamp(file: &Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(file).ok()?;
-    Some(Stamp {
-        device: found.dev(),
-        inode: found.ino(),
-        bytes: found.size(),
-        changed: (found.ctime(), found.ctime_nsec()),
-    })
-}
-
-fn read_token(file: &Path) -> io::Result<Secret<String>> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(file)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    let token = text.trim().to_owned();
-    // The copy with its line's end is a secret, too.
-    drop(Secret::new(text));
-    Ok(Secret::new(token))
 }

@@ -19,6 +19,9 @@ pub enum Request {
         /// The file that holds the token of whom it acts for; an absolute path.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token_file: Option<PathBuf>,
+        /// The name of the daemon's identity that it acts by.
+        #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+        identity: Option<String>,
         /// Who answers for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner: Option<String>,

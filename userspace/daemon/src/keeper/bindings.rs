@@ -31,6 +31,9 @@ pub(crate) struct Bindings {
 pub(crate) struct Binding {
     /// The file that holds its token.
     pub(crate) token_file: Option<PathBuf>,
+    /// The name of the `[[identity]]` that it acts by; never a token of it.
+    #[serde(rename = "as")]
+    pub(crate) identity: Option<String>,
     /// It came from a token that the agent showed, which is kept nowhere.
     pub(crate) presented: bool,
     /// Who answers for it, by the word of whoever started it.
@@ -73,6 +76,14 @@ impl CutBy {
             Self::Revoked => "revoked",
             Self::TokenRevoked => "token_revoked",
         }
+    }
+}
+
+impl Binding {
+    /// Whether the agent acts by a token.
+    pub(crate) fn has_token(&self) -> bool {
+        let Self { token_file, identity, presented: _, owner: _ } = self;
+        token_file.is_some() || identity.is_some()
     }
 }
 

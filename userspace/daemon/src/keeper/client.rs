@@ -16,15 +16,15 @@ use crate::secret::{Place, Stores, VaultSecret};
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientRule {
     /// Its id.
-    id: String,
+    pub(super) id: String,
     /// The file that holds its secret; root's alone, mode 0600 or 0400. Read again each time it is used.
-    secret_file: Option<PathBuf>,
+    pub(super) secret_file: Option<PathBuf>,
     /// The same by its name among systemd's credentials (`LoadCredential=`).
-    secret_credential: Option<String>,
+    pub(super) secret_credential: Option<String>,
     /// The variable of the daemon's environment that holds it; the daemon takes it out of there.
-    secret_env: Option<String>,
+    pub(super) secret_env: Option<String>,
     /// Where it is in the vault.
-    secret_vault: Option<VaultSecret>,
+    pub(super) secret_vault: Option<VaultSecret>,
 }
 
 impl ClientRule {

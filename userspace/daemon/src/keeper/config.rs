@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::client::{ClientRule, OwnClient};
+use super::obtained::{self, IdentityRule};
 use crate::secret::{Place, Stores};
 
 /// An OpenID Connect issuer whose tokens say whom agents act for.
@@ -58,6 +59,11 @@ impl Logout {
 }
 
 impl IssuerRule {
+    /// Its identifier.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Checks what it says, without asking anybody; `has_vault` where there is one.
     fn check(&self, has_vault: bool) -> Result<()> {
         self.issuer()?.check()?;
@@ -112,14 +118,27 @@ impl Issuers {
     }
 }
 
-/// Checks issuers without asking anybody; `has_vault` where there is one.
-pub(crate) fn check(rules: &[IssuerRule], has_vault: bool) -> Result<()> {
-    rules.iter().try_for_each(|rule| {
-        rule.check(has_vault).with_context(|| format!("issuer `{}`", rule.url))
-    })
+/// What the configuration says of identities.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'c> {
+    /// `[[issuer]]`.
+    pub(crate) issuers: &'c [IssuerRule],
+    /// `[[identity]]`.
+    pub(crate) identities: &'c [IdentityRule],
 }
 
-/// Where the secrets of the daemon's own clients are said to be.
-pub(crate) fn places(rules: &[IssuerRule]) -> impl Iterator<Item = Place<'_>> {
-    rules.iter().filter_map(|rule| rule.client.as_ref()?.place())
+impl<'c> Rules<'c> {
+    /// Checks it without asking anybody; `has_vault` where there is one.
+    pub(crate) fn check(self, has_vault: bool) -> Result<()> {
+        self.issuers.iter().try_for_each(|rule| {
+            rule.check(has_vault).with_context(|| format!("issuer `{}`", rule.url))
+        })?;
+        obtained::check(self.identities, self.issuers, has_vault)
+    }
+
+    /// Where the secrets of clients are said to be.
+    pub(crate) fn places(self) -> impl Iterator<Item = Place<'c>> {
+        let own = self.issuers.iter().filter_map(|rule| rule.client.as_ref()?.place());
+        own.chain(obtained::places(self.identities))
+    }
 }

@@ -3,6 +3,7 @@
 use types::control::{Check, Verdict};
 
 use super::Keeper;
+use super::client::OwnClient;
 
 impl Keeper {
     /// How each issuer's keys and the daemon's own client there stand. May block.
@@ -25,14 +26,21 @@ impl Keeper {
                 };
                 checks.push(check(&format!("issuer {url}"), keys));
                 let Some(client) = self.clients.get(url) else { continue };
-                let secret = match client.get().await {
-                    Ok(_) => (Verdict::Ok, "its secret is there".to_owned()),
-                    Err(error) => (Verdict::Fail, format!("{error:#}")),
-                };
-                checks.push(check(&format!("client at {url}"), secret));
+                checks.push(check(&format!("client at {url}"), secret(client).await));
+            }
+            for one in &self.obtained {
+                checks.push(check(&format!("identity {}", one.name()), one.checked().await));
             }
             checks
         })
+    }
+}
+
+/// Whether a client's secret is there.
+pub(super) async fn secret(client: &OwnClient) -> (Verdict, String) {
+    match client.get().await {
+        Ok(_) => (Verdict::Ok, "its secret is there".to_owned()),
+        Err(error) => (Verdict::Fail, format!("{error:#}")),
     }
 }
 

@@ -14,7 +14,7 @@ impl Keeper {
     /// Whom a token is of that an agent shows; an error, recorded, where it does not count. May block.
     pub(crate) fn presented(&self, token: &Secret<String>) -> Result<Proven> {
         let runtime = tokio::runtime::Handle::current();
-        match runtime.block_on(self.believed(token.clone(), Way::Bearer, None)) {
+        match runtime.block_on(self.believed(token.clone(), Way::Bearer)) {
             Ok(proven) => Ok(proven),
             Err(refused) => {
                 let why = refused.as_str();

@@ -9,6 +9,8 @@ use identity::oidc::Verified;
 use types::identity::Identity;
 use types::secret::Secret;
 
+use super::Binding;
+
 /// A token that was verified.
 #[derive(Debug)]
 pub(super) struct Raw {
@@ -36,6 +38,17 @@ impl From<Identity> for Proven {
     /// By no token.
     fn from(identity: Identity) -> Self {
         Self { identity: Arc::new(identity), raw: None }
+    }
+}
+
+impl Proven {
+    /// The same, with whoever answers for an agent of this binding.
+    pub(super) fn owned(mut self, binding: &Binding) -> Self {
+        if let Some(owner) = &binding.owner {
+            let owner = Some(owner.as_str().into());
+            self.identity = Arc::new(Identity { owner, ..Identity::clone(&self.identity) });
+        }
+        self
     }
 }
 
