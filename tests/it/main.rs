@@ -25,6 +25,7 @@ mod functions;
 mod fuzzed;
 mod hostile;
 mod inside;
+mod introspection;
 mod launch;
 mod limits;
 mod limits_behind;

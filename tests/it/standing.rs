@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use integration::agent::with_bank;
+use integration::daemon::ExtraPolicy;
 use integration::idp::{ALICE, CARL, CLIENT, RESOURCES};
 use integration::port::Port;
 use integration::process::{Running, run, wait_until};
@@ -30,16 +31,21 @@ impl Story {
 
     /// Starts both, with more in the configuration: the provider is the ISSUER.
     pub(crate) fn start_with(more: &str) -> Self {
+        Self::ruled("", &[], more)
+    }
+
+    /// The same, with more in the issuer's own table, and policies.
+    pub(crate) fn ruled(issuer: &str, policies: &[ExtraPolicy<'_>], more: &str) -> Self {
         let place = Place::start();
         let logout = Port::take().unwrap();
         let configuration = format!(
-            "[[issuer]]\nurl = '{}'\naudiences = ['{}', '{CLIENT}']\n[logout]\nlisten = '127.0.0.1:{}'\n{more}",
+            "[[issuer]]\nurl = '{}'\naudiences = ['{}', '{CLIENT}']\n{issuer}\n[logout]\nlisten = '127.0.0.1:{}'\n{more}",
             place.idp.issuer(),
             RESOURCES[0],
             logout.number()
         );
         let configuration = configuration.replace("ISSUER", &place.idp.issuer());
-        let world = World::start_with(&configuration).unwrap();
+        let world = World::ruled_with(policies, &configuration).unwrap();
         let uri = format!("http://127.0.0.1:{}/", logout.number());
         place.idp.set_backchannel(&uri).unwrap();
         Self { place, world, _logout: logout }
@@ -101,7 +107,7 @@ for line in sys.stdin:
 ";
 
 /// Waits for one statement, and says how it ended.
-const WAITS: &str = "
+pub(crate) const WAITS: &str = "
 import psycopg
 c = psycopg.connect(autocommit=True)
 print('begins')

@@ -29,7 +29,7 @@ const users = {
   alice: { name: 'Alice', groups: ['staff'] },
   carl: { name: 'Carl', groups: ['contractors'] },
 };
-const seen = { discovery: 0, jwks: 0, backchannel: 0, backchannel_errors: [] };
+const seen = { discovery: 0, jwks: 0, introspections: 0, backchannel: 0, backchannel_errors: [] };
 const jars = {};
 const ttl = { access: 600, device: 60 };
 let backchannel = options.backchannel ?? undefined;
@@ -284,14 +284,16 @@ async function account(request, response) {
     return say(200, {});
   }
   if (revoked.has(id) || revoked.has(claims.sub)) return say(200, { active: false });
-  const { sub, client_id, exp, iat, iss, groups } = claims;
-  return say(200, { active: true, sub, client_id, exp, iat, iss, groups });
+  const { sub, client_id, exp, iat, iss } = claims;
+  // The groups of now, not those of when it was issued.
+  return say(200, { active: true, sub, client_id, exp, iat, iss, groups: users[sub]?.groups });
 }
 const revoked = new Set(); // Ids of tokens, and users.
 let accounts = false;
 
 async function serve(request, response) {
   const asks = request.url === '/token/introspection' || request.url === '/token/revocation';
+  if (request.url === '/token/introspection') seen.introspections += 1;
   if (accounts && asks && await account(request, response)) return undefined;
   if (request.url === '/.well-known/openid-configuration') seen.discovery += 1;
   if (request.url === '/jwks') seen.jwks += 1;

@@ -57,13 +57,15 @@ pub enum SignedBy {
     Nobody,
 }
 
-/// How often the provider was asked for what it says of itself.
+/// How often the provider was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// For its metadata.
+    /// For what it says of itself.
     pub discovery: u64,
     /// For its keys.
     pub keys: u64,
+    /// About a token.
+    pub introspections: u64,
 }
 
 /// What a client has after a user's login.
@@ -200,7 +202,8 @@ impl Idp {
         told["sent"].as_u64().context("it counts what it sends")
     }
 
-    /// Puts a user into other groups than before; tokens issued from now on say so.
+    /// Puts a user into other groups than before; tokens issued from now on say so, and so does what is said of JWTs
+    /// where it keeps account of them.
     ///
     /// # Errors
     /// If there is no such user.
@@ -265,7 +268,11 @@ impl Idp {
     pub fn asked(&self) -> Result<Asked> {
         let seen = self.tell(&json!({"do": "seen"}))?;
         let count = |name: &str| seen[name].as_u64().context("it counts");
-        Ok(Asked { discovery: count("discovery")?, keys: count("jwks")? })
+        Ok(Asked {
+            discovery: count("discovery")?,
+            keys: count("jwks")?,
+            introspections: count("introspections")?,
+        })
     }
 
     /// Ends it: its port refuses connections.

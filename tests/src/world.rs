@@ -37,9 +37,18 @@ impl World {
     /// # Errors
     /// If either does not start.
     pub fn start_with(configuration: &str) -> Result<Self> {
+        Self::ruled_with(&[], configuration)
+    }
+
+    /// The same, with policy files more.
+    ///
+    /// # Errors
+    /// If either does not start.
+    pub fn ruled_with(policies: &[ExtraPolicy<'_>], configuration: &str) -> Result<Self> {
         let bank = Postgres::start()?;
+        let policies: Vec<_> = [WRITER_POLICY].iter().chain(policies).copied().collect();
         let daemon =
-            Daemon::start_with(Supervisor::None, bank.port(), 2, &[WRITER_POLICY], configuration)?;
+            Daemon::start_with(Supervisor::None, bank.port(), 2, &policies, configuration)?;
         Ok(Self { daemon, bank })
     }
 

@@ -472,19 +472,6 @@ mod tests {
                 "a name that no other has",
             ),
             ("[[issuer]]\nurl='http://v'\naudiences=['a']", "issuer `http://v`: an issuer is"),
-            (
-                "[[issuer]]\nurl='https://v'\naudiences=['a']\nclient={id='',secret_env='X'}",
-                "client: id",
-            ),
-            (
-                "[[issuer]]\nurl='https://v'\naudiences=['a']\n\
-                 client={id='a',secret_env='X',secret_file='/x'}",
-                "one of secret_file, secret_credential, secret_env and secret_vault",
-            ),
-            (
-                "[[issuer]]\nurl='https://v'\naudiences=['a']\nclient={id='a',secret_vault={path='b'}}",
-                "there is no [vault]",
-            ),
             ("[vault]\naddress='https://v'", "one of token_file, token_credential and role_id"),
             ("[vault]\naddress='https://v'\nrole_id='x'", "one of secret_id_file"),
             ("[vault]\naddress='https://v'\ntoken_file='/t'\ncache_s=0", "cache_s"),

@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod doctor;
 mod files;
+mod introspection;
 mod logout;
 mod obtained;
 mod person;
@@ -25,6 +26,8 @@ use identity::oidc::{Kind, Providers, TokenError, Verified};
 use identity::standing::Held;
 use identity::{Enrollment, Enrollments};
 use journal::recorder::Recorder;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 use types::clock::{Clock, Timestamp};
 use types::control::ActingAgent;
@@ -38,6 +41,7 @@ use client::OwnClient;
 use config::Issuers;
 pub(crate) use config::{IssuerRule, Logout, Rules};
 use files::Read;
+use introspection::{Introspection, UNCONFIRMED};
 pub(crate) use logout::serve as serve_logout;
 pub(crate) use obtained::IdentityRule;
 use obtained::Obtained;
@@ -66,6 +70,7 @@ pub(crate) struct Keeper {
     clients: HashMap<String, OwnClient>,
     /// The identities that it holds credentials of.
     obtained: Vec<Arc<Obtained>>,
+    introspection: Introspection,
     tokens: Tokens,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
@@ -90,6 +95,8 @@ enum Refused {
     NoSuchIdentity,
     /// The issuer gave none for a credential that is held here; why.
     NotObtained(&'static str),
+    /// Its issuer does not say whether it stands; why.
+    Unconfirmed(&'static str),
 }
 
 impl Refused {
@@ -100,13 +107,21 @@ impl Refused {
             Self::LivesTooLong => "lives_too_long",
             Self::Cut(cut) => cut.as_str(),
             Self::NoSuchIdentity => "no_such_identity",
-            Self::NotObtained(why) => why,
+            Self::NotObtained(why) | Self::Unconfirmed(why) => why,
         }
     }
 
     /// Whether the same file may count later: its issuer could not be asked.
     fn may_pass(self) -> bool {
-        matches!(self, Self::Token(error) if error.reason() == "issuer_unreachable")
+        match self {
+            Self::Token(error) => error.reason() == "issuer_unreachable",
+            Self::Unconfirmed(_) => true,
+            Self::Unreadable
+            | Self::LivesTooLong
+            | Self::Cut(_)
+            | Self::NoSuchIdentity
+            | Self::NotObtained(_) => false,
+        }
     }
 }
 
@@ -121,7 +136,7 @@ impl Keeper {
     ) -> Result<Self> {
         let path = state_dir.join("identities.json");
         let bindings = Mutex::new(Bindings::load(&path)?);
-        let Issuers { providers, clients } = Issuers::open(rules.issuers, stores)?;
+        let Issuers { providers, clients, introspection } = Issuers::open(rules.issuers, stores)?;
         let obtained = Obtained::open(rules.identities, stores)?;
         let (read, tokens) = (Mutex::default(), Tokens::default());
         Ok(Self {
@@ -129,6 +144,7 @@ impl Keeper {
             providers,
             clients,
             obtained,
+            introspection,
             tokens,
             recorder,
             clock,
@@ -213,16 +229,12 @@ impl Keeper {
     /// Looks at files, at ends and after issuers' keys, until the runtime ends. An issuer that hangs keeps no
     /// identity from ending.
     pub(crate) async fn watch(self: Arc<Self>) {
-        let every = |period| {
-            let mut interval = tokio::time::interval(period);
-            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            interval
-        };
         let ends = async {
             let mut interval = every(INTERVAL);
             loop {
                 interval.tick().await;
                 self.end_those_over();
+                self.end_those_unconfirmed();
             }
         };
         let files = async {
@@ -239,7 +251,12 @@ impl Keeper {
                 self.tend().await;
             }
         };
-        tokio::join!(ends, files, keys, Arc::clone(&self).keep_obtained());
+        let mut asks = JoinSet::new();
+        for provider in self.providers.iter() {
+            asks.spawn_local(Arc::clone(&self).introspect(Arc::clone(provider)));
+        }
+        let obtained = Arc::clone(&self).keep_obtained();
+        tokio::join!(ends, files, keys, obtained, asks.join_all());
     }
 
     /// Cuts somebody off, from now on. Answers the agents that it met, and whether it is kept over restarts:
@@ -334,12 +351,14 @@ impl Keeper {
 
     /// Whom a token is of that came this way, if it is sound.
     async fn prove(&self, token: Secret<String>, way: Way) -> Result<Proven, Refused> {
-        let verified = self.verify(&token, self.clock.now()).await.map_err(Refused::Token)?;
+        let now = self.clock.now();
+        let verified = self.verify(&token, now).await.map_err(Refused::Token)?;
         if verified.expires_at.saturating_sub(verified.issued_at) > LIFE_S_MAX {
             return Err(Refused::LivesTooLong);
         }
-        let identity = Arc::new(verified.identity(way));
-        Ok(Proven { identity, raw: Some(Arc::new(Raw::of(token, &verified))) })
+        let raw = Raw::of(token, &verified);
+        let identity = self.confirmed(&raw, verified.identity(way), now).await?;
+        Ok(Proven { identity: Arc::new(identity), raw: Some(Arc::new(raw)) })
     }
 
     /// The same, unless that person was cut off.
@@ -360,19 +379,23 @@ impl Keeper {
 
     /// Has an agent act by what was proven from here on, if nobody was cut off meanwhile.
     fn act_by(&self, enrollment: &Enrollment, proven: Proven) {
-        // Under this lock, so that a cut comes before or meets it.
-        let bindings = self.bindings();
+        self.act_by_in(&self.bindings(), enrollment, proven);
+    }
+
+    /// The same, under this lock: a cut comes before, or meets it.
+    fn act_by_in(&self, bindings: &Bindings, enrollment: &Enrollment, proven: Proven) {
         if let Some(cut) = bindings.cut_of(&proven.identity) {
             return self.hold(enrollment, Held::Ended(cut.as_str()));
         }
-        let identity = Arc::clone(&proven.identity);
+        let ended = proven.raw.as_ref().and_then(|raw| raw.ended());
+        let held = ended.map_or(Held::For(Arc::clone(&proven.identity)), Held::Ended);
         self.tokens.keep(&name(enrollment), proven);
-        self.hold(enrollment, Held::For(identity));
+        self.hold(enrollment, held);
     }
 
     /// Tells an agent's sessions, and writes it down; the token of an identity that ended is forgotten.
     fn hold(&self, enrollment: &Enrollment, held: Held) {
-        if let Held::Ended(_) = held {
+        if matches!(held, Held::Ended(why) if why != UNCONFIRMED) {
             self.tokens.forget(&name(enrollment));
         }
         let (kind, detail) = match &held {
@@ -445,6 +468,13 @@ pub(crate) fn acting(enrollment: &Enrollment) -> ActingAgent {
         ended,
         sessions: u64::try_from(enrollment.standing.sessions()).unwrap_or(u64::MAX),
     }
+}
+
+/// A tick in each period; late ones do not come in a row.
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// An agent's name and instance, as `vestibule status` shows it.

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::client::{ClientRule, OwnClient};
+use super::introspection::{self, Introspection};
 use super::obtained::{self, IdentityRule};
 use crate::secret::{Place, Stores};
 
@@ -39,6 +40,11 @@ pub(crate) struct IssuerRule {
     ca_file: Option<PathBuf>,
     /// The daemon's own client there.
     client: Option<ClientRule>,
+    /// Seconds, 1 to 3600, after which it is asked again whether an access token that agents act by stands (RFC 7662);
+    /// it is not asked where absent. Needs `client`.
+    introspect_interval_s: Option<u64>,
+    /// Seconds, at most 86400, that tokens count without its word; five times the interval where absent.
+    introspect_grace_s: Option<u64>,
 }
 
 /// Where issuers say that somebody logged out (OpenID Connect Back-Channel Logout 1.0).
@@ -67,7 +73,13 @@ impl IssuerRule {
     /// Checks what it says, without asking anybody; `has_vault` where there is one.
     fn check(&self, has_vault: bool) -> Result<()> {
         self.issuer()?.check()?;
+        let is_asked = self.introspection()?.is_some();
+        ensure!(!is_asked || self.client.is_some(), "introspect_interval_s: needs a client");
         self.client.as_ref().map_or(Ok(()), |client| client.check(has_vault)).context("client")
+    }
+
+    fn introspection(&self) -> Result<Option<introspection::Rule>> {
+        introspection::Rule::of(self.introspect_interval_s, self.introspect_grace_s)
     }
 
     fn issuer(&self) -> Result<Issuer> {
@@ -99,22 +111,29 @@ pub(super) struct Issuers {
     pub(super) providers: Providers,
     /// The daemon's own client at each that it has one at.
     pub(super) clients: HashMap<String, OwnClient>,
+    /// Those that are asked about their tokens.
+    pub(super) introspection: Introspection,
 }
 
 impl Issuers {
     /// Those of the configuration, with secrets from these stores.
     pub(super) fn open(rules: &[IssuerRule], stores: Stores<'_>) -> Result<Self> {
         let (mut providers, mut clients) = (Vec::new(), HashMap::new());
+        let mut asked = HashMap::new();
         for rule in rules {
             let context = || format!("issuer `{}`", rule.url);
             let provider = rule.issuer().and_then(|issuer| Ok(Provider::new(issuer)?));
             providers.push(Arc::new(provider.with_context(context)?));
+            if let Some(introspection) = rule.introspection().with_context(context)? {
+                asked.insert(rule.url.clone(), introspection);
+            }
             if let Some(client) = &rule.client {
                 let own = client.own(stores).context("client").with_context(context)?;
                 clients.insert(rule.url.clone(), own);
             }
         }
-        Ok(Self { providers: Providers::new(providers)?, clients })
+        let introspection = Introspection::new(asked);
+        Ok(Self { providers: Providers::new(providers)?, clients, introspection })
     }
 }
 
@@ -140,5 +159,37 @@ impl<'c> Rules<'c> {
     pub(crate) fn places(self) -> impl Iterator<Item = Place<'c>> {
         let own = self.issuers.iter().filter_map(|rule| rule.client.as_ref()?.place());
         own.chain(obtained::places(self.identities))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct File {
+        issuer: Vec<IssuerRule>,
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let told = |more: &str| {
+            let text = format!("[[issuer]]\nurl='https://v'\naudiences=['a']\n{more}");
+            let File { issuer } = toml::from_str(&text).unwrap();
+            let rules = Rules { issuers: &issuer, identities: &[] };
+            rules.check(false).map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned())
+        };
+        assert_eq!(told("client={id='a'}\nintrospect_interval_s=5"), "ok");
+        for (more, wanted) in [
+            ("client={id='',secret_env='X'}", "client: id"),
+            ("client={id='a',secret_env='X',secret_file='/x'}", "one of secret_file"),
+            ("client={id='a',secret_vault={path='b'}}", "there is no [vault]"),
+            ("introspect_interval_s=5", "needs a client"),
+            ("client={id='a'}\nintrospect_interval_s=0", "introspect_interval_s: from 1"),
+            ("introspect_grace_s=5", "introspect_grace_s"),
+        ] {
+            let told = told(more);
+            assert!(told.contains(wanted), "{told}");
+        }
     }
 }

@@ -25,6 +25,8 @@ impl Keeper {
                     }
                 };
                 checks.push(check(&format!("issuer {url}"), keys));
+                let asked = self.says_of_tokens(url);
+                checks.extend(asked.map(|said| check(&format!("introspection at {url}"), said)));
                 let Some(client) = self.clients.get(url) else { continue };
                 checks.push(check(&format!("client at {url}"), secret(client).await));
             }
@@ -32,6 +34,33 @@ impl Keeper {
                 checks.push(check(&format!("identity {}", one.name()), one.checked().await));
             }
             checks
+        })
+    }
+
+    /// Whether an issuer says of its tokens whether they stand, where it is asked.
+    fn says_of_tokens(&self, issuer: &str) -> Option<(Verdict, String)> {
+        let rule = self.introspection.rule(issuer)?;
+        let (tokens, others) = (self.tokens.of(issuer).len(), self.tokens.by_id_token(issuer));
+        let (interval, grace) = (rule.interval.as_secs(), rule.grace.as_secs());
+        Some(match self.introspection.failed(issuer) {
+            Some("unsupported_token_type") => {
+                let told = "it keeps no account of its access tokens (unsupported_token_type): none of them \
+                            counts while introspect_interval_s is set";
+                (Verdict::Fail, told.to_owned())
+            }
+            Some(why) => {
+                let told = format!(
+                    "it does not say ({why}): {tokens} tokens end {grace} s after its last word"
+                );
+                (Verdict::Fail, told)
+            }
+            None if others > 0 => {
+                let told = format!(
+                    "{others} agents act by ID tokens, of which no issuer says whether they stand"
+                );
+                (Verdict::Warn, told)
+            }
+            None => (Verdict::Ok, format!("asked about {tokens} tokens every {interval} s")),
         })
     }
 }

@@ -21,7 +21,7 @@ use super::config::IssuerRule;
 use super::doctor;
 use super::renewal::Renewal;
 use super::tokens::Proven;
-use super::{Binding, EXPIRED, INTERVAL, Keeper, Refused, ends, name};
+use super::{Binding, EXPIRED, INTERVAL, Keeper, Refused, ends, every, name};
 use crate::secret::{Place, Stores, VaultSecret};
 
 /// Identities at most: each has a task, a token of 16 KiB at most, and asks its issuer once a minute where that is away.
@@ -164,7 +164,11 @@ impl Obtained {
 
     /// By its token, where that has not ended.
     fn at_hand(&self, now: Timestamp) -> Option<Proven> {
-        self.state().proven.clone().filter(|proven| ends(&proven.identity) > now.unix_us)
+        let counts = |proven: &Proven| {
+            let is_over = proven.raw.as_ref().is_some_and(|raw| raw.ended().is_some());
+            ends(&proven.identity) > now.unix_us && !is_over
+        };
+        self.state().proven.clone().filter(counts)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -200,8 +204,7 @@ impl Keeper {
         for one in &self.obtained {
             let (keeper, one) = (Arc::clone(&self), Arc::clone(one));
             tasks.spawn_local(async move {
-                let mut interval = tokio::time::interval(INTERVAL);
-                interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                let mut interval = every(INTERVAL);
                 loop {
                     interval.tick().await;
                     keeper.keep_one(&one).await;

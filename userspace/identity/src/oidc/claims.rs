@@ -75,6 +75,12 @@ impl<'a> Claims<'a> {
         Ok(found)
     }
 
+    /// Whether there is anything at a path, an empty list included.
+    pub(super) fn has(self, path: &ClaimPath) -> bool {
+        let [first, rest @ ..] = path.0.as_slice() else { return false };
+        self.get(first).is_some_and(|value| reaches(value, rest))
+    }
+
     /// The text at a path; none if there is none, or more than one.
     pub(super) fn name(self, path: &ClaimPath) -> Result<Option<Arc<str>>, TokenError> {
         let mut found = self.groups(path)?;
@@ -87,6 +93,16 @@ fn sound(value: &Value, bytes_max: usize) -> Result<&str, TokenError> {
     let is_sound =
         !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control);
     is_sound.then_some(text).ok_or(TokenError::Malformed)
+}
+
+/// Whether a path goes on in a value; lists on the way are something.
+fn reaches(value: &Value, path: &[String]) -> bool {
+    match (value, path) {
+        (Value::Object(object), [first, rest @ ..]) => {
+            object.get(first).is_some_and(|value| !value.is_null() && reaches(value, rest))
+        }
+        _ => true,
+    }
 }
 
 /// Goes down a path, and down no further than the text's own depth.

@@ -99,7 +99,7 @@ impl Http {
             .referer(false)
             // The environment of a daemon is no place to say where tokens go.
             .no_proxy()
-            .pool_max_idle_per_host(1)
+            .pool_max_idle_per_host(4)
             .user_agent("vestibule");
         if let Some(path) = ca_file {
             builder = builder.tls_certs_merge(certificates(path).ok_or(HttpError::CaFile)?);
