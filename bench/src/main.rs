@@ -13,6 +13,7 @@ use clap::Parser;
 
 mod case;
 mod load;
+mod person;
 mod probe;
 mod report;
 mod target;

@@ -13,6 +13,7 @@ use integration::{Agent, Daemon, Postgres, Supervisor, bank, postgres, world};
 use tempfile::TempDir;
 
 use crate::case::{Case, Mode};
+use crate::person::Person;
 
 /// A way to the server.
 pub(crate) struct Target<'a> {
@@ -66,7 +67,7 @@ enum Way {
     Direct,
     Proxy { process: Running, port: Port, _folder: TempDir },
     // Boxed: far larger than the others.
-    Vestibule { daemon: Box<Daemon>, _folder: Option<TempDir> },
+    Vestibule { daemon: Box<Daemon>, person: Option<Person>, _folder: Option<TempDir> },
 }
 
 /// Starts all of them, or only those named.
@@ -76,7 +77,7 @@ pub(crate) fn start<'a>(bed: &'a Bed, only: &[String]) -> Result<Vec<Target<'a>>
 }
 
 /// What ends in [`TLS`] has TLS on every leg.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "direct",
     "pgbouncer-session",
     "pgbouncer-transaction",
@@ -87,6 +88,7 @@ const NAMES: [&str; 10] = [
     "pgbouncer-session-tls",
     "vestibule-tls",
     "vestibule-credential",
+    "vestibule-identity",
 ];
 
 /// Ends the names of ways with TLS.
@@ -120,9 +122,10 @@ impl<'a> Target<'a> {
                 (with_credential(server, &settings)?, Takes::Tls)
             }
             "vestibule-credential" => (with_credential(server, "")?, Takes::Connections),
+            "vestibule-identity" => (with_identity(server)?, Takes::Small),
             _ => {
                 let daemon = Box::new(Daemon::start(server.port(), threads(), &[])?);
-                (Way::Vestibule { daemon, _folder: None }, Takes::All)
+                (Way::Vestibule { daemon, person: None, _folder: None }, Takes::All)
             }
         };
         Ok(Self { name, bed, way, takes })
@@ -167,7 +170,13 @@ impl<'a> Target<'a> {
         let program = program.as_ref();
         let server = &self.bed.server;
         let mut command = match &self.way {
-            Way::Vestibule { daemon, .. } => {
+            Way::Vestibule { daemon, person: Some(person), .. } => {
+                let mut command = person.agent(daemon, world::READER);
+                command.arg(program);
+                integration::agent::with_bank(&mut command, postgres::SUPERUSER, server.port());
+                command
+            }
+            Way::Vestibule { daemon, person: None, .. } => {
                 let agent = Agent::new(daemon, world::READER, postgres::SUPERUSER, server.port());
                 agent.command(program)
             }
@@ -202,7 +211,15 @@ fn with_credential(server: &Postgres, more: &str) -> Result<Way> {
     );
     let port = server.port();
     let daemon = Daemon::start_with(Supervisor::None, port, threads(), &[], &settings)?;
-    Ok(Way::Vestibule { daemon: Box::new(daemon), _folder: Some(folder) })
+    Ok(Way::Vestibule { daemon: Box::new(daemon), person: None, _folder: Some(folder) })
+}
+
+/// A daemon whose agents act for a person.
+fn with_identity(server: &Postgres) -> Result<Way> {
+    let person = Person::new()?;
+    let (port, settings) = (server.port(), person.settings());
+    let daemon = Daemon::start_with(Supervisor::None, port, threads(), &[], &settings)?;
+    Ok(Way::Vestibule { daemon: Box::new(daemon), person: Some(person), _folder: None })
 }
 
 /// As many threads for each proxy that has them: half the processors.
