@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use integration::idp::{ALICE, CARL, CLIENT, SECRET};
+use integration::names::NameServer;
 use integration::process::{run, wait_until};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -32,6 +33,23 @@ when { resource is Table && resource.name == "accounts" }
 unless { principal in Group::"contractors" };
 "#;
 
+/// One process, one session at the forwarder: says how each look-up went (RFC 1035 §4.1.1, RCODE).
+const LOOKS_UP: &str = r"
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(10)
+question = b'\x12\x34\x01\0\0\1\0\0\0\0\0\0\x02db\x04bank\x07example\0\0\1\0\1'
+for line in sys.stdin:
+    s.sendto(question, ('192.0.2.53', 53))
+    print(s.recv(4096)[3] & 15)
+";
+
+/// Contractors look up the bank's names.
+const NAMES: &str = r#"
+@id("contractors-resolve")
+permit (principal in Group::"contractors", action == Action::"resolve", resource in Name::"bank.example");
+"#;
+
 /// A daemon that asks its issuer.
 struct Watched {
     story: Story,
@@ -46,6 +64,10 @@ impl Watched {
     }
 
     fn start_without_account(interval_s: u64, grace_s: u64) -> Self {
+        Self::start_with((interval_s, grace_s), "")
+    }
+
+    fn start_with((interval_s, grace_s): (u64, u64), more: &str) -> Self {
         // Made with mode 0600.
         let mut secret = NamedTempFile::new().unwrap();
         secret.write_all(SECRET.as_bytes()).unwrap();
@@ -54,7 +76,8 @@ impl Watched {
              introspect_interval_s = {interval_s}\nintrospect_grace_s = {grace_s}",
             secret.path().display()
         );
-        let story = Story::ruled(&issuer, &[("groups.cedar", POLICY)], "");
+        let policies = [("groups.cedar", POLICY), ("contractors.cedar", NAMES)];
+        let story = Story::ruled(&issuer, &policies, more);
         Self { story, _secret: secret }
     }
 
@@ -170,6 +193,49 @@ fn who_leaves_a_group_is_decided_without_it_from_the_next_command() {
     let ok = json!("ok");
     let expected = [(&ok, "contractors"), (&json!("denied"), ""), (&ok, "contractors,night")];
     assert_eq!(found, expected);
+    assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
+}
+
+#[test]
+fn names_are_looked_up_by_whom_the_agent_acts_for_now() {
+    let server = NameServer::start().unwrap();
+    let dns = format!(
+        "\n[dns]\nport = DNS_PORT\nupstream = ['127.0.0.1:{}']\nhosts = '/dev/null'\n",
+        server.port()
+    );
+    let watched = Watched::start_with((1, 20), &dns);
+    let (story, idp) = (&watched.story, &watched.story.place.idp);
+    idp.keep_account().unwrap();
+    let file = story.token(CARL);
+    let mut asked = Asked::of(story.agent(AGENT, &file, LOOKS_UP));
+    assert_eq!(asked.ask(""), "0");
+    idp.set_groups(CARL, &[]).unwrap();
+    let has_none = || Ok(story.who(AGENT)["groups"] == json!([]));
+    wait_until("the issuer said so", 10, has_none).unwrap();
+    assert_eq!(asked.ask(""), "5");
+    idp.set_groups(CARL, &["contractors"]).unwrap();
+    let is_back = || Ok(story.who(AGENT)["groups"] == json!(["contractors"]));
+    wait_until("the issuer said so", 10, is_back).unwrap();
+    assert_eq!(asked.ask(""), "0");
+    idp.revoke(CARL).unwrap();
+    wait_until("it is over", 10, || Ok(watched.ended(AGENT) == "token_revoked")).unwrap();
+    assert_eq!(asked.ask(""), "5");
+    drop(asked);
+    let evidence = story.world.evidence().unwrap();
+    let rows = "SELECT array_to_string(actor_groups, ',') AS groups, rule_id, session_id FROM events \
+                WHERE kind = 'dns.query' ORDER BY ts";
+    let rows = evidence.duckdb(rows).unwrap();
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let found: Vec<_> =
+        rows.iter().map(|row| (text(row, "groups"), text(row, "rule_id"))).collect();
+    let expected = [
+        ("contractors", "contractors-resolve"),
+        ("", "default-deny"),
+        ("contractors", "contractors-resolve"),
+        ("contractors", "identity"),
+    ];
+    assert_eq!(found, expected.map(|(groups, rule)| (groups.to_owned(), rule.to_owned())));
+    assert!(rows.iter().all(|row| row["session_id"] == rows[0]["session_id"]), "{rows:?}");
     assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::{A, AAAA, PTR};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use identity::standing::Held;
 use policy::lookup::{self, Lookup};
 use tracing::{debug, warn};
 use types::decision::Decision;
+use types::principal::Principal;
 
 use crate::client::Client;
 use crate::ledger::NotRecorded;
@@ -75,15 +75,15 @@ impl Forwarder {
         (transport, bytes_in): (Transport, usize),
     ) -> Result<Vec<u8>, NotRecorded> {
         let lookup = self.lookup(client, question, transport);
-        let standing = self.resources.enrollments.get(client.enrolled).map(|own| own.standing);
-        let decision = match standing.map(|standing| standing.held()) {
-            Some(Held::Ended(why)) => client.policy.identity_ended(why),
-            _ => client.policy.resolve(&lookup, self.ledger.clock.now().unix_us),
+        let now = client.acting.borrow_mut().now(client.session, &self.resources, &self.ledger)?;
+        let decision = match now.ended {
+            Some(why) => now.policy.identity_ended(why),
+            None => now.policy.resolve(&lookup, self.ledger.clock.now().unix_us),
         };
         let counters = &self.resources.counters;
         counters.queries.up();
         let command = (client.session, client.next_command());
-        let begun = self.ledger.begin(command, (&lookup, question), &decision)?;
+        let begun = self.ledger.begin(command, (&lookup, question), (&decision, now.identity))?;
         let answer = if decision.is_allow() {
             // The name itself can carry data out: nobody is asked before its record is durable.
             self.ledger.durable(begun).await?;
@@ -167,9 +167,11 @@ impl Forwarder {
     fn limited(&self, client: &Client, to_record: Option<u64>) {
         self.resources.counters.limited.up();
         let Some(unrecorded) = to_record else { return };
+        let acting = client.acting.borrow();
+        let Principal { agent, instance, .. } = acting.principal();
         let detail = format!(
-            r#"{{"agent":"{}","instance":"{}","session_id":"{}","unrecorded_before":{unrecorded}}}"#,
-            client.principal.agent, client.principal.instance, client.session
+            r#"{{"agent":"{agent}","instance":"{instance}","session_id":"{}","unrecorded_before":{unrecorded}}}"#,
+            client.session
         );
         if let Err(error) = self.ledger.recorder.control("dns.limited", &detail) {
             warn!(%error, "a limit could not be recorded");

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use policy::SessionPolicy;
 use tokio::sync::OnceCell;
 use types::accepted::Accepted;
 use types::addr::OrigDst;
@@ -14,6 +13,7 @@ use types::id::{CgroupId, CommandId, SessionId};
 use types::principal::{Inode, Principal, ProcessKey};
 use types::target::Target;
 
+use crate::acting::Acting;
 use crate::ledger::{Ledger, NotRecorded, TARGET};
 use crate::server::Resources;
 
@@ -28,10 +28,9 @@ const IDLE_NS: u64 = 30 * 1_000_000_000;
 /// One who asks.
 pub(crate) struct Client {
     pub(crate) session: SessionId,
-    pub(crate) principal: Principal,
+    pub(crate) acting: RefCell<Acting>,
     pub(crate) enrolled: CgroupId,
     pub(crate) server: SocketAddr,
-    pub(crate) policy: Arc<SessionPolicy>,
     commands: Cell<u32>,
 }
 
@@ -87,13 +86,13 @@ impl Client {
         let session = ledger.open(accepted, &principal, &target)?;
         // One set of policies for whatever server was asked: that is in each request.
         target.addr = OrigDst(SocketAddr::from(([0, 0, 0, 0], 0)));
-        let policy = resources.policy.session(&principal, &target);
+        let standing = resources.enrollments.get(accepted.enrolled).map(|own| own.standing);
+        let acting = Acting::new(principal, target, standing, resources);
         Ok(Self {
             session,
-            principal,
+            acting: RefCell::new(acting),
             enrolled: accepted.enrolled,
             server: accepted.orig_dst.0,
-            policy,
             commands: Cell::new(0),
         })
     }

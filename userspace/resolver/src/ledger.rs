@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hickory_resolver::proto::op::ResponseCode;
-use journal::record::{Begin, End, Frame, Lsn, SessionClose, SessionOpen};
+use journal::record::{Begin, End, Frame, IdentityChange, Lsn, SessionClose, SessionOpen};
 use journal::recorder::{AppendError, Recorder};
 use policy::lookup::Lookup;
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use types::command::{Access, Analysis, CommandKind, Risk, Statement, TableName};
 use types::decision::Decision;
 use types::event::{Outcome, Status};
 use types::id::{CommandId, SessionId};
+use types::identity::Identity;
 use types::limits::RESPONSE_SAMPLE_BYTES_MAX;
 use types::principal::Principal;
 use types::target::Target;
@@ -69,12 +70,24 @@ impl Ledger {
         Ok(session)
     }
 
-    /// Writes that a question is asked, with its decision.
+    /// Writes that a session goes on for another identity, which of its own that is from 1.
+    pub(crate) fn go_on_for(
+        &self,
+        (session, number): (SessionId, u32),
+        identity: &Identity,
+    ) -> Result<(), NotRecorded> {
+        let at = self.clock.now();
+        let change = IdentityChange { session, number, at, identity };
+        self.recorder.try_append(Frame::Identity(change))?;
+        Ok(())
+    }
+
+    /// Writes that a question is asked, with its decision and which identity of the session's it is of.
     pub(crate) fn begin(
         &self,
         (session, command): (SessionId, CommandId),
         (lookup, question): (&Lookup, &Question),
-        decision: &Decision,
+        (decision, identity): (&Decision, u32),
     ) -> Result<Lsn, NotRecorded> {
         let statement = statement(lookup, question);
         let lsn = self.recorder.try_append(Frame::Begin(Begin {
@@ -88,7 +101,7 @@ impl Ledger {
             batch: command.0,
             decision,
             decided_us: 0,
-            identity: 0,
+            identity,
         }))?;
         Ok(lsn)
     }

@@ -8,6 +8,7 @@ pub mod counters;
 pub mod hosts;
 pub mod server;
 
+mod acting;
 mod answer;
 mod budget;
 mod client;
