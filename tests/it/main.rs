@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
 
 mod acting_as;
+mod bearer;
 mod bulk;
 mod by_hand;
 mod cancel;

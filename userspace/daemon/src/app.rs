@@ -49,7 +49,7 @@ use crate::enroller::Enroller;
 use crate::environment::Environment;
 use crate::execs::Follower;
 use crate::inside::{self, Inside};
-use crate::keeper::{self, Keeper};
+use crate::keeper::{self, Bearers, Keeper};
 use crate::kernel::Records;
 use crate::names::Service;
 use crate::namespaces::Namespaces;
@@ -87,7 +87,9 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     let vault = credential::vault(config)?;
     let stores = Stores { environment: Some(environment), vault: vault.as_ref() };
     let (inside, knocks) = Inside::new();
-    let desk = Arc::new(prepare(config, stores, (clock, sessions_max), inside)?);
+    let (bearers, asking) = Bearers::of(&config.issuer);
+    let handed = (inside, bearers);
+    let desk = Arc::new(prepare(config, stores, (clock, sessions_max), handed)?);
     let kernel = Arc::clone(&desk.agents.kernel);
     let _follower = Follower::start(kernel, Arc::clone(&desk.door.processes))?;
     let adopted = desk.agents.adopt()?;
@@ -127,6 +129,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
         }
         tokio::task::spawn_local(Arc::clone(&answering.keeper).watch());
         tokio::task::spawn_local(inside::serve(knocks, Arc::clone(&answering)));
+        tokio::task::spawn_local(Arc::clone(&answering.keeper).answer(asking));
         info!(node = desk.node, adopted, workers = config.workers(), "ready");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!(%error, "the service supervisor could not be told");
@@ -181,7 +184,7 @@ fn prepare(
     config: &Config,
     stores: Stores<'_>,
     (clock, sessions_max): (Arc<dyn Clock>, u64),
-    inside: Inside,
+    (inside, bearers): (Inside, Option<Arc<dyn proxy::bearer::Bearers>>),
 ) -> Result<Desk> {
     let started = clock.now();
     let policy = compile(config)?;
@@ -197,10 +200,9 @@ fn prepare(
     sources::private_dir(&config.run_dir)?;
     let kernel = arm(config)?;
     guard::record_state(&recorder, &kernel)?;
-    let enrollments = Arc::new(Enrollments::default());
+    let enrollments: Arc<Enrollments> = Arc::default();
     let listening = (config.listener.port, Arc::clone(&names));
-    let namespaces = Namespaces::new(Arc::clone(&kernel), recorder.clone(), listening);
-    let namespaces = Arc::new(namespaces);
+    let namespaces = Arc::new(Namespaces::new(Arc::clone(&kernel), recorder.clone(), listening));
     let door = Arc::new(Door {
         kernel: Arc::new(Records(Arc::clone(&kernel))),
         netns: Arc::clone(&namespaces) as Arc<dyn Netns>,
@@ -210,6 +212,7 @@ fn prepare(
         targets: config.targets()?,
         tls: tls::offer(config)?,
         credentials,
+        bearers,
         roles: Roles::new(&config.node(), config.state_dir.join("ephemeral-roles.json")),
         cancels: Arc::default(),
         sessions: Sessions::default(),
@@ -241,7 +244,6 @@ fn prepare(
     let keeper = Arc::new(keep(config, stores, &agents, &clock)?);
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
-    let enroller = Enroller::new(config.enroll.clone(), config.engines.clone());
     Ok(Desk {
         node: config.node(),
         started,
@@ -250,7 +252,7 @@ fn prepare(
         keeper,
         names,
         archiver,
-        enroller,
+        enroller: Enroller::new(config.enroll.clone(), config.engines.clone()),
         letting_go,
         disarmed,
     })

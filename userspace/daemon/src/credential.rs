@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proto::postgres::Methods;
+use proxy::bearer::TokenPassword;
 use proxy::credentials::{CredentialRule, Credentials};
 use proxy::ephemeral::EphemeralRule;
 use proxy::secret::Source;
@@ -46,6 +47,9 @@ pub(crate) struct Credential {
     /// The file that holds what the agent has for its password: it must prove that it has it, by
     /// SCRAM-SHA-256. Agents are asked for no password where absent.
     placeholder_file: Option<PathBuf>,
+    /// Whether agents are asked for a token of an issuer in the place of a password: their sessions act for whom it
+    /// names. Agents are asked for none where absent.
+    token_password: Option<TokenPasswordName>,
     /// Where the account makes a role for each session, in the place of being used by all.
     ephemeral: Option<Ephemeral>,
     /// Whether the target may ask for an MD5 password.
@@ -70,6 +74,9 @@ impl Credential {
         ensure!(is_name(&self.account), "account: a role's name");
         ensure!(self.user.as_deref().is_none_or(is_name), "user: a role's name");
         self.ephemeral.as_ref().map_or(Ok(()), |ephemeral| ephemeral.rule().map(drop))?;
+        // The agent has one password.
+        let is_one = self.token_password.is_none() || self.placeholder_file.is_none();
+        ensure!(is_one, "one of placeholder_file and token_password");
         self.place().check()
     }
 
@@ -92,6 +99,7 @@ impl Credential {
             account: self.account.as_str().into(),
             secret: self.place().source(stores)?,
             placeholder: self.placeholder_file.clone().map(Source::File),
+            token_password: self.token_password.map(Into::into),
             ephemeral: self.ephemeral.as_ref().map(Ephemeral::rule).transpose()?.map(Arc::new),
             methods: Methods {
                 md5: self.allow_md5,
@@ -109,6 +117,25 @@ impl Credential {
             credential: self.secret_credential.as_ref(),
             env: self.secret_env.as_ref(),
             vault: self.secret_vault.as_ref(),
+        }
+    }
+}
+
+/// When agents are asked for a token.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum TokenPasswordName {
+    /// A token counts; any other password is as good as none.
+    Optional,
+    /// Without one there is no session.
+    Required,
+}
+
+impl From<TokenPasswordName> for TokenPassword {
+    fn from(name: TokenPasswordName) -> Self {
+        match name {
+            TokenPasswordName::Optional => Self::Optional,
+            TokenPasswordName::Required => Self::Required,
         }
     }
 }
@@ -209,6 +236,7 @@ impl Catalog {
             secret_env,
             secret_vault,
             placeholder_file: None,
+            token_password: None,
             ephemeral: None,
             allow_md5: self.allow_md5,
             allow_cleartext: self.allow_cleartext,
@@ -234,6 +262,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
             one.check(&config.target)?;
             let is_there = one.secret_vault.is_none() || config.vault.is_some();
             ensure!(is_there, "secret_vault: there is no [vault]");
+            let is_there = one.token_password.is_none() || !config.issuer.is_empty();
+            ensure!(is_there, "token_password: there is no [[issuer]]");
             Ok(())
         };
         check().context(context)?;

@@ -3,6 +3,7 @@
 //! An agent that was started with a token acts for nobody until that is verified, and for nobody any more once it
 //! has ended: its sessions are told at once. One that was started without has what is around it, or nobody.
 
+mod bearers;
 mod bindings;
 mod client;
 mod config;
@@ -35,6 +36,7 @@ use types::identity::{Identity, Way};
 use types::secret::Secret;
 
 use crate::secret::Stores;
+pub(crate) use bearers::Bearers;
 use bindings::Bindings;
 pub(crate) use bindings::{Binding, Cut, CutBy};
 use client::OwnClient;
@@ -76,6 +78,8 @@ pub(crate) struct Keeper {
     clock: Arc<dyn Clock>,
     path: PathBuf,
     bindings: Mutex<Bindings>,
+    /// Sessions that act by a token of their own.
+    sessions: bearers::Sessions,
     /// How each agent's file was when it was last read.
     read: Mutex<HashMap<String, Read>>,
 }
@@ -139,6 +143,7 @@ impl Keeper {
         let Issuers { providers, clients, introspection } = Issuers::open(rules.issuers, stores)?;
         let obtained = Obtained::open(rules.identities, stores)?;
         let (read, tokens) = (Mutex::default(), Tokens::default());
+        let sessions = bearers::Sessions::default();
         Ok(Self {
             enrollments,
             providers,
@@ -150,6 +155,7 @@ impl Keeper {
             clock,
             path,
             bindings,
+            sessions,
             read,
         })
     }
@@ -235,6 +241,7 @@ impl Keeper {
                 interval.tick().await;
                 self.end_those_over();
                 self.end_those_unconfirmed();
+                self.end_sessions_over();
             }
         };
         let files = async {
@@ -275,6 +282,9 @@ impl Keeper {
                 met.push(name(&enrollment));
             }
         }
+        met.extend(self.cut_sessions(cut));
+        met.sort_unstable();
+        met.dedup();
         let kept = kept.and_then(|()| self.bindings().store(&self.path));
         (met, kept.context("what was cut off is not kept over a restart"))
     }

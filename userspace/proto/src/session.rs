@@ -124,6 +124,16 @@ impl Transmit {
         }
     }
 
+    /// Overwrites what was written from it, where nothing is left to write.
+    pub(crate) fn wipe(&mut self) {
+        if self.is_empty() {
+            self.bytes.clear();
+            self.bytes.resize(self.bytes.capacity(), 0);
+            self.bytes.clear();
+            self.start = 0;
+        }
+    }
+
     /// The buffer to append to.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes

@@ -12,6 +12,7 @@ use types::principal::Principal;
 use types::secret::Secret;
 use types::target::Target;
 
+use crate::bearer::TokenPassword;
 use crate::ephemeral::EphemeralRule;
 use crate::secret::{Found, Source, Stamp};
 
@@ -46,6 +47,8 @@ pub struct CredentialRule {
     pub secret: Source,
     /// Where the password is that agents must have; they need none where absent.
     pub placeholder: Option<Source>,
+    /// Whether agents are asked for a token in the place of a password.
+    pub token_password: Option<TokenPassword>,
     /// How the target may ask for the secret, besides SCRAM-SHA-256.
     pub methods: Methods,
     /// What roles the account makes for sessions, where they don't log in with it themselves.
@@ -255,9 +258,23 @@ impl Candidates {
 
     /// The credential for sessions that ask for `role`; none where the agent authenticates itself.
     pub(crate) fn of(&self, role: &str) -> Option<Result<Arc<Loaded>, Unusable>> {
-        let fits = |rule: &Rule| rule.rule.user.as_deref().is_none_or(|user| user == role);
-        let (_, loaded) = self.0.iter().find(|(rule, _)| fits(rule))?;
+        let (_, loaded) = self.rule(role)?;
         Some(loaded.clone().ok_or(Unusable))
+    }
+
+    /// What agents are asked for that ask for `role`.
+    pub(crate) fn token_password(&self, role: &str) -> Option<TokenPassword> {
+        self.rule(role).and_then(|(rule, _)| rule.rule.token_password)
+    }
+
+    /// Whether agents that ask for some role are asked for a token.
+    pub(crate) fn ask_for_tokens(&self) -> bool {
+        self.0.iter().any(|(rule, _)| rule.rule.token_password.is_some())
+    }
+
+    fn rule(&self, role: &str) -> Option<&(Arc<Rule>, Option<Arc<Loaded>>)> {
+        let fits = |rule: &Rule| rule.rule.user.as_deref().is_none_or(|user| user == role);
+        self.0.iter().find(|(rule, _)| fits(rule))
     }
 }
 

@@ -18,6 +18,7 @@ use types::principal::Principal;
 use types::redact::MaskRule;
 use types::secret::Secret;
 
+use crate::bearer::Bearers;
 use crate::cancels::Cancels;
 use crate::catalogs::Catalogs;
 use crate::counters::Counters;
@@ -80,6 +81,8 @@ pub struct Door {
     pub tls: AgentTls,
     /// What authenticates them there, where not they themselves.
     pub credentials: Credentials,
+    /// Who verifies tokens that they give for passwords; nobody where no issuer counts.
+    pub bearers: Option<Arc<dyn Bearers>>,
     /// Roles that are made for their sessions.
     pub roles: Roles,
     /// What they may cancel.

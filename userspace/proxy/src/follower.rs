@@ -27,6 +27,23 @@ impl Follower {
         Self { standing, key, seen, until_us: until_us(identity), watched: None }
     }
 
+    /// What it follows.
+    pub(crate) fn standing(&self) -> &Arc<Standing> {
+        &self.standing
+    }
+
+    /// Follows another standing from here on; answers what holds of it.
+    pub(crate) fn turn_to(&mut self, standing: Arc<Standing>) -> Held {
+        let seen = standing.changes();
+        let held = standing.held();
+        let identity = match &held {
+            Held::For(identity) => Arc::clone(identity),
+            Held::Ended(_) => Arc::default(),
+        };
+        *self = Self::new(standing, self.key, seen, &identity);
+        held
+    }
+
     /// What holds, where that may be something else than when it was last asked.
     pub(crate) fn changed(&mut self, unix_us: i64) -> Option<Held> {
         let changes = self.standing.changes();

@@ -17,7 +17,7 @@ use types::command::{Command, Parameter, ParameterValue, Statement};
 use types::decision::Decision;
 use types::event::{Notification, Outcome, Violation};
 use types::id::{AgentName, SessionId};
-use types::identity::Identity;
+use types::identity::{Identity, Way};
 use types::principal::Principal;
 use types::target::{Target, Tls, UsedCredential};
 
@@ -162,6 +162,24 @@ impl<'d> Ledger<'d> {
         );
         let at = self.door.clock.now();
         self.write(Frame::Control(Control { at, kind: "session.cancel", detail: &detail }));
+    }
+
+    /// Writes why a token that the session was given does not count. No part of it is known here.
+    pub(crate) fn token_refused(&self, why: &'static str) {
+        let Principal { agent, instance, process, .. } = &self.principal;
+        info!(session = %self.session, %agent, why, "a token for a password is refused");
+        let detail = serde_json::json!({
+            "session_id": self.session.to_string(),
+            "agent": agent.as_str(),
+            "instance": instance,
+            "pid": process.key.tgid,
+            "target": self.target.name,
+            "way": Way::Password.as_str(),
+            "why": why,
+        });
+        let at = self.door.clock.now();
+        let detail = detail.to_string();
+        self.write(Frame::Control(Control { at, kind: "identity.refused", detail: &detail }));
     }
 
     /// Writes by which method a credential of ours was used.

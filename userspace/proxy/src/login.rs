@@ -10,6 +10,7 @@ use types::command::CommandKind;
 use types::decision::{Decision, Effect};
 use types::id::PolicyId;
 
+use crate::bearer::TokenPassword;
 use crate::cancels::{Cancellable, Registered, Way};
 use crate::credentials::{Candidates, Loaded, Unusable, cancel_key};
 use crate::door::Door;
@@ -53,6 +54,16 @@ impl<'d> Login<'d> {
             registered: None,
             cancelling: None,
         }
+    }
+
+    /// Whether agents that ask for some role are asked for a token.
+    pub(crate) fn asks_for_tokens(&self) -> bool {
+        self.candidates.ask_for_tokens()
+    }
+
+    /// What an agent is asked for that asks for this role.
+    pub(crate) fn token_password(&self, role: &str) -> Option<TokenPassword> {
+        self.candidates.token_password(role)
     }
 
     /// Before a session's opening is decided: chooses its credential and gives it a cancel key.
@@ -207,7 +218,8 @@ impl<'d> Login<'d> {
     }
 }
 
-fn refused(decision: &Decision, rule: &str, why: &str) -> Decision {
+/// A refusal that is not policy's.
+pub(crate) fn refused(decision: &Decision, rule: &str, why: &str) -> Decision {
     Decision {
         effect: Effect::Deny,
         obligations: Arc::new([]),

@@ -19,6 +19,7 @@ use types::decision::{Decision, Effect};
 use types::event::Event;
 use types::redact::DataClass;
 
+use crate::bearer::{self, Bearer, Weighed};
 use crate::catalog_reader::{self, Why};
 use crate::flows::Bytes;
 use crate::follower::Follower;
@@ -26,7 +27,7 @@ use crate::knowledge::{Knowledge, Step};
 use crate::ledger::Ledger;
 use crate::leg::Leg;
 use crate::limiter::{self, Limiter};
-use crate::login::Login;
+use crate::login::{self, Login};
 use crate::serve::Worker;
 
 /// One session between its two sockets.
@@ -35,6 +36,7 @@ pub(crate) struct Relay<'w> {
     slot: u64,
     session: PostgresSession,
     login: Login<'w>,
+    bearer: Bearer<'w>,
     limiter: Limiter<'w>,
     follower: Follower,
     /// Why the agent acts for nobody any more.
@@ -63,6 +65,9 @@ struct Gates {
     downstream: Lsn,
     upstream: Lsn,
 }
+
+/// What a session's driver is made of.
+type Parts<'w> = (PostgresSession, (Login<'w>, Bearer<'w>), Limiter<'w>, Follower);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -94,7 +99,7 @@ impl<'w> Relay<'w> {
     pub(crate) fn new(
         worker: &'w Worker,
         slot: u64,
-        (session, login, limiter, follower): (PostgresSession, Login<'w>, Limiter<'w>, Follower),
+        (session, (login, bearer), limiter, follower): Parts<'w>,
         knowledge: Knowledge<'w>,
         ledger: Ledger<'w>,
         (downstream, upstream): (Leg, Leg),
@@ -104,6 +109,7 @@ impl<'w> Relay<'w> {
             slot,
             session,
             login,
+            bearer,
             limiter,
             follower,
             dismissed: None,
@@ -125,14 +131,15 @@ impl<'w> Relay<'w> {
     /// Runs the session as far as its sockets and the journal allow; ready when it ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.read_at = None;
-        self.follower.watch(cx);
         loop {
+            self.follower.watch(cx);
             self.follow(self.worker.door.clock.now());
             self.settle();
             if self.dismissed.is_some() {
                 return Poll::Ready(End::Dismissed);
             }
             let mut moved = self.login.poll(&mut self.session, cx).is_ready();
+            moved |= self.poll_bearer(cx).is_ready();
             moved |= self.limiter.poll(&mut self.session, &self.ledger, cx).is_ready();
             moved |= self.poll_knowledge(cx).is_ready();
             for side in [Side::Upstream, Side::Downstream] {
@@ -269,7 +276,11 @@ impl<'w> Relay<'w> {
         if self.knowledge.is_lost() {
             self.use_known();
         }
+        let (wipes, bytes) = (self.session.awaits_password(), read.len());
         self.session.handle_input(side, read, now);
+        if wipes && side == Side::Downstream {
+            scratch.iter_mut().take(bytes).for_each(|byte| *byte = 0);
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -314,6 +325,23 @@ impl<'w> Relay<'w> {
         }
     }
 
+    /// Weighs a password; where it is a token, the session goes on by that. Ready when that moved the session.
+    fn poll_bearer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let who = (&self.ledger, self.follower.standing());
+        match ready!(self.bearer.poll(&mut self.session, &self.login, who, cx)) {
+            Weighed::Same => {}
+            Weighed::By(standing) => {
+                // Before the opening is written, and decided.
+                match self.follower.turn_to(standing) {
+                    Held::For(identity) => drop(self.ledger.go_on_for(identity)),
+                    Held::Ended(why) => self.dismiss(why, self.worker.door.clock.now()),
+                }
+                self.session.open();
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// Ends the session: the agent is told, the server is to give up what it works at.
     fn dismiss(&mut self, why: &'static str, now: Timestamp) {
         if self.dismissed.replace(why).is_some() {
@@ -337,6 +365,12 @@ impl<'w> Relay<'w> {
         };
         let decision = (decision, &*self.worker.door);
         let decision = self.login.restrict(command.kind, &mut self.session, decision, &self.ledger);
+        let decision = match self.bearer.refused() {
+            Some(why) if command.kind == CommandKind::Connect => {
+                login::refused(&decision, bearer::RULE, &bearer::told(why))
+            }
+            _ => decision,
+        };
         let (decision, verdict) = self.verdict(command.kind, decision);
         let denied = matches!(verdict, Verdict::Deny(_));
         if !denied && self.knowledge.begins(&command.statement) {
@@ -377,7 +411,14 @@ impl<'w> Relay<'w> {
     /// What the session is told: an allow with obligations that all are met, or a refusal; and the
     /// decision as it is recorded.
     fn verdict(&self, kind: CommandKind, decision: Decision) -> (Decision, Verdict) {
-        let refusal = |message| Refusal::new(decision.rule().into(), message);
+        let refusal = |message| {
+            let mut refusal = Refusal::new(decision.rule().into(), message);
+            if self.bearer.refused().is_some() && kind == CommandKind::Connect {
+                // invalid_password
+                refusal.code = *b"28P01";
+            }
+            refusal
+        };
         let verdict = match decision.effect {
             Effect::Allow => match self.limiter.obligations(kind, &decision, &self.ledger) {
                 Ok(Obligations { limits: None, record: None }) => Verdict::Allow,

@@ -17,6 +17,7 @@ use types::limits::READ_BYTES;
 use types::principal::Principal;
 
 use crate::admit::{Admitted, Refused, admit, dial};
+use crate::bearer::Bearer;
 use crate::door::{Door, LocalService};
 use crate::durability::Waiters;
 use crate::flows::Bytes;
@@ -98,11 +99,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     let knowledge = Knowledge::new(door, rule, way.clone());
     let login = Login::new(candidates, way);
     let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
+    let bearer = Bearer::new(door, &mut session, &login);
     if !first.is_empty() {
         session.handle_input(Side::Downstream, &first, door.clock.now());
     }
     let legs = (Leg::new(agent), Leg::new(server));
-    let parts = (session, login, limiter, follower);
+    let parts = (session, (login, bearer), limiter, follower);
     let mut relay = Relay::new(&worker, worker.slot(), parts, knowledge, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     let patience = match &end {

@@ -101,7 +101,11 @@ impl PostgresSession {
             Request::Startup | Request::Cancel | Request::Function | Request::Execute { .. } => {
                 let Some(command) = commands.pop() else { return };
                 match kind {
-                    Request::Startup => self.dispatch_first(command, frame, Phase::Authenticating),
+                    Request::Startup => {
+                        let kept = self.passwords.take_startup();
+                        let frame = kept.as_deref().unwrap_or(frame);
+                        self.dispatch_first(command, frame, Phase::Authenticating);
+                    }
                     Request::Cancel => self.dispatch_first(command, frame, Phase::Cancelling),
                     Request::Function => self.dispatch_function(command, frame),
                     Request::Execute { name, portal } => {

@@ -21,7 +21,7 @@ impl PostgresSession {
     /// that were, 0 if the next message is not all here.
     pub(super) fn take_server(&mut self, bytes: &[u8]) -> usize {
         match self.phase {
-            Phase::First | Phase::Challenging => {
+            Phase::First | Phase::Met | Phase::Asking | Phase::Weighing | Phase::Challenging => {
                 self.violate(Side::Upstream, "bytes before anything was asked", Some(*b"08P01"));
                 return 0;
             }

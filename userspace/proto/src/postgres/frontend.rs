@@ -27,8 +27,8 @@ impl PostgresSession {
                 self.violate(Side::Downstream, "bytes behind a cancel request", None);
                 return 0;
             }
-            Phase::Ended => return 0,
-            Phase::Challenging | Phase::Authenticating | Phase::Running => {}
+            Phase::Ended | Phase::Met | Phase::Weighing => return 0,
+            Phase::Asking | Phase::Challenging | Phase::Authenticating | Phase::Running => {}
         }
         if self.agent.stream_left > 0 {
             let count = self.agent.stream_left.min(bytes.len());
@@ -62,6 +62,9 @@ impl PostgresSession {
                 return head.len();
             }
             Some(0) => self.refuse_agent("unknown message type", *b"08P01"),
+            Some(max) if total > max && tag == b'p' && self.phase == Phase::Asking => {
+                self.asked_too_much();
+            }
             Some(max) if total > max => {
                 self.refuse_agent("message is too large to be judged", *b"54000");
             }
@@ -79,8 +82,10 @@ impl PostgresSession {
 
     /// Takes one whole message; false if it must wait or ended the session.
     fn agent_message(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> bool {
-        if self.phase == Phase::Challenging {
-            return self.challenge_message(tag, body);
+        match self.phase {
+            Phase::Asking => return self.asked_message(tag, body),
+            Phase::Challenging => return self.challenge_message(tag, body),
+            _ => {}
         }
         if self.phase == Phase::Authenticating && !matches!(tag, b'p' | b'X') {
             self.agent.waiting = true;
@@ -115,6 +120,7 @@ impl PostgresSession {
                 self.refuse_agent("a password after the login", *b"08P01");
                 false
             }
+            b'p' if self.hold_password(body) => false,
             b'X' => {
                 self.forward(frame);
                 self.interrupt();
@@ -172,6 +178,9 @@ impl PostgresSession {
                 let statement = startup.statement();
                 self.minor_version = startup.version & 0xffff;
                 self.startup = Some(*startup);
+                if self.keep_startup(bytes.get(..length).unwrap_or_default()) {
+                    return length;
+                }
                 self.hold(CommandKind::Connect, statement, length, Request::Startup);
                 0
             }

@@ -262,6 +262,7 @@ impl PostgresSession {
     /// binding takes a relayed exchange for an attack, which it is; where the agent's leg is in clear,
     /// its client must not be offered what it can't do.
     fn relay_authentication(&mut self, kind: u32, frame: &[u8], rest: Reader<'_>) -> Option<()> {
+        self.passwords.asked(kind);
         let mut names = rest;
         let (mut offers_plus, mut others) = (false, Vec::new());
         while kind == SASL && !names.is_empty() {
@@ -304,7 +305,7 @@ impl PostgresSession {
     }
 
     /// Ends a login: `code` is recorded, the agent is told `shown`, the message and what was wrong.
-    fn fail_login(
+    pub(super) fn fail_login(
         &mut self,
         side: Side,
         code: [u8; 5],

@@ -25,6 +25,7 @@ mod login;
 mod message;
 mod names;
 mod notice;
+mod password;
 mod plans;
 mod prepared;
 mod probe;
@@ -67,6 +68,8 @@ use self::expect::{Expect, InFlight};
 use self::limited::{Limiting, Under};
 use self::login::Injected;
 use self::names::Names;
+pub use self::password::Password;
+use self::password::Passwords;
 use self::plans::Plans;
 use self::prepared::{Plan, Portal, Prepared, Rows};
 use self::probe::Probe;
@@ -96,6 +99,7 @@ pub struct PostgresSession {
     startup: Option<Startup>,
     /// Set where a credential of ours authenticates instead of the agent's.
     login: Option<Box<Injected>>,
+    passwords: Passwords,
     cancel: Cancel,
     /// The minor version that both ends speak, as far as is known: 3.0 is 0.
     minor_version: u32,
@@ -140,6 +144,12 @@ pub fn fatal_error(code: [u8; 5], text: &str) -> Vec<u8> {
 enum Phase {
     /// The first packet is due.
     First,
+    /// A startup packet waits for the driver.
+    Met,
+    /// The agent was asked for a password; nothing went up.
+    Asking,
+    /// The driver looks at the password.
+    Weighing,
     /// The agent is to prove the placeholder; nothing went up.
     Challenging,
     /// The server was sent the startup packet.
@@ -225,6 +235,7 @@ impl PostgresSession {
             phase: Phase::First,
             startup: None,
             login: None,
+            passwords: Passwords::default(),
             cancel: Cancel::default(),
             minor_version: 0,
             refused_tls: false,
@@ -403,6 +414,8 @@ impl PostgresSession {
             Side::Downstream => {
                 self.agent.pending.is_some()
                     || self.agent.waiting
+                    || self.passwords.is_waiting()
+                    || matches!(self.phase, Phase::Met | Phase::Weighing)
                     || !matches!(self.probe, Probe::Idle)
                     || self.expects.len() >= COMMANDS_IN_FLIGHT_MAX
             }

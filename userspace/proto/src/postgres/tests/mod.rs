@@ -10,6 +10,7 @@ mod injection;
 mod limited;
 mod masking;
 mod opening;
+mod passwords;
 mod replicating;
 mod simple;
 
