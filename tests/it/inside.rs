@@ -13,11 +13,11 @@ use serde_json::json;
 
 use crate::standing::{ASKS, Asked, Story};
 
-const OUTER: &str = "support-assistant";
-const INNER: &str = "summary-writer";
+pub(crate) const OUTER: &str = "support-assistant";
+pub(crate) const INNER: &str = "summary-writer";
 
 /// Runs as an agent: starts what asks inside itself, twice over, and asks itself in between.
-const STARTS: &str = "
+pub(crate) const STARTS: &str = "
 import os, subprocess, sys
 import psycopg
 run = os.environ['RUN'].split(' ')
@@ -35,7 +35,7 @@ for line in sys.stdin:
 /// Runs as anybody.
 const PLANNER: &str = "planner";
 
-const MAY_START: &str = "\n[[profile]]\nname = 'assistants'\nagents = ['support-assistant']\n\
+pub(crate) const MAY_START: &str = "\n[[profile]]\nname = 'assistants'\nagents = ['support-assistant']\n\
                          starts = ['summary-*']\n\
                          [[profile]]\nname = 'planners'\nagents = ['planner']\nuser = 'nobody'\n\
                          starts = ['summary-*']\n[[profile]]\nname = 'held'\nagents = ['summary-held']\nlevel = 'A1'\n";
@@ -51,7 +51,7 @@ const WHO_DID_WHAT_LAST: &str = "
     WHERE e.kind = 'db.query' AND e.actor_sub = 'carl' GROUP BY e.agent_id, session_id ORDER BY e.agent_id";
 
 /// `vestibule … run --agent`, to be gone on with.
-fn run_words(world: &World) -> String {
+pub(crate) fn run_words(world: &World) -> String {
     let cli = world.daemon.cli();
     let mut words = vec![cli.get_program().to_str().unwrap().to_owned()];
     words.extend(cli.get_args().map(|word| word.to_str().unwrap().to_owned()));

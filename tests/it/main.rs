@@ -21,6 +21,7 @@ mod drivers;
 mod enroll;
 mod ephemeral;
 mod evidence;
+mod exchange;
 mod flood;
 mod functions;
 mod fuzzed;

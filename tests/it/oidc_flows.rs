@@ -6,6 +6,7 @@ use std::thread;
 
 use identity::oidc::client_credentials::Target;
 use identity::oidc::device::{Login, Poll};
+use identity::oidc::exchange::Exchanged;
 use identity::oidc::introspection::{Hint, Introspected};
 use identity::oidc::{Client, Kind, TokenError, Tokens};
 use integration::idp::{
@@ -130,7 +131,8 @@ fn an_inner_agents_token_names_the_outer_one() {
     let person = logged_in(&place, &client(), CARL).access;
     let exchange = |client: &Client, subject: &Secret<String>, actor: Option<&Secret<String>>| {
         let target = Target { scope: "", resource: Some(RESOURCES[0]) };
-        let exchanged = place.provider.exchange(client, subject, actor, target, now(0));
+        let exchanged = Exchanged { subject, actor, target, audience: None };
+        let exchanged = place.provider.exchange(client, exchanged, now(0));
         place.wait(exchanged).map(|tokens| tokens.access)
     };
     let outer = exchange(&client(), &person, None).unwrap();

@@ -1,10 +1,12 @@
 //! What the control socket asks for, answered.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use identity::Enrollment;
 use proxy::door::Door;
 use proxy::sessions::Open;
 use redirect::Taken;
@@ -157,18 +159,29 @@ impl Desk {
             // A token would be read with the daemon's rights; what is started here acts for whom the agent does.
             let is_plain = binding == Binding::default();
             ensure!(is_plain, "an agent does not say whom the agents that it starts act for");
+            let exchanged = self.keeper.inside(&outer)?;
+            let (path, enrollment) = self.agents.enroll(agent, tgid)?;
+            if let Some(proven) = exchanged {
+                self.keeper.bind_inside(&enrollment, &outer, proven)?;
+            }
+            return Ok(self.enrolled(&path, &enrollment));
         }
         let proven = self.keeper.check(&binding)?;
         let (path, enrollment) = self.agents.enroll(agent, tgid)?;
         self.keeper.bind(&enrollment, binding, proven)?;
-        Ok(Response::Enrolled {
+        Ok(self.enrolled(&path, &enrollment))
+    }
+
+    /// What whoever starts an agent has to know.
+    pub(crate) fn enrolled(&self, path: &Path, enrollment: &Enrollment) -> Response {
+        Response::Enrolled {
             cgroup_path: path.to_string_lossy().into_owned(),
             cgroup: enrollment.cgroup,
             instance: enrollment.instance.as_ref().to_owned(),
-            profile: self.agents.profile(agent),
+            profile: self.agents.profile(&enrollment.agent),
             guarded: self.agents.kernel.guard_armed(),
             trust: self.agents.trust.clone(),
-        })
+        }
     }
 
     /// Cuts off whoever acts for a person, or takes that back; the record is durable first.

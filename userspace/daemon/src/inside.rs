@@ -26,6 +26,7 @@ use types::principal::{Assurance, Principal, ProcessKey};
 use types::secret::Secret;
 
 use crate::desk::Desk;
+use crate::keeper::Proven;
 use crate::profile;
 
 /// Requests that wait to be taken up, and that are answered at once: each costs a task and 17 KiB.
@@ -50,6 +51,16 @@ pub(crate) struct Knock {
 struct Asked {
     agent: AgentName,
     token: Option<Secret<String>>,
+}
+
+/// The inner agent's own token, if it has any.
+enum Own {
+    /// It was shown.
+    Presented(Proven),
+    /// It was had with the outer one's.
+    Exchanged(Proven),
+    /// It acts by the outer one's.
+    None,
 }
 
 impl Inside {
@@ -153,24 +164,22 @@ impl Desk {
             profile.name,
             least.as_str()
         );
-        let token = asked.token.as_ref();
-        let proven = token.map(|token| self.keeper.presented(token)).transpose()?;
+        let around = self.door.enrollments.get(outer).context("the outer agent is unknown")?;
+        let own = match &asked.token {
+            Some(token) => Own::Presented(self.keeper.presented(token)?),
+            None => self.keeper.inside(&around)?.map_or(Own::None, Own::Exchanged),
+        };
         let still = Still::new(process)?;
         let (path, enrollment) = self.agents.enroll_below(&asked.agent, Some(outer))?;
-        if let Some(proven) = proven {
-            self.keeper.bind_presented(&enrollment, proven)?;
+        match own {
+            Own::Presented(proven) => self.keeper.bind_presented(&enrollment, proven)?,
+            Own::Exchanged(proven) => self.keeper.bind_inside(&enrollment, &around, proven)?,
+            Own::None => {}
         }
         ensure!(still.runs(), "the asking process has ended");
         self.agents.kernel.join(&path, process.tgid)?;
         ensure!(still.runs(), "the asking process has ended");
-        Ok(Response::Enrolled {
-            cgroup_path: path.to_string_lossy().into_owned(),
-            cgroup: enrollment.cgroup,
-            instance: enrollment.instance.as_ref().to_owned(),
-            profile,
-            guarded: self.agents.kernel.guard_armed(),
-            trust: self.agents.trust.clone(),
-        })
+        Ok(self.enrolled(&path, &enrollment))
     }
 }
 

@@ -8,6 +8,7 @@ mod bindings;
 mod client;
 mod config;
 mod doctor;
+mod exchange;
 mod files;
 mod introspection;
 mod logout;
@@ -42,12 +43,14 @@ pub(crate) use bindings::{Binding, Cut, CutBy};
 use client::OwnClient;
 use config::Issuers;
 pub(crate) use config::{IssuerRule, Logout, Rules};
+use exchange::Exchange;
 use files::Read;
 use introspection::{Introspection, UNCONFIRMED};
 pub(crate) use logout::serve as serve_logout;
 pub(crate) use obtained::IdentityRule;
 use obtained::Obtained;
-use tokens::{Proven, Raw, Tokens};
+pub(crate) use tokens::Proven;
+use tokens::{Raw, Tokens};
 
 /// How long a token may live, in seconds: a cut is kept until every token of before it has ended.
 pub(crate) const LIFE_S_MAX: i64 = 7 * 86_400;
@@ -73,6 +76,7 @@ pub(crate) struct Keeper {
     /// The identities that it holds credentials of.
     obtained: Vec<Arc<Obtained>>,
     introspection: Introspection,
+    exchange: Exchange,
     tokens: Tokens,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
@@ -140,7 +144,8 @@ impl Keeper {
     ) -> Result<Self> {
         let path = state_dir.join("identities.json");
         let bindings = Mutex::new(Bindings::load(&path)?);
-        let Issuers { providers, clients, introspection } = Issuers::open(rules.issuers, stores)?;
+        let issuers = Issuers::open(rules.issuers, stores)?;
+        let Issuers { providers, clients, introspection, exchange } = issuers;
         let obtained = Obtained::open(rules.identities, stores)?;
         let (read, tokens) = (Mutex::default(), Tokens::default());
         let sessions = bearers::Sessions::default();
@@ -150,6 +155,7 @@ impl Keeper {
             clients,
             obtained,
             introspection,
+            exchange,
             tokens,
             recorder,
             clock,
@@ -162,7 +168,7 @@ impl Keeper {
 
     /// Whom an agent would act for that has this binding; an error where it must not be started. May block.
     pub(crate) fn check(&self, binding: &Binding) -> Result<Option<Proven>> {
-        let Binding { token_file, identity, owner, presented: _ } = binding;
+        let Binding { token_file, identity, owner, presented: _, inside: _ } = binding;
         if let Some(file) = token_file {
             ensure!(file.is_absolute(), "the token file's path must be absolute");
         }
@@ -261,6 +267,7 @@ impl Keeper {
         let mut asks = JoinSet::new();
         for provider in self.providers.iter() {
             asks.spawn_local(Arc::clone(&self).introspect(Arc::clone(provider)));
+            asks.spawn_local(Arc::clone(&self).keep_exchanged(Arc::clone(provider)));
         }
         let obtained = Arc::clone(&self).keep_obtained();
         tokio::join!(ends, files, keys, obtained, asks.join_all());
@@ -433,6 +440,7 @@ impl Keeper {
         // Under this lock: an agent is enrolled before it is bound.
         let there: HashSet<String> = self.enrollments.list().iter().map(name).collect();
         self.tokens.retain(|agent| there.contains(agent));
+        self.exchange.retain(|agent| there.contains(agent));
         if bindings.agents.is_empty() {
             return;
         }

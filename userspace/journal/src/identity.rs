@@ -96,11 +96,12 @@ fn way_code(way: Way) -> u8 {
         Way::Client => 3,
         Way::Bearer => 4,
         Way::Password => 5,
+        Way::Exchange => 6,
     }
 }
 
 fn way(code: u8) -> Result<Way, Malformed> {
-    let all = [Way::File, Way::Login, Way::Client, Way::Bearer, Way::Password];
+    let all = [Way::File, Way::Login, Way::Client, Way::Bearer, Way::Password, Way::Exchange];
     all.into_iter().find(|way| way_code(*way) == code).ok_or(Malformed("unknown way of a token"))
 }
 

@@ -49,6 +49,8 @@ pub enum Way {
     Bearer,
     /// In the place of a database password.
     Password,
+    /// In exchange for that of the agent around it (RFC 8693).
+    Exchange,
 }
 
 impl Way {
@@ -60,6 +62,7 @@ impl Way {
             Self::Client => "client_credentials",
             Self::Bearer => "bearer",
             Self::Password => "password",
+            Self::Exchange => "token_exchange",
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Binding {
     pub(crate) identity: Option<String>,
     /// It came from a token that the agent showed, which is kept nowhere.
     pub(crate) presented: bool,
+    /// The name and instance of the agent that it is inside of, with whose token its own is had.
+    pub(crate) inside: Option<String>,
     /// Who answers for it, by the word of whoever started it.
     pub(crate) owner: Option<String>,
 }
@@ -82,8 +84,8 @@ impl CutBy {
 impl Binding {
     /// Whether the agent acts by a token.
     pub(crate) fn has_token(&self) -> bool {
-        let Self { token_file, identity, presented: _, owner: _ } = self;
-        token_file.is_some() || identity.is_some()
+        let Self { token_file, identity, presented: _, inside, owner: _ } = self;
+        token_file.is_some() || identity.is_some() || inside.is_some()
     }
 }
 

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::client::{ClientRule, OwnClient};
+use super::exchange::{Exchange, ExchangeRule};
 use super::introspection::{self, Introspection};
 use super::obtained::{self, IdentityRule};
 use crate::secret::{Place, Stores};
@@ -45,6 +46,9 @@ pub(crate) struct IssuerRule {
     introspect_interval_s: Option<u64>,
     /// Seconds, at most 86400, that tokens count without its word; five times the interval where absent.
     introspect_grace_s: Option<u64>,
+    /// What it is asked for when an agent that acts by its token starts another (RFC 8693): a token for that one, which
+    /// is not started without. Needs `client`; the inner agent acts by the outer one's where absent.
+    exchange: Option<ExchangeRule>,
 }
 
 /// Where issuers say that somebody logged out (OpenID Connect Back-Channel Logout 1.0).
@@ -75,6 +79,10 @@ impl IssuerRule {
         self.issuer()?.check()?;
         let is_asked = self.introspection()?.is_some();
         ensure!(!is_asked || self.client.is_some(), "introspect_interval_s: needs a client");
+        if let Some(exchange) = &self.exchange {
+            ensure!(self.client.is_some(), "exchange: needs a client");
+            exchange.check(&self.audiences).context("exchange")?;
+        }
         self.client.as_ref().map_or(Ok(()), |client| client.check(has_vault)).context("client")
     }
 
@@ -113,13 +121,15 @@ pub(super) struct Issuers {
     pub(super) clients: HashMap<String, OwnClient>,
     /// Those that are asked about their tokens.
     pub(super) introspection: Introspection,
+    /// Those that are asked for tokens of inner agents.
+    pub(super) exchange: Exchange,
 }
 
 impl Issuers {
     /// Those of the configuration, with secrets from these stores.
     pub(super) fn open(rules: &[IssuerRule], stores: Stores<'_>) -> Result<Self> {
         let (mut providers, mut clients) = (Vec::new(), HashMap::new());
-        let mut asked = HashMap::new();
+        let (mut asked, mut exchanged) = (HashMap::new(), HashMap::new());
         for rule in rules {
             let context = || format!("issuer `{}`", rule.url);
             let provider = rule.issuer().and_then(|issuer| Ok(Provider::new(issuer)?));
@@ -127,13 +137,17 @@ impl Issuers {
             if let Some(introspection) = rule.introspection().with_context(context)? {
                 asked.insert(rule.url.clone(), introspection);
             }
+            if let Some(exchange) = &rule.exchange {
+                exchanged.insert(rule.url.clone(), exchange.clone());
+            }
             if let Some(client) = &rule.client {
                 let own = client.own(stores).context("client").with_context(context)?;
                 clients.insert(rule.url.clone(), own);
             }
         }
         let introspection = Introspection::new(asked);
-        Ok(Self { providers: Providers::new(providers)?, clients, introspection })
+        let (providers, exchange) = (Providers::new(providers)?, Exchange::new(exchanged));
+        Ok(Self { providers, clients, introspection, exchange })
     }
 }
 
@@ -187,6 +201,8 @@ mod tests {
             ("introspect_interval_s=5", "needs a client"),
             ("client={id='a'}\nintrospect_interval_s=0", "introspect_interval_s: from 1"),
             ("introspect_grace_s=5", "introspect_grace_s"),
+            ("exchange={}", "exchange: needs a client"),
+            ("client={id='a'}\nexchange={resource='b'}", "exchange: resource: one of"),
         ] {
             let told = told(more);
             assert!(told.contains(wanted), "{told}");

@@ -183,6 +183,11 @@ impl Keeper {
         self.obtained.iter().any(|one| one.name == name)
     }
 
+    /// Whether there is one of that name at that issuer.
+    pub(super) fn obtained_at(&self, name: &str, issuer: &str) -> bool {
+        self.obtained.iter().any(|one| one.name == name && one.issuer == issuer)
+    }
+
     /// Whom an agent acts for by one of the daemon's identities: by the token at hand, or by a new one.
     pub(super) async fn obtained(&self, name: &str) -> Result<Proven, Refused> {
         let one = self.obtained.iter().find(|one| one.name == name);

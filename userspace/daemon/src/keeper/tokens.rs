@@ -151,6 +151,13 @@ impl Tokens {
         raws.filter(|raw| raw.kind == Kind::IdToken && *raw.issuer == *issuer).count()
     }
 
+    /// The token that an agent acts by, and whom that is of.
+    pub(super) fn get(&self, agent: &str) -> Option<(Arc<Raw>, Arc<Identity>)> {
+        let kept = self.kept();
+        let one = kept.get(agent)?;
+        Some((Arc::clone(one.raw.as_ref()?), Arc::clone(&one.identity)))
+    }
+
     /// Whom an agent acts for by this token, if it acts by it still.
     pub(super) fn identity(&self, agent: &str, raw: &Arc<Raw>) -> Option<Arc<Identity>> {
         let kept = self.kept();

@@ -11,6 +11,19 @@ use super::tokens::{FlowError, Tokens};
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
+/// What is exchanged for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchanged<'a> {
+    /// The access token of whom the new one is to speak of.
+    pub subject: &'a Secret<String>,
+    /// That of who acts; the client does where absent.
+    pub actor: Option<&'a Secret<String>>,
+    /// What the new one is asked for.
+    pub target: Target<'a>,
+    /// Whom it is for, by a name at the issuer.
+    pub audience: Option<&'a str>,
+}
+
 impl Provider {
     /// Has a token that speaks of the same subject, for whom the client, or the actor of `actor`, acts.
     ///
@@ -19,11 +32,10 @@ impl Provider {
     pub async fn exchange(
         &self,
         client: &Client,
-        subject: &Secret<String>,
-        actor: Option<&Secret<String>>,
-        target: Target<'_>,
+        exchanged: Exchanged<'_>,
         now: Timestamp,
     ) -> Result<Tokens, FlowError> {
+        let Exchanged { subject, actor, target, audience } = exchanged;
         let mut form = vec![
             ("grant_type", GRANT),
             ("requested_token_type", ACCESS_TOKEN),
@@ -34,6 +46,7 @@ impl Provider {
             form.push(("actor_token", actor.expose().as_str()));
             form.push(("actor_token_type", ACCESS_TOKEN));
         }
+        form.extend(audience.map(|audience| ("audience", audience)));
         target.add_to(&mut form);
         self.ask_token(client, &form, now).await
     }

@@ -127,7 +127,8 @@ fn token() -> impl Strategy<Value = Token> {
         Just(Way::Login),
         Just(Way::Client),
         Just(Way::Bearer),
-        Just(Way::Password)
+        Just(Way::Password),
+        Just(Way::Exchange)
     ];
     let times = any::<(i64, i64, Option<i64>)>();
     (way, maybe(), maybe(), maybe(), times, names(), maybe()).prop_map(
