@@ -130,7 +130,7 @@ fn only_agents_come_through_the_door_and_start_only_whom_they_may() {
 
     for (words, told) in [
         (&["ledger-agent", "--", "true"][..], "`planner` may not start `ledger-agent`"),
-        (&[INNER, "--user", "root", "--", "true"], "--user, --group and --owner"),
+        (&[INNER, "--user", "root", "--", "true"], "--user, --group, --as and --owner"),
         (&[INNER, "--token-file", "/nonexistent", "--", "true"], "/nonexistent"),
     ] {
         let refused = start(words);

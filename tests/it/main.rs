@@ -33,6 +33,7 @@ mod limits;
 mod limits_behind;
 mod lineage;
 mod loads;
+mod logins;
 mod lying;
 mod masking;
 mod names;

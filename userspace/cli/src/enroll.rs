@@ -9,8 +9,8 @@ use clap::Args as ClapArgs;
 use types::control::{Request, Response};
 use types::id::AgentName;
 
-use crate::Output;
 use crate::control::ask;
+use crate::{Output, whom};
 
 /// Enrol a running process and its children as a new instance of an agent.
 ///
@@ -26,6 +26,8 @@ pub(crate) struct Args {
     /// The agent's name in policies and records.
     #[arg(long, value_name = "NAME")]
     agent: AgentName,
+    #[command(flatten)]
+    whom: whom::Args,
     /// How to print it.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -35,8 +37,9 @@ pub(crate) struct Args {
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
-    let Args { pid, agent, output } = args;
-    let request = Request::EnrollRunning { agent: agent.clone(), pid: *pid };
+    let Args { pid, agent, whom, output } = args;
+    let (agent, whom) = (agent.clone(), whom.whom()?);
+    let request = Request::EnrollRunning { agent: agent.clone(), pid: *pid, whom };
     let response = ask(control, &request, PATIENCE)?;
     let Response::Taken { instance, processes, sockets_ended } = &response else {
         bail!("the daemon's answer is not about enrollment");

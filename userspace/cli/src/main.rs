@@ -11,6 +11,8 @@ mod control;
 mod disarm;
 mod doctor;
 mod enroll;
+mod login;
+mod logout;
 mod policy;
 mod revoke;
 mod run;
@@ -18,6 +20,7 @@ mod sessions;
 mod status;
 mod verify;
 mod who;
+mod whom;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,6 +47,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Enroll(enroll::Args),
     Revoke(revoke::Args),
     Who(who::Args),
@@ -74,6 +79,8 @@ fn main() -> ExitCode {
     let Cli { control, command } = Cli::parse();
     let done = match command {
         Command::Run(args) => run::run(&control, &args),
+        Command::Login(args) => login::run(&control, &args),
+        Command::Logout(args) => logout::run(&control, &args),
         Command::Enroll(args) => enroll::run(&control, &args),
         Command::Revoke(args) => revoke::run(&control, &args),
         Command::Who(args) => who::run(&control, &args),

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use types::control::{Level, Profile, Request, Response};
 use types::id::AgentName;
 
 use crate::control::ask;
+use crate::whom;
 use user::User;
 
 /// Start a command as an enrolled agent: every connection it makes goes through the door.
@@ -43,17 +44,8 @@ pub(crate) struct Args {
     /// The agent's name in policies and records.
     #[arg(long, value_name = "NAME")]
     agent: AgentName,
-    /// The file with the token (OpenID Connect, a JWT) of the person it acts for. It is read again when it changes;
-    /// when the token ends, so do the agent's sessions.
-    #[arg(long, value_name = "PATH")]
-    token_file: Option<PathBuf>,
-    /// The [[identity]] of the daemon's configuration that it acts as: the daemon has a token by credentials of its own
-    /// and renews it; the agent never has it.
-    #[arg(long = "as", value_name = "NAME", conflicts_with = "token_file")]
-    identity: Option<String>,
-    /// Who answers for the agent; a name for records and policies, which nothing proves.
-    #[arg(long, value_name = "NAME")]
-    owner: Option<String>,
+    #[command(flatten)]
+    whom: whom::Args,
     /// The user to run as; else the profile's, else who called sudo, else the caller.
     #[arg(long, value_name = "NAME|UID")]
     user: Option<String>,
@@ -69,7 +61,7 @@ pub(crate) struct Args {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
-    let Args { agent, token_file, identity, owner, user, group, command } = args;
+    let Args { agent, whom, user, group, command } = args;
     let Some((program, arguments)) = command.split_first() else { bail!("no command is given") };
     if let Some(door) = inside::door(control) {
         let Response::Enrolled { .. } = inside::start(door, args)? else {
@@ -80,9 +72,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         return Err(failure)
             .with_context(|| format!("{} can't be started", Path::new(program).display()));
     }
-    let token_file = token_file.as_deref().map(std::path::absolute).transpose()?;
-    let (agent, identity, owner) = (agent.clone(), identity.clone(), owner.clone());
-    let request = Request::Enroll { agent, token_file, identity, owner };
+    let request = Request::Enroll { agent: agent.clone(), whom: whom.whom()? };
     let answer = ask(control, &request, PATIENCE)?;
     let Response::Enrolled { cgroup_path, profile, guarded, trust, .. } = answer else {
         bail!("the daemon's answer is not about enrollment");

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
-use types::control::{ActingAgent, Request, Response};
+use types::control::{ActingAgent, Request, Response, StandingLogin};
 
 use crate::Output;
 use crate::control::ask;
 
 /// Show whom each agent acts for: the person, who vouches for the person, who acts between them, how many sessions
-/// are open, and why an agent acts for nobody any more.
+/// are open, and why an agent acts for nobody any more; and who is logged in on this host.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// How to print it.
@@ -22,7 +22,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let response = ask(control, &Request::Who, Duration::from_secs(10))?;
-    let Response::Who { agents } = &response else {
+    let Response::Who { agents, logins } = &response else {
         bail!("the daemon's answer is not about agents");
     };
     match args.output {
@@ -35,6 +35,12 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
                 let chain = agent.chain.join(" > ");
                 println!("{name:<40} {:<32} {:>8}  {chain}", whom(agent), agent.sessions);
             }
+        }
+    }
+    if args.output == Output::Table && !logins.is_empty() {
+        println!("\n{:<20} {:<32} {:>8}  ISSUER", "LOGGED IN", "AS", "AGENTS");
+        for StandingLogin { person, user, idp, agents, .. } in logins {
+            println!("{person:<20} {user:<32} {:>8}  {idp}", agents.len());
         }
     }
     Ok(ExitCode::SUCCESS)

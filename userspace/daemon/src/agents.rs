@@ -61,31 +61,46 @@ impl Agents {
         Ok((enrolled.path, enrollment))
     }
 
-    /// Enrols a process that runs, with its children. `asker` is who asked, if not a rule.
+    /// Enrols a process that runs, with its children. `asker` is who asked, if not a rule; it acts for nobody
+    /// where `ended` says why.
     pub(crate) fn enroll_process(
         &self,
         agent: &AgentName,
         tgid: u32,
         asker: Option<&Asker>,
-    ) -> Result<Taken> {
+        ended: Option<&'static str>,
+    ) -> Result<(Taken, Enrollment)> {
         let taken = self.kernel.enroll_running(agent, &instance()?, tgid)?;
-        self.add(&taken, asker)?;
-        Ok(taken)
+        let enrollment = self.add(&taken, asker, ended)?;
+        Ok((taken, enrollment))
     }
 
-    /// Enrols a cgroup that another made.
-    pub(crate) fn enroll_cgroup(&self, agent: &AgentName, path: &Path) -> Result<Taken> {
+    /// Enrols a cgroup that another made; it acts for nobody where `ended` says why.
+    pub(crate) fn enroll_cgroup(
+        &self,
+        agent: &AgentName,
+        path: &Path,
+        ended: Option<&'static str>,
+    ) -> Result<Enrollment> {
         let taken = self.kernel.enroll_existing(agent, &instance()?, path)?;
-        self.add(&taken, None)?;
-        Ok(taken)
+        self.add(&taken, None, ended)
     }
 
     /// The table's entry for what the kernel holds enrolled; if there is no room, its processes are
     /// refused as unattributed.
-    fn add(&self, taken: &Taken, asker: Option<&Asker>) -> Result<()> {
+    fn add(
+        &self,
+        taken: &Taken,
+        asker: Option<&Asker>,
+        ended: Option<&'static str>,
+    ) -> Result<Enrollment> {
         let Taken { enrolled, processes, sockets_ended, left } = taken;
         let Enrolled { path, cgroup, agent, instance, parent } = enrolled;
-        self.enrollments.add(*cgroup, agent.clone(), instance.as_str().into(), *parent)?;
+        let start = instance.as_str().into();
+        let enrollment = match ended {
+            Some(why) => self.enrollments.add_ended(*cgroup, agent.clone(), start, *parent, why),
+            None => self.enrollments.add(*cgroup, agent.clone(), start, *parent),
+        }?;
         if let Some(process) = processes.first() {
             self.namespaces.listen_at(*process, *cgroup);
         }
@@ -100,7 +115,7 @@ impl Agents {
         if !left.is_empty() {
             warn!(agent = %agent, instance, ?left, "what it holds elsewhere stays");
         }
-        Ok(())
+        Ok(enrollment)
     }
 
     /// How an agent is to be started.

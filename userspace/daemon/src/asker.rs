@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 /// A process on this host and the person behind it, as far as the kernel says.
@@ -15,6 +16,37 @@ pub(crate) struct Asker {
     login_uid: Option<u32>,
     /// `pts/N`, `ttyN`, or `MAJOR:MINOR`; absent without a controlling terminal.
     tty: Option<String>,
+}
+
+/// Who a person is to this host, as far as it can tell: of whom a login is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum HostUser {
+    /// Who logged in to the host, by the kernel's word.
+    Login(u32),
+    /// Who called sudo, by its word, where the kernel keeps no account of logins.
+    Sudo(u32),
+    /// The user of the process, where there is no better word: all of root's are one.
+    User(u32),
+}
+
+impl HostUser {
+    /// Who is behind a process; an error if that has ended.
+    pub(crate) fn of(tgid: u32, sudo_uid: Option<u32>) -> Result<Self> {
+        let Asker { uid, login_uid, .. } = Asker::of(tgid);
+        let by_process = uid.context("the process that asks has ended")?;
+        let by_sudo = sudo_uid.map_or(Self::User(by_process), Self::Sudo);
+        Ok(login_uid.map_or(by_sudo, Self::Login))
+    }
+}
+
+impl std::fmt::Display for HostUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Login(uid) => write!(f, "login uid {uid}"),
+            Self::Sudo(uid) => write!(f, "sudo uid {uid}"),
+            Self::User(uid) => write!(f, "uid {uid}"),
+        }
+    }
 }
 
 impl Asker {

@@ -13,17 +13,17 @@ use redirect::Taken;
 use tokio::sync::Notify;
 use tracing::warn;
 use types::clock::Timestamp;
-use types::control::{ActingAgent, Check, OpenSession, Request, Response, Status, Verdict};
+use types::control::{ActingAgent, Check, OpenSession, Request, Response, Status, Verdict, Whom};
 use types::hex::hex;
 use types::id::{AgentName, SessionId};
 
 use crate::agents::Agents;
 use crate::archiver::Archiver;
-use crate::asker::Asker;
+use crate::asker::{Asker, HostUser};
 use crate::control::Answer;
 use crate::disarm;
 use crate::enroller::Enroller;
-use crate::keeper::{Binding, Cut, CutBy, Keeper, acting};
+use crate::keeper::{Binding, Cut, CutBy, Keeper, NOT_YET, acting};
 use crate::names::Service;
 
 /// The node as its operators see it.
@@ -75,13 +75,16 @@ impl Answer for Desk {
         }
         let answered = match request {
             Request::Status => Ok(Response::Status(self.status())),
-            Request::Enroll { agent, token_file, identity, owner } => {
-                let (token_file, identity) = (token_file.clone(), identity.clone());
-                let binding =
-                    Binding { token_file, identity, owner: owner.clone(), ..Binding::default() };
-                self.enroll(agent, binding, tgid)
+            Request::Enroll { agent, whom } => self.enroll(agent, whom, tgid),
+            Request::EnrollRunning { agent, pid, whom } => {
+                self.enroll_running(agent, *pid, whom, tgid)
             }
-            Request::EnrollRunning { agent, pid } => self.enroll_running(agent, *pid, tgid),
+            Request::Login { issuer, sudo_uid } => self.log_in(issuer.as_deref(), *sudo_uid, tgid),
+            Request::LoginProgress { login } => self.keeper.login_progress(login),
+            Request::LoginWithdraw { login } => Ok(self.keeper.withdraw_login(login)),
+            Request::Logout { sudo_uid } => {
+                HostUser::of(tgid, *sudo_uid).and_then(|person| self.keeper.log_out(person))
+            }
             Request::Revoke { agent, instance, reason } => {
                 self.revoke(agent, instance.as_deref(), reason, tgid)
             }
@@ -91,7 +94,7 @@ impl Answer for Desk {
             Request::Sessions { agent, subject, most } => {
                 Ok(self.sessions(agent.as_ref(), subject.as_deref(), *most))
             }
-            Request::Who => Ok(Response::Who { agents: self.who() }),
+            Request::Who => Ok(Response::Who { agents: self.who(), logins: self.keeper.logins() }),
             Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {
                 tree_size: sealed.tree_size,
                 root: sealed.root,
@@ -151,13 +154,33 @@ impl Desk {
         bail!("process {tgid} is an agent's: it may start agents and ask for nothing else")
     }
 
-    /// Starts an agent for whom its token names, or for nobody in particular.
-    fn enroll(&self, agent: &AgentName, binding: Binding, tgid: u32) -> Result<Response> {
+    /// Begins a login of whoever asks.
+    fn log_in(&self, issuer: Option<&str>, sudo_uid: Option<u32>, tgid: u32) -> Result<Response> {
+        let person = HostUser::of(tgid, sudo_uid)?;
+        let begun = self.keeper.log_in(issuer, person)?;
+        let detail = serde_json::json!({
+            "person": person.to_string(), "idp": issuer, "asker": Asker::of(tgid),
+        });
+        self.door.recorder.control("login.begun", &detail.to_string())?;
+        Ok(begun)
+    }
+
+    /// Whom an agent is to act for by the word of whoever starts it, and by that person's login.
+    fn binding(&self, whom: &Whom, tgid: u32) -> Result<Binding> {
+        let Whom { token_file, identity, owner, sudo_uid } = whom.clone();
+        let is_one = token_file.is_none() || identity.is_none();
+        ensure!(is_one, "a token file or an identity of the daemon's, not both");
+        let said = Binding { token_file, identity, owner, ..Binding::default() };
+        self.keeper.started_by(HostUser::of(tgid, sudo_uid)?, said)
+    }
+
+    /// Starts an agent for whom its token names, for who is logged in, or for nobody in particular.
+    fn enroll(&self, agent: &AgentName, whom: &Whom, tgid: u32) -> Result<Response> {
         if let Some(outer) = self.agents.kernel.nearest_enrolled(tgid)? {
             let outer = self.door.enrollments.get(outer).context("the outer agent is unknown")?;
             self.may_start(&outer.agent, agent, tgid)?;
             // A token would be read with the daemon's rights; what is started here acts for whom the agent does.
-            let is_plain = binding == Binding::default();
+            let is_plain = Whom { sudo_uid: None, ..whom.clone() } == Whom::default();
             ensure!(is_plain, "an agent does not say whom the agents that it starts act for");
             let exchanged = self.keeper.inside(&outer)?;
             let (path, enrollment) = self.agents.enroll(agent, tgid)?;
@@ -166,6 +189,7 @@ impl Desk {
             }
             return Ok(self.enrolled(&path, &enrollment));
         }
+        let binding = self.binding(whom, tgid)?;
         let proven = self.keeper.check(&binding)?;
         let (path, enrollment) = self.agents.enroll(agent, tgid)?;
         self.keeper.bind(&enrollment, binding, proven)?;
@@ -264,10 +288,20 @@ impl Desk {
         Ok(Response::Revoked { agents, sockets_ended })
     }
 
-    fn enroll_running(&self, agent: &AgentName, pid: u32, tgid: u32) -> Result<Response> {
+    fn enroll_running(
+        &self,
+        agent: &AgentName,
+        pid: u32,
+        whom: &Whom,
+        tgid: u32,
+    ) -> Result<Response> {
         let asker = Asker::of(tgid);
-        match self.agents.enroll_process(agent, pid, Some(&asker)) {
-            Ok(Taken { enrolled, processes, sockets_ended, .. }) => {
+        let binding = self.binding(whom, tgid)?;
+        let proven = self.keeper.check(&binding)?;
+        let ended = binding.is_given().then_some(NOT_YET);
+        match self.agents.enroll_process(agent, pid, Some(&asker), ended) {
+            Ok((Taken { enrolled, processes, sockets_ended, .. }, enrollment)) => {
+                self.keeper.bind(&enrollment, binding, proven)?;
                 Ok(Response::Taken { instance: enrolled.instance, processes, sockets_ended })
             }
             Err(error) => {

@@ -95,7 +95,7 @@ impl Enroller {
                     continue;
                 }
             }
-            match agents.enroll_cgroup(&agent, &path) {
+            match agents.enroll_cgroup(&agent, &path, None) {
                 Ok(_) => enrolled.push((path, agent)),
                 Err(error) if seen.refused.insert((id.0, 0)) => {
                     refuse(agents, &agent, &serde_json::json!({ "cgroup": path }), &error);
@@ -152,7 +152,7 @@ impl Enroller {
                 continue;
             }
             let Some(agent) = rule.agent() else { continue };
-            if let Err(error) = agents.enroll_process(&agent, tgid, None) {
+            if let Err(error) = agents.enroll_process(&agent, tgid, None, None) {
                 seen.refused.insert(key);
                 let what = serde_json::json!({ "tgid": tgid, "exe": exe, "uid": owner.uid() });
                 refuse(agents, &agent, &what, &error);

@@ -11,6 +11,8 @@ mod doctor;
 mod exchange;
 mod files;
 mod introspection;
+mod login;
+mod logins;
 mod logout;
 mod obtained;
 mod person;
@@ -46,6 +48,7 @@ pub(crate) use config::{IssuerRule, Logout, Rules};
 use exchange::Exchange;
 use files::Read;
 use introspection::{Introspection, UNCONFIRMED};
+use logins::{LOG_IN_AGAIN, LOGIN_ENDED, Logins};
 pub(crate) use logout::serve as serve_logout;
 pub(crate) use obtained::IdentityRule;
 use obtained::Obtained;
@@ -65,7 +68,7 @@ const KEYS_INTERVAL: Duration = Duration::from_mins(1);
 const EXPIRED: &str = "expired";
 
 /// The same: nobody has looked at it yet.
-const NOT_YET: &str = "not_yet_verified";
+pub(crate) const NOT_YET: &str = "not_yet_verified";
 
 /// Keeps identities.
 pub(crate) struct Keeper {
@@ -77,6 +80,8 @@ pub(crate) struct Keeper {
     obtained: Vec<Arc<Obtained>>,
     introspection: Introspection,
     exchange: Exchange,
+    /// People logged in on this host.
+    logins: Logins,
     tokens: Tokens,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
@@ -105,6 +110,8 @@ enum Refused {
     NotObtained(&'static str),
     /// Its issuer does not say whether it stands; why.
     Unconfirmed(&'static str),
+    /// Of two tokens of one login, each is of another person.
+    OtherPerson,
 }
 
 impl Refused {
@@ -116,6 +123,7 @@ impl Refused {
             Self::Cut(cut) => cut.as_str(),
             Self::NoSuchIdentity => "no_such_identity",
             Self::NotObtained(why) | Self::Unconfirmed(why) => why,
+            Self::OtherPerson => "other_person",
         }
     }
 
@@ -128,7 +136,8 @@ impl Refused {
             | Self::LivesTooLong
             | Self::Cut(_)
             | Self::NoSuchIdentity
-            | Self::NotObtained(_) => false,
+            | Self::NotObtained(_)
+            | Self::OtherPerson => false,
         }
     }
 }
@@ -147,7 +156,7 @@ impl Keeper {
         let issuers = Issuers::open(rules.issuers, stores)?;
         let Issuers { providers, clients, introspection, exchange } = issuers;
         let obtained = Obtained::open(rules.identities, stores)?;
-        let (read, tokens) = (Mutex::default(), Tokens::default());
+        let (read, tokens, logins) = (Mutex::default(), Tokens::default(), Logins::default());
         let sessions = bearers::Sessions::default();
         Ok(Self {
             enrollments,
@@ -156,6 +165,7 @@ impl Keeper {
             obtained,
             introspection,
             exchange,
+            logins,
             tokens,
             recorder,
             clock,
@@ -168,7 +178,7 @@ impl Keeper {
 
     /// Whom an agent would act for that has this binding; an error where it must not be started. May block.
     pub(crate) fn check(&self, binding: &Binding) -> Result<Option<Proven>> {
-        let Binding { token_file, identity, owner, presented: _, inside: _ } = binding;
+        let Binding { token_file, identity, owner, login, presented: _, inside: _ } = binding;
         if let Some(file) = token_file {
             ensure!(file.is_absolute(), "the token file's path must be absolute");
         }
@@ -176,6 +186,10 @@ impl Keeper {
         let found = match (token_file, identity) {
             (Some(file), _) => runtime.block_on(self.identity(file.clone())),
             (None, Some(identity)) => runtime.block_on(self.obtained(identity)),
+            (None, None) if let Some(login) = login => {
+                let proven = self.logins.proven(login).context("the login has ended")?;
+                return Ok(Some(proven.owned(binding)));
+            }
             (None, None) => {
                 return Ok(owner.as_deref().map(|owner| person::owned(owner).into()));
             }
@@ -203,7 +217,7 @@ impl Keeper {
         binding: Binding,
         proven: Option<Proven>,
     ) -> Result<()> {
-        if binding == Binding::default() {
+        if !binding.is_given() {
             return Ok(());
         }
         let mut bindings = self.bindings();
@@ -221,6 +235,9 @@ impl Keeper {
         let bindings = self.bindings().clone();
         for enrollment in self.enrollments.list() {
             match bindings.agents.get(&name(&enrollment)) {
+                Some(Binding { login: Some(_), .. }) => {
+                    enrollment.standing.set(Held::Ended(LOG_IN_AGAIN));
+                }
                 Some(Binding { identity: Some(identity), .. }) if !self.has(identity) => {
                     enrollment.standing.set(Held::Ended(Refused::NoSuchIdentity.as_str()));
                 }
@@ -289,6 +306,7 @@ impl Keeper {
                 met.push(name(&enrollment));
             }
         }
+        met.extend(self.cut_logins(cut));
         met.extend(self.cut_sessions(cut));
         met.sort_unstable();
         met.dedup();
@@ -404,6 +422,14 @@ impl Keeper {
         if let Some(cut) = bindings.cut_of(&proven.identity) {
             return self.hold(enrollment, Held::Ended(cut.as_str()));
         }
+        let login = bindings.agents.get(&name(enrollment)).and_then(|own| own.login.as_deref());
+        if login.is_some_and(|login| !self.logins.stands(login)) {
+            // Where it has ended already, with the better word.
+            if let Held::For(_) = enrollment.standing.held() {
+                self.hold(enrollment, Held::Ended(LOGIN_ENDED));
+            }
+            return;
+        }
         let ended = proven.raw.as_ref().and_then(|raw| raw.ended());
         let held = ended.map_or(Held::For(Arc::clone(&proven.identity)), Held::Ended);
         self.tokens.keep(&name(enrollment), proven);
@@ -439,7 +465,7 @@ impl Keeper {
         let mut bindings = self.bindings();
         // Under this lock: an agent is enrolled before it is bound.
         let there: HashSet<String> = self.enrollments.list().iter().map(name).collect();
-        self.tokens.retain(|agent| there.contains(agent));
+        self.tokens.retain(|key| there.contains(key) || logins::is_token(key));
         self.exchange.retain(|agent| there.contains(agent));
         if bindings.agents.is_empty() {
             return;
@@ -453,6 +479,19 @@ impl Keeper {
         }
         drop(bindings);
         self.read().retain(|key, _| there.contains(key));
+    }
+
+    /// The agents with bindings like that.
+    fn those_bound(&self, is_meant: impl Fn(&Binding) -> bool) -> Vec<(Enrollment, Binding)> {
+        let bindings = self.bindings();
+        if !bindings.agents.values().any(&is_meant) {
+            return Vec::new();
+        }
+        let of = |enrollment: Enrollment| {
+            let binding = bindings.agents.get(&name(&enrollment))?;
+            is_meant(binding).then(|| (enrollment, binding.clone()))
+        };
+        self.enrollments.list().into_iter().filter_map(of).collect()
     }
 
     fn bindings(&self) -> MutexGuard<'_, Bindings> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use types::id::{AgentName, CgroupId};
 
-use crate::standing::Standing;
+use crate::standing::{Held, Standing};
 
 /// Agents enrolled at once: 16,384 × about 300 B = 5 MiB.
 pub const ENROLLMENTS_MAX: usize = 16_384;
@@ -46,6 +46,29 @@ impl Enrollments {
         instance: Arc<str>,
         parent: Option<CgroupId>,
     ) -> Result<Enrollment, Full> {
+        self.insert(cgroup, agent, instance, parent, None)
+    }
+
+    /// The same for an agent that acts for nobody until something else is said: nobody is let in by it before.
+    pub fn add_ended(
+        &self,
+        cgroup: CgroupId,
+        agent: AgentName,
+        instance: Arc<str>,
+        parent: Option<CgroupId>,
+        why: &'static str,
+    ) -> Result<Enrollment, Full> {
+        self.insert(cgroup, agent, instance, parent, Some(Held::Ended(why)))
+    }
+
+    fn insert(
+        &self,
+        cgroup: CgroupId,
+        agent: AgentName,
+        instance: Arc<str>,
+        parent: Option<CgroupId>,
+        held: Option<Held>,
+    ) -> Result<Enrollment, Full> {
         let mut by_cgroup = self.by_cgroup.write().unwrap_or_else(PoisonError::into_inner);
         if by_cgroup.len() >= ENROLLMENTS_MAX {
             return Err(Full);
@@ -53,6 +76,7 @@ impl Enrollments {
         let outer = parent.and_then(|parent| by_cgroup.get(&parent));
         let chain = outer.iter().flat_map(|e| e.chain.iter()).chain([&agent]).cloned().collect();
         let standing = Standing::inside(outer.map(|e| Arc::clone(&e.standing)));
+        held.map(|held| standing.set(held));
         let enrollment = Enrollment { cgroup, agent, instance, chain, standing };
         by_cgroup.insert(cgroup, enrollment.clone());
         Ok(enrollment)

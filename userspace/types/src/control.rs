@@ -16,15 +16,9 @@ pub enum Request {
     Enroll {
         /// Under which name.
         agent: AgentName,
-        /// The file that holds the token of whom it acts for; an absolute path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        token_file: Option<PathBuf>,
-        /// The name of the daemon's identity that it acts by.
-        #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
-        identity: Option<String>,
-        /// Who answers for it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        owner: Option<String>,
+        /// Whom it acts for.
+        #[serde(default)]
+        whom: Whom,
     },
     /// Enrol a process that runs already, with its children.
     EnrollRunning {
@@ -32,6 +26,31 @@ pub enum Request {
         agent: AgentName,
         /// Which process.
         pid: u32,
+        /// Whom it acts for.
+        #[serde(default)]
+        whom: Whom,
+    },
+    /// Begin a person's login on this host (RFC 8628).
+    Login {
+        /// Where; at the one issuer that the daemon has a client at where absent.
+        issuer: Option<String>,
+        /// Who called sudo, where somebody did.
+        sudo_uid: Option<u32>,
+    },
+    /// How a login under way stands; one that nobody asks about for ten seconds is given up.
+    LoginProgress {
+        /// Which.
+        login: String,
+    },
+    /// Give up a login under way.
+    LoginWithdraw {
+        /// Which.
+        login: String,
+    },
+    /// End the login of whoever asks.
+    Logout {
+        /// Who called sudo, where somebody did.
+        sudo_uid: Option<u32>,
     },
     /// Refuse an agent's connections from now on, and end those that are open.
     Revoke {
@@ -71,6 +90,21 @@ pub enum Request {
         /// Why: recorded, and not empty.
         reason: String,
     },
+}
+
+/// What is said of whom an agent acts for when it is started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Whom {
+    /// The file that holds the token of the person; an absolute path.
+    pub token_file: Option<PathBuf>,
+    /// The name of the daemon's identity that it acts by.
+    #[serde(rename = "as")]
+    pub identity: Option<String>,
+    /// Who answers for it; a word that nothing proves.
+    pub owner: Option<String>,
+    /// Who called sudo to start it, where somebody did.
+    pub sudo_uid: Option<u32>,
 }
 
 /// What the daemon answers.
@@ -117,6 +151,37 @@ pub enum Response {
     Who {
         /// By name and instance.
         agents: Vec<ActingAgent>,
+        /// People who are logged in on this host.
+        #[serde(default)]
+        logins: Vec<StandingLogin>,
+    },
+    /// To [`Request::Login`].
+    LoginBegun {
+        /// Which.
+        login: String,
+        /// Where the person logs in: a URL.
+        verification_uri: String,
+        /// The same with the code in it.
+        verification_uri_complete: Option<String>,
+        /// The code to type there.
+        user_code: String,
+        /// For how many seconds it stands.
+        expires_in_s: u64,
+    },
+    /// To [`Request::LoginProgress`] and [`Request::LoginWithdraw`]; of a login that failed, the answer is
+    /// [`Response::Failed`].
+    LoginProgress {
+        /// Whose login it became, once it did.
+        login: Option<StandingLogin>,
+    },
+    /// To [`Request::Logout`].
+    LoggedOut {
+        /// Whose login it was.
+        login: StandingLogin,
+        /// Name and instance of each agent whose sessions ended.
+        agents: Vec<String>,
+        /// Why the issuer could not be told, where it could not.
+        not_revoked: Option<String>,
     },
     /// To [`Request::Sessions`].
     Sessions {
@@ -146,6 +211,27 @@ pub enum Response {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+/// A person who is logged in on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingLogin {
+    /// Who that is to this host: `login uid N`, `sudo uid N` or `uid N`.
+    pub person: String,
+    /// The name to read.
+    pub user: String,
+    /// The issuer.
+    pub idp: String,
+    /// The issuer's key for the person.
+    pub sub: String,
+    /// The person's groups.
+    pub groups: Vec<String>,
+    /// Until when the token at hand holds, seconds since 1970 UTC.
+    pub expires_s: i64,
+    /// Whether another can be had before that.
+    pub renewed: bool,
+    /// Name and instance of each agent that ends with it.
+    pub agents: Vec<String>,
 }
 
 /// An open session.

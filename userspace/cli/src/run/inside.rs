@@ -13,6 +13,7 @@ use types::inside::{DOOR, REQUEST_BYTES_MAX};
 use types::secret::Secret;
 
 use super::{Args, PATIENCE};
+use crate::whom;
 
 /// How long the door may take to open: it is on this host.
 const DOOR_PATIENCE: Duration = Duration::from_secs(5);
@@ -27,10 +28,11 @@ pub(super) fn door(control: &Path) -> Option<TcpStream> {
 
 /// Has this process become another agent's; answers what the daemon says of it.
 pub(super) fn start(mut door: TcpStream, args: &Args) -> Result<Response> {
-    if args.user.is_some() || args.group.is_some() || args.owner.is_some() {
-        bail!("inside an agent, --user, --group and --owner are the outer one's");
+    let whom::Args { token_file, identity, owner } = &args.whom;
+    if args.user.is_some() || args.group.is_some() || identity.is_some() || owner.is_some() {
+        bail!("inside an agent, --user, --group, --as and --owner are the outer one's");
     }
-    let token = match &args.token_file {
+    let token = match token_file {
         Some(file) => read_token(file).with_context(|| format!("{}", file.display()))?,
         None => Secret::new(String::new()),
     };

@@ -38,7 +38,9 @@ pub(crate) struct Binding {
     pub(crate) presented: bool,
     /// The name and instance of the agent that it is inside of, with whose token its own is had.
     pub(crate) inside: Option<String>,
-    /// Who answers for it, by the word of whoever started it.
+    /// The login of whoever started it, which it ends with; where it has no token of its own, it acts for that person.
+    pub(crate) login: Option<String>,
+    /// Who answers for it: `sub@issuer` by that login, or the word of whoever started it.
     pub(crate) owner: Option<String>,
 }
 
@@ -82,9 +84,14 @@ impl CutBy {
 }
 
 impl Binding {
-    /// Whether the agent acts by a token.
+    /// Whether it says anything.
+    pub(crate) fn is_given(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Whether the agent acts by a token of its own.
     pub(crate) fn has_token(&self) -> bool {
-        let Self { token_file, identity, presented: _, inside, owner: _ } = self;
+        let Self { token_file, identity, inside, presented: _, login: _, owner: _ } = self;
         token_file.is_some() || identity.is_some() || inside.is_some()
     }
 }

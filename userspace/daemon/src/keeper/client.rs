@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use identity::oidc::Client;
+use identity::oidc::client_credentials::Target;
 use proxy::secret::Source;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,7 +26,15 @@ pub(crate) struct ClientRule {
     pub(super) secret_env: Option<String>,
     /// Where it is in the vault.
     pub(super) secret_vault: Option<VaultSecret>,
+    /// Scopes that people's logins ask for, separated by blanks; `openid profile` where absent.
+    pub(super) scope: Option<String>,
+    /// The resource that their tokens are for (RFC 8707), one of the issuer's audiences; where absent, whatever the
+    /// issuer gives.
+    pub(super) resource: Option<String>,
 }
+
+/// What logins ask for at least: who it is, by an ID token, and the name.
+const SCOPE: &str = "openid profile";
 
 impl ClientRule {
     /// Checks what it says, without what its secret is; `has_vault` where there is one to ask.
@@ -39,7 +48,7 @@ impl ClientRule {
 
     /// Where its secret is said to be; nowhere for a public client.
     pub(super) fn place(&self) -> Option<Place<'_>> {
-        let Self { id: _, secret_file, secret_credential, secret_env, secret_vault } = self;
+        let Self { secret_file, secret_credential, secret_env, secret_vault, .. } = self;
         let place = Place {
             file: secret_file.as_ref(),
             credential: secret_credential.as_ref(),
@@ -55,7 +64,8 @@ impl ClientRule {
         if let Some(source) = &secret {
             source.check().context("the secret can't be used")?;
         }
-        Ok(OwnClient { id: self.id.clone(), secret })
+        let scope = self.scope.clone().unwrap_or_else(|| SCOPE.to_owned());
+        Ok(OwnClient { id: self.id.clone(), secret, scope, resource: self.resource.clone() })
     }
 }
 
@@ -64,12 +74,19 @@ impl ClientRule {
 pub(crate) struct OwnClient {
     id: String,
     secret: Option<Source>,
+    scope: String,
+    resource: Option<String>,
 }
 
 impl OwnClient {
+    /// What people's logins ask for.
+    pub(super) fn target(&self) -> Target<'_> {
+        Target { scope: &self.scope, resource: self.resource.as_deref() }
+    }
+
     /// The client with its secret of now. May wait for a vault, on another thread.
     pub(super) async fn get(&self) -> Result<Client> {
-        let Self { id, secret } = self.clone();
+        let Self { id, secret, .. } = self.clone();
         let read = tokio::task::spawn_blocking(move || -> Result<_> {
             let Some(source) = secret else { return Ok(None) };
             let mut bytes = source.read().context("the client's secret")?;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use identity::Enrollment;
 use identity::oidc::client_credentials::Target;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,7 +20,7 @@ use super::config::IssuerRule;
 use super::doctor;
 use super::renewal::Renewal;
 use super::tokens::Proven;
-use super::{Binding, EXPIRED, INTERVAL, Keeper, Refused, ends, every, name};
+use super::{EXPIRED, INTERVAL, Keeper, Refused, ends, every, name};
 use crate::secret::{Place, Stores, VaultSecret};
 
 /// Identities at most: each has a task, a token of 16 KiB at most, and asks its issuer once a minute where that is away.
@@ -56,8 +55,15 @@ impl IdentityRule {
     fn client(&self) -> ClientRule {
         let Self { client_id, secret_file, secret_credential, secret_env, secret_vault, .. } =
             self.clone();
-        let id = client_id;
-        ClientRule { id, secret_file, secret_credential, secret_env, secret_vault }
+        ClientRule {
+            id: client_id,
+            secret_file,
+            secret_credential,
+            secret_env,
+            secret_vault,
+            scope: None,
+            resource: None,
+        }
     }
 
     /// Where its secret is said to be.
@@ -220,7 +226,7 @@ impl Keeper {
     }
 
     async fn keep_one(&self, one: &Obtained) {
-        let agents = self.those_as(&one.name);
+        let agents = self.those_bound(|own| own.identity.as_deref() == Some(one.name.as_str()));
         if agents.is_empty() {
             one.state().acting.clear();
             return;
@@ -293,20 +299,6 @@ impl Keeper {
         if let Err(error) = self.recorder.control("identity.not_renewed", &detail.to_string()) {
             warn!(%error, "not recorded");
         }
-    }
-
-    /// The agents that act by one of the daemon's identities.
-    fn those_as(&self, wanted: &str) -> Vec<(Enrollment, Binding)> {
-        let bindings = self.bindings();
-        let is_as = |binding: &&Binding| binding.identity.as_deref() == Some(wanted);
-        if !bindings.agents.values().any(|binding| is_as(&binding)) {
-            return Vec::new();
-        }
-        let of = |enrollment: Enrollment| {
-            let binding = bindings.agents.get(&name(&enrollment)).filter(is_as)?.clone();
-            Some((enrollment, binding))
-        };
-        self.enrollments.list().into_iter().filter_map(of).collect()
     }
 }
 
