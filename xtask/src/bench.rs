@@ -25,6 +25,15 @@ pub(crate) fn run_masks(quick: bool, json: Option<&Path>) -> Result<()> {
     start("bench-masks", quick, json)
 }
 
+/// Measures what whom an agent acts for costs by itself.
+///
+/// # Errors
+/// If something can't be built or run.
+pub(crate) fn run_identity(quick: bool, json: Option<&Path>) -> Result<()> {
+    setup::ensure(Scope::Bench)?;
+    start("bench-identity", quick, json)
+}
+
 /// Runs the comparison.
 ///
 /// # Errors

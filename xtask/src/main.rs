@@ -73,6 +73,9 @@ enum Task {
         /// Measure recognizers and masks instead, without sockets: what each costs per byte
         #[arg(long, conflicts_with = "kernel")]
         masks: bool,
+        /// Measure what whom an agent acts for costs by itself: per command, connection, change and token
+        #[arg(long, conflicts_with_all = ["kernel", "masks"])]
+        identity: bool,
         /// Short rounds and 100 MB of bulk data
         #[arg(long)]
         quick: bool,
@@ -101,6 +104,9 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(),
         Task::Bench { kernel: true, quick, json, .. } => bench::run_kernel(quick, json.as_deref()),
         Task::Bench { masks: true, quick, json, .. } => bench::run_masks(quick, json.as_deref()),
+        Task::Bench { identity: true, quick, json, .. } => {
+            bench::run_identity(quick, json.as_deref())
+        }
         Task::Bench { quick, json, .. } => bench::run_bench(quick, json.as_deref()),
     }
 }

@@ -162,7 +162,8 @@ fn steps() -> Vec<Step> {
         },
         Step {
             name: "Node packages",
-            scopes: TESTS,
+            // The provider whose tokens agents act by.
+            scopes: &[Scope::Test, Scope::Bench],
             look: node::look,
             install: node::install,
             otherwise: "npm must reach its registry: npm install --prefix target/node pg oidc-provider",

@@ -11,7 +11,7 @@ pub(crate) const EXPIRED: &str = "expired";
 
 /// Follows one agent's standing for one session.
 #[derive(Debug)]
-pub(crate) struct Follower {
+pub struct Follower {
     standing: Arc<Standing>,
     /// The session's number among those that are told: its socket's cookie, which no other has.
     key: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// Follows `standing` from where its count of changes was `seen`, and it held `identity`.
-    pub(crate) fn new(standing: Arc<Standing>, key: u64, seen: u64, identity: &Identity) -> Self {
+    pub fn new(standing: Arc<Standing>, key: u64, seen: u64, identity: &Identity) -> Self {
         Self { standing, key, seen, until_us: until_us(identity), watched: None }
     }
 
@@ -45,7 +45,7 @@ impl Follower {
     }
 
     /// What holds, where that may be something else than when it was last asked.
-    pub(crate) fn changed(&mut self, unix_us: i64) -> Option<Held> {
+    pub fn changed(&mut self, unix_us: i64) -> Option<Held> {
         let changes = self.standing.changes();
         if changes != self.seen {
             self.seen = changes;
@@ -59,7 +59,7 @@ impl Follower {
     }
 
     /// Has the session's task woken at each change.
-    pub(crate) fn watch(&mut self, cx: &Context<'_>) {
+    pub fn watch(&mut self, cx: &Context<'_>) {
         if self.watched.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             return;
         }

@@ -13,7 +13,7 @@ pub mod door;
 pub mod durability;
 pub mod ephemeral;
 pub mod flows;
-mod follower;
+pub mod follower;
 pub mod listener;
 pub mod recount;
 pub mod secret;

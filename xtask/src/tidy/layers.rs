@@ -38,7 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("cli", &["archive", "ca", "journal", "policy", "types"]),
     ("integration", &[]),
-    ("bench", &["integration", "policy", "proto", "redirect", "types"]),
+    ("bench", &["identity", "integration", "policy", "proto", "proxy", "redirect", "types"]),
     ("xtask", &["integration"]),
 ];
 
@@ -62,7 +62,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     // An agent that tests run.
     ("tokio-postgres", &["integration"]),
     ("mio", &["bench"]),
-    ("tokio", &["identity", "proxy", "resolver", "daemon", "integration"]),
+    ("tokio", &["identity", "proxy", "resolver", "daemon", "integration", "bench"]),
     ("jsonwebtoken", &["identity"]),
     ("reqwest", &["identity"]),
     ("hickory", &["resolver"]),
