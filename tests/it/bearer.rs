@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use integration::agent::with_bank;
-use integration::idp::{ALICE, CARL, CLIENT, RESOURCES};
+use integration::idp::{self, ALICE, CARL, CLIENT, RESOURCES};
 use integration::port::Port;
 use integration::process::{Running, run, wait_until};
 use integration::world::{READER, WRITER_POLICY};
@@ -37,25 +37,30 @@ pub(crate) struct Bank {
 impl Bank {
     /// One where agents that ask for the role `app` are logged in with the account; `more` is said of that credential.
     pub(crate) fn start(more: &str) -> Self {
-        Self::start_on(Postgres::start().unwrap(), more)
+        Self::start_on(Postgres::start().unwrap(), more, "")
     }
 
-    /// One before this server.
-    pub(crate) fn start_on(server: Postgres, more: &str) -> Self {
+    /// One before this server, with more said of the issuer: its client's secret is in SECRET_FILE.
+    pub(crate) fn start_on(server: Postgres, more: &str, issuer: &str) -> Self {
         let role = format!(
             "SET log_statement = 'none'; CREATE ROLE injected LOGIN IN ROLE app PASSWORD '{SECRET}'"
         );
         server.sql(&role).unwrap();
         let (place, logout) = (Place::start(), Port::take().unwrap());
         let secret = tempfile::Builder::new().prefix("vestibule-secrets-").tempdir().unwrap();
-        let file = secret.path().join("secret");
-        fs::write(&file, SECRET).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let private = |name: &str, text: &str| {
+            let file = secret.path().join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            file.display().to_string()
+        };
+        let issuer = issuer.replace("SECRET_FILE", &private("client", idp::SECRET));
         let configuration = format!(
             "[[credential]]\ntarget = 'bank'\naccount = 'injected'\nname = 'shared'\nuser = 'app'\n\
              secret_file = '{}'\n{more}\n\
-             [[issuer]]\nurl = '{}'\naudiences = ['{}', '{CLIENT}']\n[logout]\nlisten = '127.0.0.1:{}'\n",
-            file.display(),
+             [[issuer]]\nurl = '{}'\naudiences = ['{}', '{CLIENT}']\n{issuer}\n\
+             [logout]\nlisten = '127.0.0.1:{}'\n",
+            private("account", SECRET),
             place.idp.issuer(),
             RESOURCES[0],
             logout.number()
@@ -105,37 +110,49 @@ impl Bank {
         serde_json::from_str(&told.ok().unwrap()).unwrap()
     }
 
-    /// Asserts that a token is in nothing that auditors, operators or the server see.
+    /// Asserts that of these tokens nothing is in what auditors, operators or the server see.
     #[track_caller]
-    pub(crate) fn nowhere(&self, evidence: &Evidence<'_>, token: &str) {
-        let signature = token.rsplit('.').next().unwrap();
-        let payload = token.split('.').nth(1).unwrap();
-        for needle in [signature, payload].into_iter().filter(|needle| needle.len() > 20) {
-            for table in ["events", "sessions", "control", "recordings"] {
-                let rows = evidence.duckdb(&format!("FROM {table}")).unwrap();
-                let held = rows.iter().find(|row| row.to_string().contains(needle));
-                assert!(held.is_none(), "{table}: {held:?}");
-            }
-            assert!(!is_below(self.daemon.directory(), needle.as_bytes()), "a file: {needle}");
-            assert!(!self.server.log().unwrap().contains(needle), "the server's log: {needle}");
-            assert!(!self.daemon.status().unwrap().to_string().contains(needle));
+    pub(crate) fn nowhere(&self, evidence: &Evidence<'_>, tokens: &[&str]) {
+        let rows = |table: &str| evidence.duckdb(&format!("FROM {table}")).unwrap_or_default();
+        let mut texts: Vec<String> = ["events", "sessions", "control", "recordings"]
+            .iter()
+            .flat_map(|table| rows(table))
+            .map(|row| row.to_string())
+            .collect();
+        texts.push(self.server.log().unwrap());
+        texts.push(self.daemon.status().unwrap().to_string());
+        // Journal, archive and the daemon's log.
+        files_below(self.daemon.directory(), &mut texts);
+        let found = |needle: &str| texts.iter().filter(|text| text.contains(needle)).count();
+        assert!(found("injected") > 2, "the search finds what is there");
+        for needle in tokens.iter().flat_map(|token| needles(token)) {
+            assert_eq!(found(needle), 0, "{needle}");
         }
     }
 }
 
-/// Whether any file below a folder holds these bytes: the daemon's journal, archive and log are there.
-fn is_below(folder: &Path, needle: &[u8]) -> bool {
-    fs::read_dir(folder).unwrap().flatten().any(|entry| {
-        let path = entry.path();
+/// Parts of a token that nothing else has.
+fn needles(token: &str) -> Vec<&str> {
+    let parts: Vec<&str> = token.split('.').skip(1).collect();
+    let ends = parts.iter().flat_map(|part| {
+        let most = part.len().min(64);
+        [&part[..most], &part[part.len() - most..]]
+    });
+    ends.filter(|part| part.len() > 20).collect()
+}
+
+/// What is in the files below a folder, as far as it is text.
+fn files_below(folder: &Path, texts: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => is_below(&path, needle),
+            Ok(kind) if kind.is_dir() => files_below(&entry.path(), texts),
             Ok(kind) if kind.is_file() => {
-                let bytes = fs::read(&path).unwrap_or_default();
-                bytes.windows(needle.len()).any(|window| window == needle)
+                let bytes = fs::read(entry.path()).unwrap_or_default();
+                texts.push(String::from_utf8_lossy(&bytes).into_owned());
             }
-            _ => false,
+            _ => {}
         }
-    })
+    }
 }
 
 #[test]
@@ -190,9 +207,7 @@ fn a_token_for_a_password_is_whom_the_session_acts_for() {
     assert_eq!(evidence.count(commands).unwrap(), 0);
     let cut = "SELECT count(*) FROM control WHERE kind = 'session.dismissed' AND detail LIKE '%logged_out%carl%'";
     assert_eq!(evidence.count(cut).unwrap(), 1);
-    for token in [&carl, &alice, &id] {
-        bank.nowhere(&evidence, token);
-    }
+    bank.nowhere(&evidence, &[&carl, &alice, &id]);
     assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
 }
 
@@ -224,7 +239,45 @@ fn a_session_by_a_token_ends_with_it_or_with_its_agent() {
     let evidence = Evidence::seal(&bank.daemon).unwrap();
     let owned = "SELECT count(*) FROM events WHERE actor_sub = 'alice' AND agent_owner = 'ops' AND verb = 'SELECT'";
     assert_eq!(evidence.count(owned).unwrap(), 1);
-    bank.nowhere(&evidence, &alice);
+    bank.nowhere(&evidence, &[&alice]);
+}
+
+#[test]
+fn a_session_by_a_token_is_evaluated_by_its_issuers_word() {
+    let issuer = format!(
+        "client = {{ id = '{CLIENT}', secret_file = 'SECRET_FILE' }}\nintrospect_interval_s = 1"
+    );
+    let server = Postgres::start().unwrap();
+    let bank = Bank::start_on(server, "token_password = 'required'", &issuer);
+    bank.place.idp.keep_account().unwrap();
+    let (carl, alice) = (bank.token(CARL), bank.token(ALICE));
+    let (mut of_carl, mut of_alice) = (bank.asked(&carl), bank.asked(&alice));
+    for asked in [&mut of_carl, &mut of_alice] {
+        assert_eq!(asked.ask(WHO), "injected");
+    }
+    bank.place.idp.set_groups(ALICE, &["auditors"]).unwrap();
+    bank.place.idp.revoke(CARL).unwrap();
+    let one = || Ok(bank.told(&["sessions"])["total"] == 1);
+    wait_until("his is over", 20, one).unwrap();
+    let told = of_carl.ask("SELECT 1");
+    assert!(told.starts_with("error 57P01") && told.contains("token_revoked"), "{told}");
+    let told = bank.psql(bank::ROLE, &carl).stderr;
+    assert!(told.contains("does not count: token_revoked"), "{told}");
+    let mut tries = 0;
+    let evidence = loop {
+        assert_eq!(of_alice.ask(WHO), "injected");
+        let evidence = Evidence::seal(&bank.daemon).unwrap();
+        let groups =
+            "SELECT count(*) FROM events WHERE actor_sub = 'alice' AND actor_groups = ['auditors']";
+        if evidence.count(groups).unwrap() > 0 {
+            break evidence;
+        }
+        tries += 1;
+        assert!(tries < 20, "her groups are others");
+    };
+    let sessions = "SELECT count(*) FROM sessions WHERE actor_sub = 'carl' AND close_reason = 'identity_ended'";
+    assert_eq!(evidence.count(sessions).unwrap(), 1);
+    bank.nowhere(&evidence, &[&carl, &alice]);
 }
 
 #[test]
@@ -257,7 +310,7 @@ fn a_password_that_is_no_token_is_nobodys_or_refused() {
         assert_eq!(evidence.count(denied).unwrap(), if own { 1 } else { 4 });
         let refused = "SELECT count(*) FROM control WHERE kind = 'identity.refused' AND detail LIKE '%\"way\":\"password\"%'";
         assert_eq!(evidence.count(refused).unwrap(), if own { 1 } else { 4 });
-        bank.nowhere(&evidence, &token);
+        bank.nowhere(&evidence, &[&token]);
     }
 }
 
@@ -269,7 +322,7 @@ fn a_token_is_not_sent_to_a_server_that_asks_for_a_password() {
     let hba_file = format!("hba_file={}", hba.path().display());
     let server = Postgres::with_settings(&["log_statement=all", &hba_file]).unwrap();
     server.sql("CREATE ROLE clear LOGIN IN ROLE app PASSWORD 'its-own'").unwrap();
-    let bank = Bank::start_on(server, "token_password = 'required'");
+    let bank = Bank::start_on(server, "token_password = 'required'", "");
     assert_eq!(bank.psql("clear", "its-own").ok().unwrap(), "clear\n");
     let (token, stranger) = (bank.token(ALICE), Place::start());
     let seen = bank.psql("clear", &token);
@@ -286,8 +339,7 @@ fn a_token_is_not_sent_to_a_server_that_asks_for_a_password() {
     assert_eq!(evidence.count(refused).unwrap(), 1);
     let failed = "SELECT count(*) FROM events WHERE kind = 'db.connect' AND status = 'error' AND error_code = '28P01'";
     assert_eq!(evidence.count(failed).unwrap(), 2);
-    bank.nowhere(&evidence, &token);
-    bank.nowhere(&evidence, &other);
+    bank.nowhere(&evidence, &[&token, &other]);
 }
 
 #[test]

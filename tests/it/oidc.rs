@@ -53,7 +53,7 @@ impl Place {
     }
 
     /// The claims of a sound access token, with some of them as given.
-    fn claims(&self, more: &Value) -> Value {
+    pub(crate) fn claims(&self, more: &Value) -> Value {
         let now = now(0).unix_us / 1_000_000;
         let mut claims = json!({
             "iss": self.idp.issuer(), "sub": CARL, "aud": RESOURCES[0], "exp": now + 600, "iat": now,
@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// A token of these claims that the provider has signed.
-    fn signed(&self, more: &Value) -> String {
+    pub(crate) fn signed(&self, more: &Value) -> String {
         self.idp.sign(HEADER, &self.claims(more).to_string(), SignedBy::Rs256).unwrap()
     }
 
@@ -96,7 +96,8 @@ pub(crate) fn now(more_s: i64) -> Timestamp {
     Timestamp { unix_us, mono_ns: u64::try_from(unix_us).unwrap() * 1000 }
 }
 
-const HEADER: &str = r#"{"alg":"RS256","kid":"RS256-1","typ":"at+jwt"}"#;
+/// The header of an access token by the provider's RSA key.
+pub(crate) const HEADER: &str = r#"{"alg":"RS256","kid":"RS256-1","typ":"at+jwt"}"#;
 
 #[test]
 fn access_tokens_are_verified_by_every_algorithm() {

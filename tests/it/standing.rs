@@ -130,8 +130,12 @@ impl Asked {
     }
 
     pub(crate) fn ask(&mut self, sql: &str) -> String {
-        writeln!(self.stdin, "{sql}").unwrap();
+        self.write(sql);
         self.line()
+    }
+
+    pub(crate) fn write(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").unwrap();
     }
 
     pub(crate) fn line(&mut self) -> String {

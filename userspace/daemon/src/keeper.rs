@@ -464,7 +464,8 @@ impl Keeper {
     fn forget(&self) {
         let mut bindings = self.bindings();
         // Under this lock: an agent is enrolled before it is bound.
-        let there: HashSet<String> = self.enrollments.list().iter().map(name).collect();
+        let mut there: HashSet<String> = self.enrollments.list().iter().map(name).collect();
+        there.extend(self.sessions.keys());
         self.tokens.retain(|key| there.contains(key) || logins::is_token(key));
         self.exchange.retain(|agent| there.contains(agent));
         if bindings.agents.is_empty() {

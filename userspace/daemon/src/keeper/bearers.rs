@@ -3,6 +3,7 @@
 //! Each has a standing inside its agent's, which is kept here as long as the session holds it, so that what ends an
 //! agent's identity ends a session's as well. Tokens are verified on the keeper's thread, whoever asks.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use identity::oidc::Presented;
@@ -14,7 +15,7 @@ use types::id::SessionId;
 use types::identity::{Identity, Way};
 use types::secret::Secret;
 
-use super::{Cut, EXPIRED, IssuerRule, Keeper, Refused, ends};
+use super::{Cut, EXPIRED, IssuerRule, Keeper, Proven, Refused, ends};
 
 /// Tokens that wait to be verified: 16 KiB each at most, 4 MiB. One more waits with its session.
 const WAITING_MAX: usize = 256;
@@ -44,15 +45,15 @@ pub(crate) struct Asked {
 
 /// A session that acts by a token of its own; nobody's where the session has ended.
 #[derive(Debug)]
-pub(super) struct Borne {
-    pub(super) agent: String,
-    session: SessionId,
+struct Borne {
+    agent: String,
     standing: Weak<Standing>,
 }
 
-/// All of them: as many as there may be sessions, and those that ended within the last second.
+/// All of them, by agent, instance and session: as many as there may be, about 300 B each, and those that ended within
+/// the last second. Their tokens are kept as agents' are, under the same key.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<Vec<Borne>>);
+pub(super) struct Sessions(Mutex<HashMap<String, Borne>>);
 
 impl Bearers {
     /// Where sessions bring tokens of these issuers, and where the keeper has them from; none without issuers.
@@ -123,17 +124,19 @@ impl Keeper {
             Held::For(identity) => identity.owner.clone(),
             Held::Ended(why) => return Err(why),
         };
-        let proven = self.believed(token, way).await.map_err(Refused::as_str)?;
-        let identity = Arc::new(Identity { owner, ..Identity::clone(&proven.identity) });
+        let Proven { identity, raw } = self.believed(token, way).await.map_err(Refused::as_str)?;
+        let identity = Arc::new(Identity { owner, ..Identity::clone(&identity) });
         // Under this lock, so that a cut comes before or meets it.
         let bindings = self.bindings();
         if let Some(cut) = bindings.cut_of(&identity) {
             return Err(cut.as_str());
         }
         let standing = Standing::inside(Some(outer));
-        standing.set(Held::For(identity));
-        let borne = Borne { agent, session, standing: Arc::downgrade(&standing) };
-        self.sessions.entered().push(borne);
+        standing.set(Held::For(Arc::clone(&identity)));
+        let key = format!("{agent}/{session}");
+        let borne = Borne { agent, standing: Arc::downgrade(&standing) };
+        self.sessions.entered().insert(key.clone(), borne);
+        self.tokens.keep(&key, Proven { identity, raw });
         Ok(standing)
     }
 
@@ -146,29 +149,39 @@ impl Keeper {
     pub(super) fn end_sessions_over(&self) {
         let now = self.clock.now();
         self.sessions.end(EXPIRED, |identity| ends(identity) <= now.unix_us);
-        self.sessions.entered().retain(|borne| borne.standing.strong_count() > 0);
+        self.sessions.entered().retain(|_, borne| borne.standing.strong_count() > 0);
     }
 }
 
 impl Sessions {
-    /// Ends those of whom that is so.
+    /// Those that are open, by what their tokens are kept under.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.entered().keys().cloned().collect()
+    }
+
+    /// What a session goes by, if it is open.
+    pub(super) fn standing(&self, key: &str) -> Option<Arc<Standing>> {
+        self.entered().get(key)?.standing.upgrade()
+    }
+
+    /// Ends those of whom that is so; answers whose they are.
     fn end(&self, why: &'static str, is_meant: impl Fn(&Identity) -> bool) -> Vec<String> {
         let mut met = Vec::new();
-        for Borne { agent, session, standing } in &*self.entered() {
+        for (key, Borne { agent, standing }) in &*self.entered() {
             let Some(standing) = standing.upgrade() else { continue };
             if let Held::For(identity) = standing.held()
                 && is_meant(&identity)
             {
                 // Its session writes that down.
                 standing.set(Held::Ended(why));
-                info!(%session, agent, why, "a session's own identity ended");
+                info!(session = key, why, "a session's own identity ended");
                 met.push(agent.clone());
             }
         }
         met
     }
 
-    fn entered(&self) -> MutexGuard<'_, Vec<Borne>> {
+    fn entered(&self) -> MutexGuard<'_, HashMap<String, Borne>> {
         // No code that can panic runs under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use identity::oidc::introspection::{Hint, Introspected};
 use identity::oidc::{Client, Issuer, Kind, Provider};
-use identity::standing::Held;
+use identity::standing::{Held, Standing};
 use tracing::warn;
 use types::clock::Timestamp;
 use types::identity::{Identity, Subject};
@@ -244,6 +244,10 @@ impl Keeper {
                 continue;
             }
             let identity = now.map_or(before, Arc::new);
+            if let Some(standing) = self.sessions.standing(agent) {
+                self.goes_on_for(agent, &standing, Proven { identity, raw: Some(Arc::clone(raw)) });
+                continue;
+            }
             let Some(enrollment) = self.enrollment(agent) else { continue };
             let bindings = self.bindings();
             // Under this lock, so that what ended it meanwhile is not taken back.
@@ -263,9 +267,7 @@ impl Keeper {
             let Some(identity) = self.tokens.identity(agent, raw) else { continue };
             let is_expired = super::ends(&identity) <= now_us;
             let why = if is_expired { EXPIRED } else { CutBy::TokenRevoked.as_str() };
-            if let Some(enrollment) = self.enrollment(agent) {
-                self.hold(&enrollment, Held::Ended(why));
-            }
+            self.end(agent, why);
         }
     }
 
@@ -279,11 +281,30 @@ impl Keeper {
                     continue;
                 }
                 for agent in agents {
-                    if let Some(enrollment) = self.enrollment(&agent) {
-                        self.hold(&enrollment, Held::Ended(UNCONFIRMED));
-                    }
+                    self.end(&agent, UNCONFIRMED);
                 }
             }
+        }
+    }
+
+    /// Ends an agent's identity, or a session's own, which does not come back.
+    fn end(&self, agent: &str, why: &'static str) {
+        if let Some(standing) = self.sessions.standing(agent) {
+            standing.set(Held::Ended(why));
+            self.tokens.forget(agent);
+        } else if let Some(enrollment) = self.enrollment(agent) {
+            self.hold(&enrollment, Held::Ended(why));
+        }
+    }
+
+    /// A session's own identity is another, by its issuer's word.
+    fn goes_on_for(&self, session: &str, standing: &Standing, proven: Proven) {
+        // Under this lock, so that what ended it meanwhile is not taken back.
+        let bindings = self.bindings();
+        let holds = matches!(standing.held(), Held::For(_));
+        if holds && bindings.cut_of(&proven.identity).is_none() {
+            standing.set(Held::For(Arc::clone(&proven.identity)));
+            self.tokens.keep(session, proven);
         }
     }
 

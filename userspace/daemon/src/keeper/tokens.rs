@@ -42,8 +42,9 @@ pub(crate) struct Proven {
     pub(super) raw: Option<Arc<Raw>>,
 }
 
-/// Tokens by their agents' names and instances: at most one of 16 KiB for each of
-/// [`identity::enrollment::ENROLLMENTS_MAX`] agents, 256 MiB; a usual one has 1.5 KiB, and agents share theirs.
+/// Tokens by their agents' names and instances, and those of sessions that have one of their own: at most one of 16 KiB
+/// for each of [`identity::enrollment::ENROLLMENTS_MAX`] agents and [`types::limits::SESSIONS_MAX`] sessions, 412 MiB; a
+/// usual one has 1.5 KiB, and agents share theirs.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, Proven>>);
 
