@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use integration::agent::with_bank;
@@ -15,6 +15,7 @@ use integration::{Agent, Daemon, Evidence, Output, Postgres, Supervisor, bank, p
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::nowhere::memory;
 use crate::oidc::{Place, client};
 use crate::oidc_flows::logged_in;
 use crate::standing::{ASKS, Asked};
@@ -312,6 +313,39 @@ fn a_password_that_is_no_token_is_nobodys_or_refused() {
         assert_eq!(evidence.count(refused).unwrap(), if own { 1 } else { 4 });
         bank.nowhere(&evidence, &[&token]);
     }
+}
+
+#[test]
+fn a_role_is_made_for_a_session_once_its_token_counts() {
+    let more = "token_password = 'required'\nephemeral = { grants = ['app'] }";
+    let bank = Bank::start(more);
+    bank.server.sql("ALTER ROLE injected CREATEROLE").unwrap();
+    let token = bank.token(CARL);
+    let seen = bank.psql(bank::ROLE, &format!("{token}x"));
+    assert!(seen.stderr.contains("does not count"), "{seen:?}");
+    let seen = bank.psql(bank::ROLE, &token).ok().unwrap();
+    assert!(seen.starts_with("vst_support_assistant_"), "{seen}");
+    let evidence = Evidence::seal(&bank.daemon).unwrap();
+    let made = "SELECT count(*) FROM control WHERE kind = 'role.create'";
+    assert_eq!(evidence.count(made).unwrap(), 1, "none for the forged one");
+    bank.nowhere(&evidence, &[&token]);
+}
+
+#[test]
+fn a_token_is_in_memory_once_and_no_longer_than_its_session() {
+    let bank = Bank::start("token_password = 'required'");
+    let token = bank.token(ALICE);
+    let signature = token.rsplit('.').next().unwrap();
+    let daemon = PathBuf::from(format!("/proc/{}", bank.daemon.pid().unwrap()));
+    let copies = || -> usize {
+        let held = memory(&daemon);
+        held.iter().map(|bytes| String::from_utf8_lossy(bytes).matches(signature).count()).sum()
+    };
+    let mut asked = bank.asked(&token);
+    assert_eq!(asked.ask(WHO), "injected");
+    assert_eq!(copies(), 1, "to ask its issuer about it");
+    drop(asked);
+    wait_until("it is wiped", 20, || Ok(copies() == 0)).unwrap();
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn agents(daemon: &Daemon) -> Vec<u32> {
 }
 
 /// What a process can write to, as it is now (proc(5): `maps`, `mem`).
-fn memory(of: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn memory(of: &Path) -> Vec<Vec<u8>> {
     let maps = fs::read_to_string(of.join("maps")).unwrap();
     let memory = File::open(of.join("mem")).unwrap();
     let region = |line: &str| {

@@ -9,8 +9,10 @@ use integration::certificates::Certificates;
 use integration::port::Port;
 use integration::process::{Running, run, wait_until};
 use integration::world::{READER, WRITER};
-use integration::{Agent, Daemon, Evidence, Output, Supervisor, paths};
+use integration::{Agent, Daemon, Evidence, Output, Supervisor, idp, paths};
 
+use crate::oidc::{Place, client};
+use crate::oidc_flows::logged_in;
 use crate::tls::{NAMES, Secured, VERIFIED};
 
 use crate::by_hand::READ;
@@ -75,6 +77,36 @@ c.sendall(struct.pack('!ii', 12 + len(key) - 4, 80877102) + key)
 while kind != b'E': kind, body = message(s)
 print(b'C57014' in body)
 ";
+
+#[test]
+fn a_token_for_a_password_goes_through_tls_as_well() {
+    let place = Place::start();
+    let issuer = format!(
+        "[[issuer]]\nurl = \"{}\"\naudiences = [\"{}\"]\n",
+        place.idp.issuer(),
+        idp::RESOURCES[0]
+    );
+    let world = start("hostssl all all all scram-sha-256", &[], |certificates| {
+        let secret_file = secret(certificates, "secret", SECRET);
+        format!(
+            "{VERIFIED}\n[[credential]]\ntarget = \"bank\"\naccount = \"injected\"\n\
+             secret_file = \"{secret_file}\"\ntoken_password = \"required\"\n{issuer}"
+        )
+    });
+    world.bank.sql(INJECTED).unwrap();
+    let token = logged_in(&place, &client(), idp::CARL).access;
+    let verified = "host=localhost hostaddr=127.0.0.1 sslmode=verify-full";
+    assert_eq!(psql(&world, READER, verified, token.expose()).ok().unwrap(), "injected\n");
+    let seen = psql(&world, READER, verified, "none");
+    assert!(seen.stderr.contains("a token must be given"), "{seen:?}");
+    // A client that insists on a bound exchange shows its token to nobody.
+    let bound = format!("{verified} channel_binding=require");
+    let seen = psql(&world, READER, &bound, token.expose());
+    assert!(seen.stderr.contains("channel binding required"), "{seen:?}");
+    let evidence = Evidence::seal(&world.daemon).unwrap();
+    let sql = "SELECT count(*) FROM sessions WHERE actor_sub = 'carl' AND tls_version = 'TLSv1.3'";
+    assert_eq!(evidence.count(sql).unwrap(), 1);
+}
 
 #[test]
 fn a_cancel_goes_up_as_its_session_went() {

@@ -169,7 +169,7 @@ impl<'d> Bearer<'d> {
         let verifying = bearers.verify(bearing);
         Box::pin(async move {
             let verified = tokio::time::timeout(PATIENCE, verifying).await;
-            verified.unwrap_or(Err("issuer_unreachable"))
+            verified.unwrap_or(Err("late"))
         })
     }
 

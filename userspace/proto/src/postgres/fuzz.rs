@@ -11,8 +11,8 @@ use types::id::PolicyId;
 use types::secret::Secret;
 
 use super::{
-    Credential, Injection, KeysWanted, Methods, Nonce, PostgresSession, ScramKeys, Transport,
-    Verifier,
+    Credential, Injection, KeysWanted, Methods, Nonce, Password, PostgresSession, ScramKeys,
+    Transport, Verifier,
 };
 use crate::limit::{Bound, Limits};
 use crate::session::{Obligations, Refusal, Session, Verdict};
@@ -46,10 +46,15 @@ fn injection(has_placeholder: bool) -> Injection {
 ///
 /// Flags: 1 from the server, 2 refuse what this chunk asks, 4 skip probes, 8 end of stream after
 /// it, 16 everything waiting is written before it, 32 a credential is used for a login asked with it,
-/// 64 with a placeholder, 128 what it asks is limited.
+/// 64 with a placeholder, 128 what it asks is limited. Of inputs of an odd length passwords are looked at: 64 asks the
+/// agent for one, 2 refuses what it would send to the server.
 pub fn one_input(mut input: &[u8]) {
     let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
     session.set_cancel_key(Secret::new([7; 32]));
+    if input.len() % 2 == 1 {
+        session.hold_opening();
+        session.hold_passwords();
+    }
     let now = Timestamp::default();
     while let [flags, length, rest @ ..] = input {
         let (chunk, behind) = rest.split_at_checked(usize::from(*length)).unwrap_or((rest, &[]));
@@ -64,6 +69,9 @@ pub fn one_input(mut input: &[u8]) {
         }
         session.handle_input(side, chunk, now);
         settle(&mut session, *flags);
+        while weigh(&mut session, *flags) {
+            settle(&mut session, *flags);
+        }
         if flags & 8 != 0 {
             session.handle_eof(side, now);
             settle(&mut session, *flags);
@@ -85,6 +93,25 @@ fn limits(flags: u8) -> Option<Limits> {
         Bound { limit, window: None }
     };
     Limits::new(bounds.into_iter().map(bound).collect())
+}
+
+/// Looks at passwords; whether there was anything.
+fn weigh(session: &mut PostgresSession, flags: u8) -> bool {
+    if session.is_met() {
+        if flags & 64 == 0 {
+            session.open();
+        } else {
+            session.ask_password();
+        }
+        return true;
+    }
+    match session.password() {
+        Some(Password::Asked(_)) => session.open(),
+        Some(Password::Relayed(_)) if flags & 2 == 0 => session.pass_password(),
+        Some(Password::Relayed(_)) => session.refuse_token("no", "a token"),
+        None => return false,
+    }
+    true
 }
 
 fn settle(session: &mut PostgresSession, flags: u8) {
