@@ -8,7 +8,7 @@ use identity::oidc::client_credentials::Target;
 use identity::oidc::device::{Login, Poll};
 use identity::oidc::exchange::Exchanged;
 use identity::oidc::introspection::{Hint, Introspected};
-use identity::oidc::{Client, Kind, TokenError, Tokens};
+use identity::oidc::{AccessTokenTyp, Client, Issuer, Kind, Provider, TokenError, Tokens};
 use integration::idp::{
     AGENT_CLIENT, ALICE, CARL, CLIENT, PUBLIC_CLIENT, RESOURCES, SECRET, SignedBy,
 };
@@ -80,6 +80,29 @@ fn a_person_logs_in_elsewhere() {
     // As it is over for the issuer, so it is here.
     let over = now(700);
     assert_eq!(place.verify_at(id.expose(), Kind::IdToken, over), Err(TokenError::Expired));
+}
+
+#[test]
+fn access_tokens_typed_as_others_are_taken_where_an_issuer_is_said_to() {
+    let place = Place::start_with(|issuer| issuer.access_token_typ = AccessTokenTyp::Jwt);
+    let strict = logged_in(&place, &client(), CARL).access;
+    assert!(place.verify(strict.expose(), Kind::AccessToken).is_ok());
+    place.idp.type_plainly().unwrap();
+    let tokens = logged_in(&place, &client(), CARL);
+    let access = place.verify(tokens.access.expose(), Kind::AccessToken).unwrap();
+    assert_eq!((&*access.subject, access.client_id.as_deref()), (CARL, Some(CLIENT)));
+    let wrong = Err(TokenError::WrongKind);
+    assert_eq!(place.verify(tokens.access.expose(), Kind::IdToken), wrong);
+    let id = tokens.id.unwrap();
+    assert_eq!(place.verify(id.expose(), Kind::AccessToken), wrong);
+    assert!(place.verify(id.expose(), Kind::IdToken).is_ok());
+    // The same provider, not said to.
+    let issuer =
+        Issuer { access_token_typ: AccessTokenTyp::AtJwt, ..place.provider.issuer().clone() };
+    let other = Provider::new(issuer).unwrap();
+    for kind in [Kind::AccessToken, Kind::IdToken] {
+        assert_eq!(place.wait(other.verify(&tokens.access, kind, now(0))), wrong);
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ const users = {
 const seen = { discovery: 0, jwks: 0, introspections: 0, backchannel: 0, backchannel_errors: [] };
 const jars = {};
 const ttl = { access: 600, device: 60 };
+let plain = false; // Whether access tokens are typed as Keycloak's are.
 let backchannel = options.backchannel ?? undefined;
 
 // ---- keys ----
@@ -153,6 +154,16 @@ function configuration() {
       for (const resource of Object.keys(RESOURCES)) grant.addResourceScope(resource, AT_HOME);
       await grant.save();
       return grant;
+    },
+    formats: {
+      customizers: {
+        jwt: (_, token, structured) => {
+          if (!plain) return;
+          structured.header = { typ: 'JWT' };
+          const { client_id, ...rest } = structured.payload;
+          structured.payload = { ...rest, azp: client_id, typ: 'Bearer' };
+        },
+      },
     },
     issueRefreshToken: async (_, client) => client.grantTypeAllowed('refresh_token'),
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
@@ -383,6 +394,7 @@ const commands = {
   groups: ({ user, groups }) => { users[user].groups = groups; return {}; },
   backchannel: ({ uri }) => { backchannel = uri; build(); return {}; },
   ttl: ({ what, seconds }) => { ttl[what] = seconds; return {}; },
+  plain: () => { plain = true; return {}; },
   rotate: ({ keep }) => { if (!keep) keys = []; addKeys(); build(); return { generation }; },
   seen: () => seen,
   // Signs what it is given with the newest key of its kind: header and payload are texts, sound or not.

@@ -190,6 +190,15 @@ impl Idp {
         self.tell(&json!({"do": "revoke", "what": id_or_user})).map(drop)
     }
 
+    /// Has access tokens from now on as Keycloak's are: `JWT` in the header, `Bearer` for the claim `typ`, the client in
+    /// `azp`.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn type_plainly(&self) -> Result<()> {
+        self.tell(&json!({"do": "plain"})).map(drop)
+    }
+
     /// Has a user log out; answers to how many clients the provider has said so, once it has.
     ///
     /// # Errors

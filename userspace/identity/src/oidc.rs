@@ -26,6 +26,7 @@ pub mod refresh;
 pub mod revocation;
 pub mod token;
 pub mod tokens;
+mod typ;
 
 pub use client::Client;
 pub use compact::TOKEN_BYTES_MAX;
@@ -35,3 +36,4 @@ pub use presented::Presented;
 pub use provider::{Provider, Providers};
 pub use token::{Kind, TokenError, Verified};
 pub use tokens::Tokens;
+pub use typ::AccessTokenTyp;

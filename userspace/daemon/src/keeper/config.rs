@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
-use identity::oidc::{Algorithm, ClaimPath, Issuer, Provider, Providers};
+use anyhow::{Context, Result, bail, ensure};
+use identity::oidc::{AccessTokenTyp, Algorithm, ClaimPath, Issuer, Provider, Providers};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -31,6 +31,9 @@ pub(crate) struct IssuerRule {
     /// Signature algorithms: RS256, ES256, EdDSA where absent.
     #[serde(default)]
     algorithms: Vec<String>,
+    /// What the header of its access tokens says: `at+jwt` (RFC 9068), which is so where absent, or `JWT`, as
+    /// Keycloak's do, with `Bearer` for the claim `typ`.
+    access_token_typ: Option<String>,
     /// The claim with the person's groups, `.` between the parts of a nested one; `groups` where absent.
     groups_claim: Option<String>,
     /// The claim with the name to read; `name` where absent.
@@ -99,6 +102,11 @@ impl IssuerRule {
             });
             issuer.algorithms = named.collect::<Result<_>>()?;
         }
+        issuer.access_token_typ = match self.access_token_typ.as_deref() {
+            None | Some("at+jwt") => AccessTokenTyp::AtJwt,
+            Some("JWT") => AccessTokenTyp::Jwt,
+            Some(other) => bail!("access_token_typ: at+jwt or JWT, not `{other}`"),
+        };
         if let Some(claim) = &self.groups_claim {
             issuer.groups = ClaimPath::parse(claim);
         }
@@ -201,6 +209,7 @@ mod tests {
             ("introspect_interval_s=5", "needs a client"),
             ("client={id='a'}\nintrospect_interval_s=0", "introspect_interval_s: from 1"),
             ("introspect_grace_s=5", "introspect_grace_s"),
+            ("access_token_typ='jwt'", "access_token_typ: at+jwt or JWT"),
             ("exchange={}", "exchange: needs a client"),
             ("client={id='a'}\nexchange={resource='b'}", "exchange: resource: one of"),
         ] {

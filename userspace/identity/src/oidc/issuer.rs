@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use super::typ::AccessTokenTyp;
+
 /// Seconds that clocks may differ by, unless configured.
 pub const CLOCK_SKEW_S: u64 = 60;
 
@@ -26,6 +28,8 @@ pub struct Issuer {
     pub authorized_parties: Vec<String>,
     /// Signature algorithms that are taken.
     pub algorithms: Vec<Algorithm>,
+    /// What the header of its access tokens says.
+    pub access_token_typ: AccessTokenTyp,
     /// Where the groups are.
     pub groups: ClaimPath,
     /// Where the name to read is.
@@ -48,6 +52,7 @@ impl Issuer {
             audiences,
             authorized_parties: Vec::new(),
             algorithms: vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa],
+            access_token_typ: AccessTokenTyp::AtJwt,
             groups: ClaimPath(vec!["groups".to_owned()]),
             name: ClaimPath(vec!["name".to_owned()]),
             clock_skew_s: CLOCK_SKEW_S,

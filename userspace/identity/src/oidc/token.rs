@@ -12,6 +12,7 @@ use super::discovery::DiscoveryError;
 use super::issuer::Issuer;
 use super::json::JsonError;
 use super::keys::{Key, KeysError};
+use super::typ;
 
 /// What a token is for. None is ever taken for another (RFC 8725 §3.11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +56,7 @@ pub struct Verified {
     pub audiences: Vec<Arc<str>>,
     /// `azp`: the client that it was issued to.
     pub authorized_party: Option<Arc<str>>,
-    /// `client_id`: the client that asked for it; access tokens have it.
+    /// `client_id`: the client that asked for it; access tokens have it, or `azp` where their header says `JWT`.
     pub client_id: Option<Arc<str>>,
     /// `jti`; access tokens have it.
     pub token_id: Option<Arc<str>>,
@@ -229,7 +230,7 @@ pub(super) fn precheck(
     if !issuer.algorithms.contains(&compact.header.algorithm) {
         return Err(TokenError::Algorithm);
     }
-    if compact.header.kind != kind {
+    if typ::kind(compact, issuer)? != kind {
         return Err(TokenError::WrongKind);
     }
     if compact.issuer() != Some(issuer.url.as_str()) {
@@ -291,10 +292,14 @@ pub(super) fn judge(
     now: Timestamp,
 ) -> Result<Verified, TokenError> {
     let claims = Claims(&compact.claims);
-    let kind = compact.header.kind;
+    let kind = typ::kind(compact, issuer)?;
     let Envelope { audiences, issued_at, expires_at, not_before } = envelope(claims, issuer, now)?;
     let authorized_party = claims.text("azp")?.map(Arc::from);
-    let client_id = claims.text("client_id")?.map(Arc::from);
+    let mut client_id = claims.text("client_id")?.map(Arc::from);
+    if kind == Kind::AccessToken && compact.header.kind != kind {
+        // Where its header does not say what it is, RFC 9068 does not say where its client is.
+        client_id = client_id.or_else(|| authorized_party.clone());
+    }
     let token_id = claims.text("jti")?.map(Arc::from);
     match kind {
         // RFC 9068 §2.2: both must be there.
