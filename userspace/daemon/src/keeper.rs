@@ -419,6 +419,7 @@ impl Keeper {
 
     /// The same, under this lock: a cut comes before, or meets it.
     fn act_by_in(&self, bindings: &Bindings, enrollment: &Enrollment, proven: Proven) {
+        let proven = proven.now();
         if let Some(cut) = bindings.cut_of(&proven.identity) {
             return self.hold(enrollment, Held::Ended(cut.as_str()));
         }

@@ -14,7 +14,7 @@ use identity::oidc::{Client, Issuer, Kind, Provider};
 use identity::standing::{Held, Standing};
 use tracing::warn;
 use types::clock::Timestamp;
-use types::identity::{Identity, Subject};
+use types::identity::Identity;
 
 use super::bindings::CutBy;
 use super::tokens::{Proven, Raw};
@@ -144,7 +144,10 @@ impl Keeper {
         match word {
             Word::Stands(groups) => {
                 raw.confirm(now);
-                Ok(regrouped(&identity, groups).unwrap_or(identity))
+                if let Some(groups) = groups {
+                    raw.regroup(groups);
+                }
+                Ok(raw.regrouped(&identity).unwrap_or(identity))
             }
             Word::Over => Err(Refused::Cut(CutBy::TokenRevoked)),
             Word::None(why) => Err(Refused::Unconfirmed(why)),
@@ -210,7 +213,12 @@ impl Keeper {
 
     fn heed(&self, issuer: &Issuer, (raw, agents): (&Arc<Raw>, &[String]), word: Word) {
         match word {
-            Word::Stands(groups) => self.stands(raw, agents, groups.as_ref()),
+            Word::Stands(groups) => {
+                if let Some(groups) = groups {
+                    raw.regroup(groups);
+                }
+                self.stands(raw, agents);
+            }
             Word::Over => self.over(raw, agents, issuer.clock_skew_s),
             Word::None(_) => {}
         }
@@ -235,11 +243,11 @@ impl Keeper {
     }
 
     /// The issuer says that a token stands, and perhaps who its person is now.
-    fn stands(&self, raw: &Arc<Raw>, agents: &[String], groups: Option<&Arc<[Arc<str>]>>) {
+    fn stands(&self, raw: &Arc<Raw>, agents: &[String]) {
         let was_late = raw.confirm(self.clock.now());
         for agent in agents {
             let Some(before) = self.tokens.identity(agent, raw) else { continue };
-            let now = regrouped(&before, groups.cloned());
+            let now = raw.regrouped(&before);
             if now.is_none() && !was_late {
                 continue;
             }
@@ -333,15 +341,6 @@ async fn ask(
     }
 }
 
-/// The identity with its person in these groups, where that is another.
-fn regrouped(identity: &Identity, groups: Option<Arc<[Arc<str>]>>) -> Option<Identity> {
-    let (subject, groups) = (identity.subject.as_ref()?, groups?);
-    (subject.groups != groups).then(|| {
-        let subject = Some(Subject { groups, ..subject.clone() });
-        Identity { subject, ..identity.clone() }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,22 +362,5 @@ mod tests {
         ] {
             assert!(Rule::of(interval, grace).is_err(), "{interval:?} {grace:?}");
         }
-    }
-
-    #[test]
-    fn groups_are_those_of_the_answer_where_it_has_some() {
-        let subject = Subject {
-            user: "Carl".into(),
-            idp: "https://idp.example".into(),
-            sub: "carl".into(),
-            groups: ["a".into(), "b".into()].into(),
-            token: Arc::default(),
-        };
-        let identity = Identity { subject: Some(subject), ..Identity::default() };
-        assert_eq!(regrouped(&identity, None), None);
-        assert_eq!(regrouped(&identity, Some(["a".into(), "b".into()].into())), None);
-        let now = regrouped(&identity, Some(Arc::default())).unwrap();
-        assert!(now.subject.unwrap().groups.is_empty());
-        assert_eq!(regrouped(&Identity::default(), Some(Arc::default())), None);
     }
 }

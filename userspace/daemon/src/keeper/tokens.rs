@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use identity::oidc::{Kind, Verified};
 use types::clock::Timestamp;
-use types::identity::Identity;
+use types::identity::{Identity, Subject};
 use types::secret::Secret;
 
 use super::Binding;
@@ -31,6 +31,8 @@ pub(super) struct Raw {
     is_late: AtomicBool,
     /// Its issuer said that it does not.
     is_over: AtomicBool,
+    /// Its person's groups by its issuer's last answer, where that had any.
+    groups: Mutex<Option<Arc<[Arc<str>]>>>,
 }
 
 /// Whom an agent acts for, and the token that says so.
@@ -66,6 +68,16 @@ impl Proven {
     }
 }
 
+impl Proven {
+    /// The same with its person in the groups that the issuer last said: a token that is kept may have been verified
+    /// before that.
+    pub(super) fn now(self) -> Self {
+        let now = self.raw.as_ref().and_then(|raw| raw.regrouped(&self.identity));
+        let identity = now.map_or(self.identity, Arc::new);
+        Self { identity, ..self }
+    }
+}
+
 impl Raw {
     /// A token with what it said when it was verified.
     pub(super) fn of(token: Secret<String>, verified: &Verified) -> Self {
@@ -77,7 +89,22 @@ impl Raw {
             confirmed_ns: AtomicU64::new(0),
             is_late: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            groups: Mutex::default(),
         }
+    }
+
+    /// Its issuer said that its person is in these groups.
+    pub(super) fn regroup(&self, groups: Arc<[Arc<str>]>) {
+        *self.groups.lock().unwrap_or_else(PoisonError::into_inner) = Some(groups);
+    }
+
+    /// The identity with its person in the groups that its issuer last said, where those are others.
+    pub(super) fn regrouped(&self, identity: &Identity) -> Option<Identity> {
+        let (groups, subject) = (self.groups()?, identity.subject.as_ref()?);
+        (subject.groups != groups).then(|| {
+            let subject = Some(Subject { groups, ..subject.clone() });
+            Identity { subject, ..identity.clone() }
+        })
     }
 
     /// Its issuer said at `now` that it stands; answers whether that came too late for who acts by it.
@@ -94,6 +121,10 @@ impl Raw {
     /// It counts no more until [`Raw::confirm`]; answers whether it did.
     pub(super) fn give_up(&self) -> bool {
         !self.is_late.swap(true, Ordering::Relaxed)
+    }
+
+    fn groups(&self) -> Option<Arc<[Arc<str>]>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Its issuer said that it stands no longer.
@@ -125,6 +156,9 @@ impl Tokens {
         // Several agents of one person have one token: it is held once, and asked about once.
         let others = kept.values().filter_map(|one| one.raw.as_ref());
         if let Some(same) = others.into_iter().find(|other| other.is_same(raw)).map(Arc::clone) {
+            if let Some(groups) = raw.groups() {
+                same.regroup(groups);
+            }
             same.confirmed_ns
                 .fetch_max(raw.confirmed_ns.load(Ordering::Relaxed), Ordering::Relaxed);
             proven.raw = Some(same);
@@ -195,6 +229,7 @@ mod tests {
             confirmed_ns: AtomicU64::new(0),
             is_late: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            groups: Mutex::default(),
         };
         Proven { identity: Arc::default(), raw: Some(raw.into()) }
     }
@@ -230,6 +265,22 @@ mod tests {
         assert_eq!(c.unconfirmed_for(at(7)), Duration::from_secs(2));
         assert!(c.give_up() && !c.give_up() && c.ended() == Some(UNCONFIRMED));
         assert!(c.confirm(at(8)) && c.ended().is_none());
+        let subject = Subject {
+            user: "Carl".into(),
+            idp: "https://idp.example".into(),
+            sub: "carl".into(),
+            groups: ["a".into(), "b".into()].into(),
+            token: Arc::default(),
+        };
+        let identity = Identity { subject: Some(subject), ..Identity::default() };
+        assert_eq!(c.regrouped(&identity), None, "nobody said");
+        c.regroup(["a".into(), "b".into()].into());
+        assert_eq!(c.regrouped(&identity), None);
+        c.regroup(Arc::default());
+        assert!(c.regrouped(&identity).unwrap().subject.unwrap().groups.is_empty());
+        assert_eq!(c.regrouped(&Identity::default()), None);
+        let kept = Proven { identity: identity.into(), raw: Some(Arc::clone(&c)) }.now();
+        assert!(kept.identity.subject.as_ref().unwrap().groups.is_empty());
         c.end();
         assert_eq!(c.ended(), Some("token_revoked"));
         assert!(!format!("{c:?}").contains("\"u\""));
