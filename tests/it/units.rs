@@ -30,12 +30,19 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         let from = paths::root().join("packaging/systemd").join(unit);
         fs::copy(from, at("etc/systemd/system").join(unit)).unwrap();
     }
+    let drop_in = "vestibule-agent@example.service.d";
+    let from = paths::root().join("packaging/systemd").join(drop_in);
+    run(Command::new("cp").arg("-r").arg(from).arg(at("etc/systemd/system")), 30)
+        .unwrap()
+        .ok()
+        .unwrap();
+    fs::copy("/bin/true", at("opt/agents/example")).unwrap();
     let mut verify = Command::new("systemd-analyze");
     verify
         .arg("verify")
         .arg("--recursive-errors=no")
         .arg(format!("--root={}", root.path().display()));
-    verify.args(&UNITS[..3]).arg("vestibule-agent@x.service");
+    verify.args(&UNITS[..3]).args(["vestibule-agent@x.service", "vestibule-agent@example.service"]);
     let said = run(&mut verify, 30).unwrap();
     assert_eq!((said.code, said.stderr.trim()), (Some(0), ""), "{}", said.stdout);
 }

@@ -359,7 +359,7 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
             () = desk.disarmed.notified() => return Ok(Ended::Disarmed),
             _ = rules.tick() => {
                 let desk = Arc::clone(&desk);
-                tokio::task::spawn_blocking(move || desk.enroller.look(&desk.agents));
+                tokio::task::spawn_blocking(move || desk.enroller.look(&desk.agents, &desk.keeper));
             }
             _ = sweep.tick() => {
                 guard::record_refusals(&desk.agents);

@@ -294,7 +294,7 @@ impl Config {
         credential::check(&config)?;
         config.identities().check(config.vault.is_some())?;
         profile::check(&config.profile)?;
-        rules::check(&config.enroll)?;
+        rules::check(&config.enroll, &config.identities().names())?;
         config.dns.upstream()?;
         ensure!(config.dns.port != 0, "dns.port: must not be 0; to have none, dns.enabled = false");
         ensure!(config.dns.queries_per_second > 0, "dns.queries_per_second: at least 1");

@@ -23,7 +23,7 @@ use crate::asker::{Asker, HostUser};
 use crate::control::Answer;
 use crate::disarm;
 use crate::enroller::Enroller;
-use crate::keeper::{Binding, Cut, CutBy, Keeper, NOT_YET, acting};
+use crate::keeper::{Binding, Cut, CutBy, Keeper, acting};
 use crate::names::Service;
 
 /// The node as its operators see it.
@@ -298,8 +298,7 @@ impl Desk {
         let asker = Asker::of(tgid);
         let binding = self.binding(whom, tgid)?;
         let proven = self.keeper.check(&binding)?;
-        let ended = binding.is_given().then_some(NOT_YET);
-        match self.agents.enroll_process(agent, pid, Some(&asker), ended) {
+        match self.agents.enroll_process(agent, pid, Some(&asker), binding.not_yet()) {
             Ok((Taken { enrolled, processes, sockets_ended, .. }, enrollment)) => {
                 self.keeper.bind(&enrollment, binding, proven)?;
                 Ok(Response::Taken { instance: enrolled.instance, processes, sockets_ended })

@@ -18,6 +18,7 @@ use tracing::warn;
 use types::id::AgentName;
 
 use crate::agents::Agents;
+use crate::keeper::Keeper;
 use crate::rules::{Engines, EnrollRule, OnRefusal};
 
 /// Times that an engine is asked about a container it does not know yet: a minute's.
@@ -52,21 +53,21 @@ impl Enroller {
     }
 
     /// Enrols what the rules name and is no agent yet. Returns at once while another call is at it.
-    pub(crate) fn look(&self, agents: &Agents) {
+    pub(crate) fn look(&self, agents: &Agents, keeper: &Keeper) {
         let mut seen = match self.seen.try_lock() {
             Ok(seen) => seen,
             Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
             Err(TryLockError::WouldBlock) => return,
         };
         if self.rules.iter().any(EnrollRule::is_of_cgroups) {
-            self.look_at_cgroups(agents, &mut seen);
+            self.look_at_cgroups((agents, keeper), &mut seen);
         }
         if self.rules.iter().any(|rule| !rule.is_of_cgroups()) {
-            self.look_at_processes(agents, &mut seen);
+            self.look_at_processes((agents, keeper), &mut seen);
         }
     }
 
-    fn look_at_cgroups(&self, agents: &Agents, seen: &mut Seen) {
+    fn look_at_cgroups(&self, (agents, keeper): (&Agents, &Keeper), seen: &mut Seen) {
         let all = match agents.kernel.cgroups() {
             Ok(all) => all,
             Err(error) => return warn!(%error, "cgroups can't be listed"),
@@ -95,8 +96,12 @@ impl Enroller {
                     continue;
                 }
             }
-            match agents.enroll_cgroup(&agent, &path, None) {
-                Ok(_) => enrolled.push((path, agent)),
+            let binding = rule.binding();
+            match agents.enroll_cgroup(&agent, &path, binding.not_yet()) {
+                Ok(enrollment) => {
+                    keeper.bind_by_rule(&enrollment, binding);
+                    enrolled.push((path, agent));
+                }
                 Err(error) if seen.refused.insert((id.0, 0)) => {
                     refuse(agents, &agent, &serde_json::json!({ "cgroup": path }), &error);
                 }
@@ -133,7 +138,7 @@ impl Enroller {
         self.rules.iter().find(|rule| rule.names_cgroup(&relative, container.as_ref()))
     }
 
-    fn look_at_processes(&self, agents: &Agents, seen: &mut Seen) {
+    fn look_at_processes(&self, (agents, keeper): (&Agents, &Keeper), seen: &mut Seen) {
         let Ok(entries) = fs::read_dir("/proc") else { return };
         let mut there = HashSet::new();
         for entry in entries.flatten() {
@@ -152,12 +157,16 @@ impl Enroller {
                 continue;
             }
             let Some(agent) = rule.agent() else { continue };
-            if let Err(error) = agents.enroll_process(&agent, tgid, None, None) {
-                seen.refused.insert(key);
-                let what = serde_json::json!({ "tgid": tgid, "exe": exe, "uid": owner.uid() });
-                refuse(agents, &agent, &what, &error);
-                if rule.on_refusal == OnRefusal::Kill {
-                    kill(tgid, key.1);
+            let binding = rule.binding();
+            match agents.enroll_process(&agent, tgid, None, binding.not_yet()) {
+                Ok((_, enrollment)) => keeper.bind_by_rule(&enrollment, binding),
+                Err(error) => {
+                    seen.refused.insert(key);
+                    let what = serde_json::json!({ "tgid": tgid, "exe": exe, "uid": owner.uid() });
+                    refuse(agents, &agent, &what, &error);
+                    if rule.on_refusal == OnRefusal::Kill {
+                        kill(tgid, key.1);
+                    }
                 }
             }
         }

@@ -68,7 +68,7 @@ const KEYS_INTERVAL: Duration = Duration::from_mins(1);
 const EXPIRED: &str = "expired";
 
 /// The same: nobody has looked at it yet.
-pub(crate) const NOT_YET: &str = "not_yet_verified";
+const NOT_YET: &str = "not_yet_verified";
 
 /// Keeps identities.
 pub(crate) struct Keeper {
@@ -228,6 +228,17 @@ impl Keeper {
             self.act_by(enrollment, proven);
         }
         Ok(())
+    }
+
+    /// Has an agent that a rule has enrolled act for whom the rule says: by a token, once that was verified, which the
+    /// next looks do; until then, for nobody.
+    pub(crate) fn bind_by_rule(&self, enrollment: &Enrollment, binding: Binding) {
+        let owner = binding.owner.as_deref().filter(|_| !binding.has_token());
+        let proven = owner.map(|owner| person::owned(owner).into());
+        if let Err(error) = self.bind(enrollment, binding, proven) {
+            let (agent, error) = (&enrollment.agent, format!("{error:#}"));
+            warn!(%agent, error, "whom an agent acts for is not kept over a restart");
+        }
     }
 
     /// After a start: agents that had a token act for nobody until it is read again.

@@ -5,11 +5,12 @@ mod glob;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use types::id::AgentName;
 
+use crate::keeper::Binding;
 pub(crate) use containers::{Container, Engines};
 use glob::matches;
 
@@ -34,6 +35,14 @@ pub(crate) struct EnrollRule {
     /// What becomes of a process that can't be enrolled (`uid` and `exe` alone).
     #[serde(default)]
     pub(crate) on_refusal: OnRefusal,
+    /// The file that holds the token of whom it acts for; an absolute path. Until one that counts is there, the agent's
+    /// connections are refused.
+    token_file: Option<PathBuf>,
+    /// The name of the `[[identity]]` that it acts as.
+    #[serde(rename = "as")]
+    identity: Option<String>,
+    /// Who answers for it; a word.
+    owner: Option<String>,
 }
 
 /// A container: each that is given must match, one at least is given; `*` stands for anything.
@@ -62,11 +71,11 @@ pub(crate) enum OnRefusal {
 /// Rules at most; each is held against each new cgroup or process.
 const RULES_MAX: usize = 256;
 
-/// What is wrong with the rules, if anything.
-pub(crate) fn check(rules: &[EnrollRule]) -> Result<()> {
+/// What is wrong with the rules, if anything; `identities` are the names of each `[[identity]]`.
+pub(crate) fn check(rules: &[EnrollRule], identities: &[&str]) -> Result<()> {
     ensure!(rules.len() <= RULES_MAX, "enroll: at most {RULES_MAX} rules");
     for rule in rules {
-        let EnrollRule { agent, unit, cgroup, container, uid, exe, on_refusal } = rule;
+        let EnrollRule { agent, unit, cgroup, container, uid, exe, on_refusal, .. } = rule;
         let name = agent.parse::<AgentName>();
         ensure!(name.is_ok(), "enroll: `{agent}` can't name an agent");
         let given =
@@ -93,6 +102,7 @@ pub(crate) fn check(rules: &[EnrollRule]) -> Result<()> {
             *on_refusal == OnRefusal::Leave || uid.is_some() || exe.is_some(),
             "enroll `{agent}`: on_refusal is for uid and exe"
         );
+        rule.check_whom(identities).with_context(|| format!("enroll `{agent}`"))?;
     }
     Ok(())
 }
@@ -101,6 +111,26 @@ impl EnrollRule {
     /// The agent; the rule was checked.
     pub(crate) fn agent(&self) -> Option<AgentName> {
         self.agent.parse().ok()
+    }
+
+    fn check_whom(&self, identities: &[&str]) -> Result<()> {
+        let Self { token_file, identity, owner, .. } = self;
+        if let Some(file) = token_file {
+            ensure!(file.is_absolute(), "token_file: an absolute path");
+            ensure!(identity.is_none(), "token_file or as, not both");
+        }
+        if let Some(name) = identity {
+            ensure!(identities.contains(&name.as_str()), "as: `{name}` is no [[identity]]'s name");
+        }
+        let is_word = owner.as_ref().is_none_or(|owner| !owner.contains("://"));
+        ensure!(is_word, "owner: a word without `://`");
+        Ok(())
+    }
+
+    /// Whom what it enrols acts for.
+    pub(crate) fn binding(&self) -> Binding {
+        let Self { token_file, identity, owner, .. } = self.clone();
+        Binding { token_file, identity, owner, ..Binding::default() }
     }
 
     /// Whether it is about cgroups that others make.
@@ -145,7 +175,7 @@ mod tests {
 
     fn rules(text: &str) -> Result<Vec<EnrollRule>> {
         let File { enroll } = toml::from_str(text)?;
-        check(&enroll)?;
+        check(&enroll, &["reports"])?;
         Ok(enroll)
     }
 
@@ -159,6 +189,10 @@ mod tests {
             ("[[enroll]]\nagent='a'\nexe='x'", "absolute"),
             ("[[enroll]]\nagent='a'\ncontainer={}", "at least"),
             ("[[enroll]]\nagent='a'\nunit='a.service'\non_refusal='kill'", "on_refusal"),
+            ("[[enroll]]\nagent='a'\nuid=7\ntoken_file='x'", "absolute"),
+            ("[[enroll]]\nagent='a'\nuid=7\nas='reports'\ntoken_file='/x'", "not both"),
+            ("[[enroll]]\nagent='a'\nuid=7\nas='x'", "`x` is no [[identity]]'s name"),
+            ("[[enroll]]\nagent='a'\nuid=7\nowner='a@https://b'", "without `://`"),
         ] {
             let error = format!("{:#}", rules(text).unwrap_err());
             assert!(error.contains(told), "{error}");

@@ -89,6 +89,11 @@ impl Binding {
         *self != Self::default()
     }
 
+    /// Why an agent that is enrolled with it acts for nobody until that was looked at.
+    pub(crate) fn not_yet(&self) -> Option<&'static str> {
+        self.is_given().then_some(super::NOT_YET)
+    }
+
     /// Whether the agent acts by a token of its own.
     pub(crate) fn has_token(&self) -> bool {
         let Self { token_file, identity, inside, presented: _, login: _, owner: _ } = self;

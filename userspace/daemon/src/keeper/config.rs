@@ -177,6 +177,11 @@ impl<'c> Rules<'c> {
         obtained::check(self.identities, self.issuers, has_vault)
     }
 
+    /// The names of each `[[identity]]`.
+    pub(crate) fn names(self) -> Vec<&'c str> {
+        self.identities.iter().map(IdentityRule::name).collect()
+    }
+
     /// Where the secrets of clients are said to be.
     pub(crate) fn places(self) -> impl Iterator<Item = Place<'c>> {
         let own = self.issuers.iter().filter_map(|rule| rule.client.as_ref()?.place());

@@ -52,6 +52,11 @@ pub(crate) struct IdentityRule {
 }
 
 impl IdentityRule {
+    /// Its name here.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn client(&self) -> ClientRule {
         let Self { client_id, secret_file, secret_credential, secret_env, secret_vault, .. } =
             self.clone();
