@@ -121,6 +121,7 @@ impl Desk {
             warn!(%error, "what was not followed can't be counted");
             redirect::Lost::default()
         });
+        let (introspections, introspections_failed) = self.keeper.introspections();
         let detail = serde_json::json!({
             "processes_lost": lost.processes,
             "execs_lost": lost.execs,
@@ -131,6 +132,8 @@ impl Desk {
             "dns_queries": self.names.counters.queries.get(),
             "dns_refused": self.names.counters.refused.get(),
             "dns_dropped": self.names.dropped(),
+            "introspections": introspections,
+            "introspections_failed": introspections_failed,
             "kernel_refusals": self.door.counters.kernel_refusals.get(),
             "flows_differing": self.door.counters.flows_differing.get(),
             "flows_uncompared": self.door.flows.uncompared(),

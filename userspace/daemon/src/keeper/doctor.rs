@@ -6,6 +6,11 @@ use super::Keeper;
 use super::client::OwnClient;
 
 impl Keeper {
+    /// Questions to issuers about tokens so far, and how many of them went without an answer.
+    pub(crate) fn introspections(&self) -> (u64, u64) {
+        self.introspection.counts()
+    }
+
     /// How each issuer's keys and the daemon's own client there stand. May block.
     pub(crate) fn checks(&self) -> Vec<Check> {
         tokio::runtime::Handle::current().block_on(async {

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +63,11 @@ impl Rule {
 
 /// The issuers that are asked, and how that went last.
 #[derive(Debug, Default)]
-pub(super) struct Introspection(HashMap<String, Asked>);
+pub(super) struct Introspection {
+    issuers: HashMap<String, Asked>,
+    questions: AtomicU64,
+    unanswered: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Asked {
@@ -75,22 +80,34 @@ impl Introspection {
     /// Those with a rule, by their identifiers.
     pub(super) fn new(rules: HashMap<String, Rule>) -> Self {
         let asked = |(url, rule)| (url, Asked { rule, failed: Mutex::default() });
-        Self(rules.into_iter().map(asked).collect())
+        Self { issuers: rules.into_iter().map(asked).collect(), ..Self::default() }
     }
 
     /// How an issuer is asked, where it is.
     pub(super) fn rule(&self, issuer: &str) -> Option<Rule> {
-        self.0.get(issuer).map(|asked| asked.rule)
+        self.issuers.get(issuer).map(|asked| asked.rule)
     }
 
     /// Why the last question to an issuer went without an answer.
     pub(super) fn failed(&self, issuer: &str) -> Option<&'static str> {
-        self.0.get(issuer).and_then(|asked| *asked.failed())
+        self.issuers.get(issuer).and_then(|asked| *asked.failed())
+    }
+
+    /// Questions so far, and how many of them went without an answer.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.questions.load(Ordering::Relaxed), self.unanswered.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, word: &Word) {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        if word.missing().is_some() {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Notes how a question went; answers whether that is news.
     fn note(&self, issuer: &str, failed: Option<&'static str>) -> bool {
-        let Some(asked) = self.0.get(issuer) else { return false };
+        let Some(asked) = self.issuers.get(issuer) else { return false };
         std::mem::replace(&mut *asked.failed(), failed) != failed
     }
 }
@@ -140,6 +157,7 @@ impl Keeper {
         };
         let client = client.get().await.map_err(|_| Refused::Unconfirmed("client_secret"))?;
         let word = ask(provider, &client, raw, &identity, now).await;
+        self.introspection.count(&word);
         self.note(&raw.issuer, word.missing());
         match word {
             Word::Stands(groups) => {
@@ -200,6 +218,7 @@ impl Keeper {
                 let whose = |agent: &String| self.tokens.identity(agent, &raw);
                 let Some(identity) = agents.iter().find_map(whose) else { continue };
                 let word = ask(provider, client, &raw, &identity, self.clock.now()).await;
+                self.introspection.count(&word);
                 if let Some(why) = word.missing() {
                     failures.set(failures.get() + 1);
                     failed.set(Some(why));
@@ -282,7 +301,7 @@ impl Keeper {
     /// Ends who acts by a token of which nobody said for too long whether it stands.
     pub(super) fn end_those_unconfirmed(&self) {
         let now = self.clock.now();
-        for url in self.introspection.0.keys() {
+        for url in self.introspection.issuers.keys() {
             let Some(rule) = self.introspection.rule(url) else { continue };
             for (raw, agents) in self.tokens.of(url) {
                 if raw.unconfirmed_for(now) < rule.grace || !raw.give_up() {
