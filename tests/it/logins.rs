@@ -17,16 +17,17 @@ use crate::standing::{ASKS, Asked, Story};
 const AGENT: &str = "support-assistant";
 
 /// A daemon with a client of its own at the provider, and the credentials of [`AGENT_CLIENT`] as `reports`.
-pub(crate) fn start(more: &str) -> (Story, NamedTempFile) {
+fn start(issuer: &str) -> (Story, NamedTempFile) {
     let secret = NamedTempFile::new().unwrap();
     fs::write(secret.path(), SECRET).unwrap();
     let (file, resource) = (secret.path().display(), RESOURCES[0]);
-    let story = Story::start_with(&format!(
+    let more = format!(
         "[issuer.client]\nid = '{CLIENT}'\nsecret_file = '{file}'\n\
          scope = 'openid profile groups bank'\nresource = '{resource}'\n\
          [[identity]]\nname = 'reports'\nissuer = 'ISSUER'\nclient_id = '{AGENT_CLIENT}'\n\
-         secret_file = '{file}'\nscope = 'bank'\nresource = '{resource}'\n{more}"
-    ));
+         secret_file = '{file}'\nscope = 'bank'\nresource = '{resource}'\n"
+    );
+    let story = Story::ruled(issuer, &[], &more);
     (story, secret)
 }
 
@@ -138,9 +139,13 @@ fn who_logs_in_answers_for_the_agents_and_they_end_with_the_login() {
     // What the ID token alone says.
     assert_eq!(by("authn_time IS NOT NULL"), 2);
     let kinds = "SELECT count(*) FROM control WHERE kind IN ('login.begun', 'login.done', 'login.ended') \
-                 AND detail LIKE '%uid 0%'";
+                 AND detail LIKE '%uid 0%' AND detail LIKE '%http://127.0.0.1%'";
     assert_eq!(evidence.count(kinds).unwrap(), 3);
     assert!(!story.world.daemon.log().contains("eyJ"));
+    for segment in fs::read_dir(story.world.daemon.journal()).unwrap() {
+        let bytes = fs::read(segment.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|six| six == b"eyJhbG"), "a token's header");
+    }
     assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
 }
 
@@ -198,6 +203,22 @@ fn an_issuer_that_renews_a_login_no_more_ends_its_agents() {
     wait_until("the issuer says no", 30, ended).unwrap();
     let told = asked.ask("SELECT 'over'");
     assert!(told.starts_with("error 57P01") && told.contains("login_ended"), "{told}");
+}
+
+#[test]
+fn an_issuer_that_takes_a_token_back_ends_the_login_of_it() {
+    let (story, _secret) = start("introspect_interval_s = 1");
+    story.place.idp.keep_account().unwrap();
+    log_in(&story, CARL);
+    let mut asked = agent(&story, &[]);
+    let mut own = agent(&story, &["--as", "reports"]);
+    assert_eq!((asked.ask("SELECT 'a'"), own.ask("SELECT 'b'")), ("a".into(), "b".into()));
+    story.place.idp.revoke(CARL).unwrap();
+    wait_until("the login ends", 20, || Ok(logins(&story).is_empty())).unwrap();
+    for asked in [&mut asked, &mut own] {
+        let told = asked.ask("SELECT 1");
+        assert!(told.starts_with("error 57P01") && told.contains("token_revoked"), "{told}");
+    }
 }
 
 #[test]

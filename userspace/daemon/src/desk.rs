@@ -160,9 +160,9 @@ impl Desk {
     /// Begins a login of whoever asks.
     fn log_in(&self, issuer: Option<&str>, sudo_uid: Option<u32>, tgid: u32) -> Result<Response> {
         let person = HostUser::of(tgid, sudo_uid)?;
-        let begun = self.keeper.log_in(issuer, person)?;
+        let (idp, begun) = self.keeper.log_in(issuer, person)?;
         let detail = serde_json::json!({
-            "person": person.to_string(), "idp": issuer, "asker": Asker::of(tgid),
+            "person": person.to_string(), "idp": idp, "asker": Asker::of(tgid),
         });
         self.door.recorder.control("login.begun", &detail.to_string())?;
         Ok(begun)

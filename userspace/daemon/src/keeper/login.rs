@@ -66,12 +66,12 @@ impl Keeper {
         Some((self.providers.get(issuer)?, self.clients.get(issuer)?))
     }
 
-    /// Begins a person's login, and follows it. May block.
+    /// Begins a person's login, and follows it; at which issuer, and what to show. May block.
     pub(crate) fn log_in(
         self: &Arc<Self>,
         issuer: Option<&str>,
         person: HostUser,
-    ) -> Result<Response> {
+    ) -> Result<(String, Response)> {
         let (provider, own) = self.at_issuer(issuer)?;
         if let Some(login) = self.login_of(person) {
             let StandingLogin { user, idp, .. } = login;
@@ -99,8 +99,9 @@ impl Keeper {
             expires_in_s: device.expires_in.as_secs(),
         };
         let (keeper, issuer) = (Arc::clone(self), provider.issuer().url.clone());
-        runtime.spawn(async move { keeper.follow_login(&id, person, &issuer, device).await });
-        Ok(response)
+        let at = issuer.clone();
+        runtime.spawn(async move { keeper.follow_login(&id, person, &at, device).await });
+        Ok((issuer, response))
     }
 
     /// How a login under way stands, and that somebody waits for it.

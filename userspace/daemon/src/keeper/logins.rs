@@ -280,7 +280,11 @@ impl Keeper {
                     }
                     self.act_by_login(&id);
                 }
-                Err(why) if why.may_pass() => self.login_not_renewed(person, login, why.as_str()),
+                Err(why) if why.may_pass() => {
+                    // The one that it was had with may be used up (RFC 6749 §6).
+                    login.refresh = tokens.refresh.or(login.refresh);
+                    self.login_not_renewed(person, login, why.as_str());
+                }
                 Err(why) => drop(self.end_login(person, &id, why.as_str())),
             },
             // RFC 6749 §5.2: the refresh token is over, or its login was revoked.
