@@ -26,6 +26,17 @@ const SECRET: &str = "the-secret-of-the-account-8c1f";
 /// Who one is, in a statement that policy reads.
 const WHO: &str = "SELECT current_user FROM customers WHERE id = 1";
 
+/// Asks something endless, and cancels it: on a connection of its own that has nothing but a key.
+const CANCELS: &str = "
+import psycopg, threading
+c = psycopg.connect(autocommit=True)
+timer = threading.Timer(1.0, c.cancel)
+timer.start()
+try: c.execute('SELECT count(*) FROM customers a, customers b, customers c')
+except psycopg.errors.QueryCanceled as e: print(e.sqlstate)
+timer.join()
+";
+
 /// A provider, a server with an account whose password only the daemon has, and a daemon that believes the provider.
 pub(crate) struct Bank {
     pub(crate) daemon: Daemon,
@@ -180,6 +191,9 @@ fn a_token_for_a_password_is_whom_the_session_acts_for() {
     }
     let open = bank.told(&["sessions", "--subject", "Carl"]);
     assert_eq!((&open["total"], &open["sessions"][0]["sub"]), (&json!(1), &json!(CARL)), "{open}");
+    let mut cancels = Asked::of(bank.python(READER, &[], &alice, CANCELS));
+    assert_eq!(cancels.line(), "57014");
+    drop(cancels);
     assert_eq!(bank.place.idp.logout(CARL).unwrap(), 1);
     let told = of_carl.ask("SELECT 1");
     assert!(told.starts_with("error 57P01") && told.contains("logged_out"), "{told}");
@@ -202,10 +216,12 @@ fn a_token_for_a_password_is_whom_the_session_acts_for() {
     let rows = evidence.duckdb(whose).unwrap();
     assert_eq!(
         rows,
-        [json!({"actor_sub": ALICE, "sessions": 3}), json!({"actor_sub": CARL, "sessions": 2})]
+        [json!({"actor_sub": ALICE, "sessions": 4}), json!({"actor_sub": CARL, "sessions": 2})]
     );
     let commands = "SELECT count(*) FROM events WHERE actor_sub IS NULL AND kind LIKE 'db.%' AND status <> 'denied'";
     assert_eq!(evidence.count(commands).unwrap(), 0);
+    let cancelled = "SELECT count(*) FROM events WHERE kind = 'db.cancel' AND status = 'ok' AND actor_sub = 'alice'";
+    assert_eq!(evidence.count(cancelled).unwrap(), 1);
     let cut = "SELECT count(*) FROM control WHERE kind = 'session.dismissed' AND detail LIKE '%logged_out%carl%'";
     assert_eq!(evidence.count(cut).unwrap(), 1);
     bank.nowhere(&evidence, &[&carl, &alice, &id]);

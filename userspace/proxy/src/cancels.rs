@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use identity::standing::Standing;
 use proto::postgres::{CancelKey, IssuedKey};
 use types::addr::OrigDst;
 use types::id::{AgentName, SessionId};
@@ -28,6 +29,7 @@ pub(crate) struct Cancellable {
     instance: Arc<str>,
     /// Which session.
     pub(crate) session: SessionId,
+    standing: Arc<Standing>,
     /// How its server is reached, and so whoever cancels it.
     pub(crate) way: Way,
     activity: AtomicU64,
@@ -68,6 +70,7 @@ impl Cancels {
         addr: OrigDst,
         keys: IssuedKey,
         (principal, session, way): (&Principal, SessionId, Way),
+        standing: Arc<Standing>,
     ) -> Registered {
         let place = (addr, keys.own.process);
         let entry = Arc::new(Cancellable {
@@ -75,6 +78,7 @@ impl Cancels {
             agent: principal.agent.clone(),
             instance: Arc::clone(&principal.instance),
             session,
+            standing,
             way,
             activity: AtomicU64::new(0),
         });
@@ -106,6 +110,11 @@ impl Cancellable {
     /// The key that the server knows.
     pub(crate) fn real(&self) -> &CancelKey {
         &self.keys.real
+    }
+
+    /// Whom the session acts for.
+    pub(crate) fn standing(&self) -> &Arc<Standing> {
+        &self.standing
     }
 
     /// Whether the key goes to its server inside TLS or not at all.

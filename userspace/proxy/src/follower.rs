@@ -40,7 +40,13 @@ impl Follower {
             Held::For(identity) => Arc::clone(identity),
             Held::Ended(_) => Arc::default(),
         };
+        let watched = self.watched.take();
         *self = Self::new(standing, self.key, seen, &identity);
+        if let Some(waker) = watched {
+            // What was followed before has forgotten it.
+            self.standing.watch(self.key, &waker);
+            self.watched = Some(waker);
+        }
         held
     }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use identity::standing::Standing;
 use proto::postgres::{PostgresSession, ScramKeys};
 use types::command::CommandKind;
 use types::decision::{Decision, Effect};
@@ -163,7 +164,7 @@ impl<'d> Login<'d> {
         &mut self,
         session: &mut PostgresSession,
         door: &'d Door,
-        ledger: &Ledger<'_>,
+        (ledger, standing): (&Ledger<'_>, &Arc<Standing>),
     ) {
         if let Some(wanted) = session.keys_wanted()
             && let Some(Ok(loaded)) = &self.credential
@@ -180,7 +181,9 @@ impl<'d> Login<'d> {
             (None, Some(keys)) => {
                 let who = (ledger.principal(), ledger.session(), self.way.clone());
                 let addr = ledger.target().addr;
-                self.registered = Some(door.cancels.register(addr, keys.clone(), who));
+                let standing = Arc::clone(standing);
+                let registered = door.cancels.register(addr, keys.clone(), who, standing);
+                self.registered = Some(registered);
             }
             (None, None) => {}
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use identity::standing::Held;
+use identity::standing::{Held, Standing};
 use journal::record::Lsn;
 use policy::SessionPolicy;
 use policy::mask::{Catalog, Masks, catalog_query};
@@ -303,7 +303,8 @@ impl<'w> Relay<'w> {
         {
             self.knowledge.rests(status);
         }
-        self.login.settle(&mut self.session, &self.worker.door, &self.ledger);
+        let who = (&self.ledger, self.follower.standing());
+        self.login.settle(&mut self.session, &self.worker.door, who);
     }
 
     /// Goes by whom the agent acts for now: others' policies and masks, or none at all.
@@ -331,15 +332,28 @@ impl<'w> Relay<'w> {
         match ready!(self.bearer.poll(&mut self.session, &self.login, who, cx)) {
             Weighed::Same => {}
             Weighed::By(standing) => {
-                // Before the opening is written, and decided.
-                match self.follower.turn_to(standing) {
-                    Held::For(identity) => drop(self.ledger.go_on_for(identity)),
-                    Held::Ended(why) => self.dismiss(why, self.worker.door.clock.now()),
-                }
+                self.act_by(standing);
                 self.session.open();
             }
         }
         Poll::Ready(())
+    }
+
+    /// Goes on by another standing, before the opening is written and decided.
+    fn act_by(&mut self, standing: Arc<Standing>) {
+        match self.follower.turn_to(standing) {
+            Held::For(identity) => drop(self.ledger.go_on_for(identity)),
+            Held::Ended(why) => self.dismiss(why, self.worker.door.clock.now()),
+        }
+    }
+
+    /// A cancel request is of whom the session is that its key names.
+    fn cancels_for(&mut self) {
+        let Some(asked) = self.session.cancel_request() else { return };
+        let (addr, principal) = (self.ledger.target().addr, self.ledger.principal());
+        if let Ok(found) = self.worker.door.cancels.find(addr, asked, principal) {
+            self.act_by(Arc::clone(found.standing()));
+        }
     }
 
     /// Ends the session: the agent is told, the server is to give up what it works at.
@@ -357,6 +371,9 @@ impl<'w> Relay<'w> {
 
     fn decide(&mut self, command: &Command, now: Timestamp) {
         self.follow(now);
+        if command.kind == CommandKind::Cancel {
+            self.cancels_for();
+        }
         let policy = self.open(command.kind);
         let probed = self.probed(command);
         let decision = match self.dismissed {
