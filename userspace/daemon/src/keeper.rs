@@ -276,6 +276,8 @@ impl Keeper {
                 self.end_those_over();
                 self.end_those_unconfirmed();
                 self.end_sessions_over();
+                // Whoever could not write it has said so.
+                self.bindings().store_again(&self.path);
             }
         };
         let files = async {

@@ -23,6 +23,9 @@ pub(crate) struct Bindings {
     /// By the agent's name and instance.
     pub(crate) agents: BTreeMap<String, Binding>,
     cuts: Vec<Cut>,
+    /// The file is not as this is: it could not be written.
+    #[serde(skip)]
+    unkept: bool,
 }
 
 /// What one agent's identity comes from.
@@ -132,7 +135,19 @@ impl Bindings {
     }
 
     /// Writes it, durably, in the place of what was there.
-    pub(crate) fn store(&self, path: &Path) -> Result<()> {
+    pub(crate) fn store(&mut self, path: &Path) -> Result<()> {
+        self.unkept = true;
+        self.write(path)?;
+        self.unkept = false;
+        Ok(())
+    }
+
+    /// Writes it where it could not be written before; false where it still can't.
+    pub(crate) fn store_again(&mut self, path: &Path) -> bool {
+        !self.unkept || self.store(path).is_ok()
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
         let beside = path.with_extension("new");
         let mut file = File::create(&beside).with_context(|| format!("{}", beside.display()))?;
         file.write_all(&serde_json::to_vec_pretty(self)?)?;
