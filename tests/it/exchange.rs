@@ -1,11 +1,12 @@
 //! Tokens for agents that agents start, had by exchange from a real provider: they name who acts in between.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
 use integration::agent::with_bank;
-use integration::idp::{AGENT_CLIENT, CARL, CLIENT, RESOURCES, SECRET};
+use integration::idp::{AGENT_CLIENT, ALICE, CARL, CLIENT, RESOURCES, SECRET};
 use integration::process::{Running, run, wait_until};
 use integration::{bank, paths};
 use serde_json::{Value, json};
@@ -139,4 +140,28 @@ fn no_agent_starts_inside_another_without_the_token_that_it_should_have() {
         (&json!("token_exchange"), &json!("issuer_unreachable"))
     );
     assert!(detail["inside"].as_str().unwrap().starts_with(OUTER), "{detail}");
+}
+
+#[test]
+fn an_inner_agent_acts_for_nobody_that_the_outer_one_acts_for_no_more() {
+    let exchange = format!("exchange = {{ resource = '{}' }}", RESOURCES[0]);
+    let own = Exchanging::start(&exchange, |_| String::new());
+    let (file, other) = (own.story.token(CARL), own.story.token(ALICE));
+    let mut asked = own.agents(&file);
+    assert_eq!(asked.ask("SELECT 'a'"), "outer a");
+    assert_eq!(asked.line(), "inner a");
+    // The outer agent's next token counts by the keys at hand; none is to be had by it.
+    own.story.place.idp.stop();
+    fs::rename(other, &file).unwrap();
+    let is_alice = || Ok(own.story.who(OUTER)["sub"] == ALICE);
+    wait_until("the file is read again", 20, is_alice).unwrap();
+    assert_eq!(own.story.who(INNER)["ended"], "not_yet_verified");
+    assert_eq!(asked.ask("SELECT 'b'"), "outer b");
+    assert!(asked.line().starts_with("inner error 57P01"));
+    drop(asked);
+    let is_told = || Ok(own.story.world.daemon.log().contains("no token is to be had"));
+    wait_until("another token was asked for", 20, is_told).unwrap();
+    let evidence = own.story.world.evidence().unwrap();
+    let refused = "SELECT count(*) FROM control WHERE kind = 'identity.not_renewed' AND detail LIKE '%issuer_unreachable%'";
+    assert_eq!(evidence.count(refused).unwrap(), 1);
 }

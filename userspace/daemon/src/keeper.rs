@@ -446,6 +446,7 @@ impl Keeper {
         }
         let ended = proven.raw.as_ref().and_then(|raw| raw.ended());
         let held = ended.map_or(Held::For(Arc::clone(&proven.identity)), Held::Ended);
+        self.part(bindings, enrollment, &proven.identity);
         self.tokens.keep(&name(enrollment), proven);
         self.hold(enrollment, held);
     }

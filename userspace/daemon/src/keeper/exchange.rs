@@ -19,7 +19,7 @@ use types::identity::{Identity, Way};
 
 use super::renewal::Renewal;
 use super::tokens::{Proven, Raw};
-use super::{Binding, INTERVAL, Keeper, NOT_YET, Refused, ends, every, name};
+use super::{Binding, Bindings, INTERVAL, Keeper, NOT_YET, Refused, ends, every, name};
 
 /// What an issuer is asked for when an agent starts another.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -172,6 +172,23 @@ impl Keeper {
         }
     }
 
+    /// Ends those inside an agent that is about to act for another person, until they have tokens of that one's.
+    pub(super) fn part(&self, bindings: &Bindings, outer: &Enrollment, next: &Identity) {
+        let outer = name(outer);
+        let is_inside = |binding: &Binding| binding.inside.as_deref() == Some(&*outer);
+        if !bindings.agents.values().any(is_inside) {
+            return;
+        }
+        for inner in self.enrollments.list() {
+            if bindings.agents.get(&name(&inner)).is_some_and(is_inside)
+                && let Held::For(identity) = inner.standing.held()
+                && person(&identity) != person(next)
+            {
+                self.hold(&inner, Held::Ended(NOT_YET));
+            }
+        }
+    }
+
     fn not_exchanged(&self, inner: &Enrollment, why: Refused) {
         let why = why.as_str();
         warn!(agent = %inner.agent, why, "no token is to be had; the one at hand counts until it ends");
@@ -225,8 +242,7 @@ impl Keeper {
         let tokens = provider.exchange(&client, asked, self.clock.now()).await;
         let tokens = tokens.map_err(|error| Refused::NotObtained(error.reason()))?;
         let proven = self.believed(tokens.access, Way::Exchange).await?;
-        let same = |one: &Identity| one.subject.as_ref().map(|s| (s.idp.clone(), s.sub.clone()));
-        if same(&proven.identity) != same(identity) {
+        if person(&proven.identity) != person(identity) {
             return Err(Refused::NotObtained("subject"));
         }
         // That somebody acts for the person is what it is for.
@@ -252,4 +268,9 @@ impl Keeper {
         };
         bindings.agents.iter().filter_map(pair).collect()
     }
+}
+
+/// Who it is: the issuer, and its key for the person.
+fn person(identity: &Identity) -> Option<(&str, &str)> {
+    identity.subject.as_ref().map(|subject| (&*subject.idp, &*subject.sub))
 }
