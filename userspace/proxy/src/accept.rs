@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener as AsyncListener;
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet};
 use tracing::{error, warn};
 
@@ -32,7 +32,11 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// statements nest.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
-type Dealt = (std::net::TcpStream, SocketAddr);
+/// Connections accepted and not yet sessions or refused, at most: each has a file open beside those that sessions
+/// have, and the journal needs some, too. One more waits for each listener, others in the kernel's backlog.
+const ENTERING_MAX: u64 = 1_024;
+
+type Dealt = (std::net::TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 /// The running data path.
 #[derive(Debug)]
@@ -103,10 +107,13 @@ pub fn start(
     }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let stop = stop.clone();
+    // Sessions have three eighths of few files, two each: a quarter of them is a tenth of the files.
+    let entering = (door.sessions_max / 4).clamp(16, ENTERING_MAX);
+    let entering = Arc::new(Semaphore::new(usize::try_from(entering).unwrap_or(16)));
     let (accepting, changes) = mpsc::unbounded_channel();
     let accept = move || {
         let local = LocalSet::new();
-        local.spawn_local(accept_everywhere(changes, dealers));
+        local.spawn_local(accept_everywhere(changes, dealers, entering));
         local.block_on(&runtime, stopped(stop));
     };
     threads.push(thread::Builder::new().name("accept".into()).spawn(accept)?);
@@ -117,6 +124,7 @@ pub fn start(
 async fn accept_everywhere(
     mut changes: mpsc::UnboundedReceiver<Change>,
     dealers: Vec<mpsc::Sender<Dealt>>,
+    entering: Arc<Semaphore>,
 ) {
     let mut tasks: BTreeMap<u64, Vec<JoinHandle<()>>> = BTreeMap::new();
     while let Some(change) = changes.recv().await {
@@ -128,7 +136,10 @@ async fn accept_everywhere(
             task.abort();
         }
         if !listeners.is_empty() {
-            let start = |listener| tokio::task::spawn_local(accept(listener, dealers.clone()));
+            let start = |listener| {
+                let entering = Arc::clone(&entering);
+                tokio::task::spawn_local(accept(listener, dealers.clone(), entering))
+            };
             tasks.insert(netns_cookie, listeners.into_iter().map(start).collect());
         }
     }
@@ -136,13 +147,17 @@ async fn accept_everywhere(
     std::future::pending::<()>().await;
 }
 
-async fn accept(listener: TcpListener, dealers: Vec<mpsc::Sender<Dealt>>) {
+async fn accept(
+    listener: TcpListener,
+    dealers: Vec<mpsc::Sender<Dealt>>,
+    entering: Arc<Semaphore>,
+) {
     let listener = match AsyncListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return error!(%error, "the listener can't be used"),
     };
     for dealer in dealers.iter().cycle() {
-        let accepted = loop {
+        let (stream, peer) = loop {
             match listener.accept().await.and_then(|(s, peer)| Ok((s.into_std()?, peer))) {
                 Ok(accepted) => break accepted,
                 Err(error) => {
@@ -151,7 +166,9 @@ async fn accept(listener: TcpListener, dealers: Vec<mpsc::Sender<Dealt>>) {
                 }
             }
         };
-        if dealer.send(accepted).await.is_err() {
+        // Now, and not before: a listener that nobody connects to takes no place from others.
+        let Ok(place) = Arc::clone(&entering).acquire_owned().await else { return };
+        if dealer.send((stream, peer, place)).await.is_err() {
             return;
         }
     }
@@ -169,10 +186,11 @@ async fn work(
     tokio::task::spawn_local(async move { committed.commit(&committing.door.recorder).await });
     tokio::task::spawn_local(async move { waiters.run().await });
     let serving = async {
-        while let Some((stream, peer)) = dealt.recv().await {
+        while let Some((stream, peer, place)) = dealt.recv().await {
             match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => {
-                    drop(tokio::task::spawn_local(serve(Rc::clone(&worker), stream, peer)));
+                    let serving = serve(Rc::clone(&worker), stream, peer, place);
+                    drop(tokio::task::spawn_local(serving));
                 }
                 Err(error) => warn!(%error, "an accepted connection can't be used"),
             }

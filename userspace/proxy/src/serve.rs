@@ -10,6 +10,7 @@ use std::time::Duration;
 use proto::postgres::PostgresSession;
 use proto::session::Session;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info, warn};
 use types::accepted::Accepted;
 use types::addr::Side;
@@ -58,7 +59,12 @@ const DISMISS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serves one accepted connection: attribute, dial, relay until it ends. Whatever happens to it
 /// is in the journal before anyone can see it.
-pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: SocketAddr) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    downstream: TcpStream,
+    source: SocketAddr,
+    entering: OwnedSemaphorePermit,
+) {
     let door = &worker.door;
     let admitted = match admit(door, &downstream, source).await {
         Ok(admitted) => admitted,
@@ -76,6 +82,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, downstream: TcpStream, source: Soc
     let Some(_place) = door.counters.sessions_open.place(door.sessions_max) else {
         return refuse(door, &Refused::too_many(door, &accepted), Some(accepted.socket_cookie));
     };
+    drop(entering);
     let (dialled, candidates) =
         tokio::join!(dial(door, &accepted), door.credentials.candidates(&principal, &target));
     let mut ledger = Ledger::new(door, accepted, principal, target);
