@@ -212,7 +212,10 @@ fn put_windows(out: &mut Vec<u8>, decision: &Decision) {
     let windows = || {
         let policies = decision.obligations.iter().filter_map(|obligation| match obligation {
             Obligation::Limit(limit) if limit.window_s.is_some() => Some(&limit.policy),
-            Obligation::Limit(_) | Obligation::Mask(_) | Obligation::Record(_) => None,
+            Obligation::Limit(_)
+            | Obligation::Mask(_)
+            | Obligation::Record(_)
+            | Obligation::Approve(_) => None,
         });
         policies.take(NAMES_MAX)
     };

@@ -164,30 +164,37 @@ impl SessionPolicy {
                 Answer::Failed(ids) => return Ok(self.failed(ids)),
             }
         }
-        let (limiting, approvals): (BTreeSet<_>, _) =
-            lifted.into_iter().partition(|id| !self.kept(id).is_empty());
+        let kept: Vec<Obligation> = lifted.iter().flat_map(|id| self.kept(id)).collect();
+        let approvals: BTreeSet<_> = lifted.into_iter().filter(|id| self.is_held(id)).collect();
         let mut decision = if approvals.is_empty() {
             self.decision(Effect::Allow, permits, "permitted".to_owned())
         } else {
             let reason = self.approval_reason(&approvals);
             self.decision(Effect::RequireApproval, approvals, reason)
         };
-        if !limiting.is_empty() {
-            let kept = limiting.iter().flat_map(|id| self.kept(id));
+        if !kept.is_empty() {
             decision.obligations = decision.obligations.iter().cloned().chain(kept).collect();
         }
         Ok(decision)
     }
 
-    /// What is to be kept to for a policy while the statement runs; nothing where its obligation is
-    /// another.
+    /// Whether a policy holds the statement until somebody approves: all that it can't be kept to otherwise.
+    fn is_held(&self, id: &PolicyId) -> bool {
+        let obligation =
+            self.annotations(id).and_then(|annotations| annotations.obligation.as_ref());
+        !matches!(obligation, Some(SoftObligation::Limit(_) | SoftObligation::Record(_)))
+    }
+
+    /// What is to be kept to for a policy before the statement runs or while it does; nothing where its
+    /// obligation is another.
     fn kept(&self, id: &PolicyId) -> Vec<Obligation> {
         match self.annotations(id).and_then(|annotations| annotations.obligation.as_ref()) {
             Some(SoftObligation::Limit(limits)) => {
                 limits.iter().cloned().map(Obligation::Limit).collect()
             }
             Some(SoftObligation::Record(bytes)) => vec![Obligation::Record(*bytes)],
-            Some(SoftObligation::Mask(_) | SoftObligation::Approve(_)) | None => Vec::new(),
+            Some(SoftObligation::Approve(terms)) => vec![Obligation::Approve(Arc::clone(terms))],
+            Some(SoftObligation::Mask(_)) | None => Vec::new(),
         }
     }
 
@@ -279,10 +286,10 @@ impl SessionPolicy {
         if let Some(reason) = annotations.iter().find_map(|a| a.reason.as_deref()) {
             return reason.to_owned();
         }
-        let mut approvers: Vec<&str> = annotations
+        let mut approvers: Vec<String> = annotations
             .iter()
             .filter_map(|a| match &a.obligation {
-                Some(SoftObligation::Approve(approvers)) => Some(approvers.as_ref()),
+                Some(SoftObligation::Approve(terms)) => Some(terms.groups.join(" or ")),
                 _ => None,
             })
             .collect();

@@ -95,7 +95,7 @@ impl Case {
             let limit = |obligation: &Obligation| match obligation {
                 Obligation::Limit(limit) => Some(format!("{} {limit}", limit.policy)),
                 Obligation::Record(bytes) => Some(format!("record={bytes}")),
-                Obligation::Mask(_) => None,
+                Obligation::Mask(_) | Obligation::Approve(_) => None,
             };
             let got: Vec<String> = decision.obligations.iter().filter_map(limit).collect();
             differs("limits", &format!("{limits:?}"), format!("{got:?}"))?;

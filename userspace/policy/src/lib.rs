@@ -2,6 +2,7 @@
 //!
 //! Does no I/O and reads no clock: sources come in as strings, time as a number.
 
+mod approve;
 mod authorize;
 pub mod cases;
 pub mod classification;

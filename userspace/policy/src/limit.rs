@@ -86,6 +86,12 @@ fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| is_plain)
 }
 
+/// A span of whole seconds, such as `90s`, `10m`, `1h`.
+pub(crate) fn seconds(text: &str) -> Option<u32> {
+    let us = microseconds(text).filter(|us| us % 1_000_000 == 0)?;
+    u32::try_from(us / 1_000_000).ok()
+}
+
 fn bytes(text: &str) -> Option<u64> {
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
     let found = units.iter().find_map(|(unit, each)| Some((text.strip_suffix(unit)?, *each)));

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, ResourceConstraint};
+use types::approval::Terms;
 use types::decision::Limit;
 use types::redact::Operator;
 
-use crate::limit;
+use crate::{approve, limit};
 
 /// A policy's annotations, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +28,8 @@ pub(crate) struct Annotations {
 pub(crate) enum SoftObligation {
     /// `@mask("operator")`.
     Mask(Operator),
-    /// `@approve("approvers")`.
-    Approve(Arc<str>),
+    /// `@approve("groups=dba, people=2, …")`.
+    Approve(Arc<Terms>),
     /// `@limit("rows=1000, …")`.
     Limit(Box<[Limit]>),
     /// `@record("64KiB")`.
@@ -38,7 +39,8 @@ pub(crate) enum SoftObligation {
 impl Annotations {
     /// Reads a policy's annotations; the error says what is wrong with them, and leaves out where.
     pub(crate) fn read(policy: &Policy) -> Result<Self, String> {
-        let (mut id, mut reason, mut obligations, mut limits) = (None, None, Vec::new(), None);
+        let (mut id, mut reason, mut obligations) = (None, None, Vec::new());
+        let (mut limits, mut approve) = (None, None);
         for (key, value) in policy.annotations() {
             match key {
                 "id" => id = Some(value),
@@ -47,8 +49,7 @@ impl Annotations {
                 }
                 "reason" => return Err(format!("@reason is not 1 to {REASON_BYTES_MAX} bytes")),
                 "mask" => obligations.push(SoftObligation::Mask(operator(value)?)),
-                "approve" if value.is_empty() => return Err("@approve names nobody".to_owned()),
-                "approve" => obligations.push(SoftObligation::Approve(value.into())),
+                "approve" => approve = Some(value),
                 "limit" => limits = Some(value),
                 "record" => obligations.push(SoftObligation::Record(limit::read_record(value)?)),
                 _ => return Err(format!("unknown annotation @{key}")),
@@ -62,6 +63,9 @@ impl Annotations {
         let id: Arc<str> = id.into();
         if let Some(limits) = limits {
             obligations.push(SoftObligation::Limit(limit::read(&id, limits)?));
+        }
+        if let Some(terms) = approve {
+            obligations.push(SoftObligation::Approve(approve::read(&id, terms)?.into()));
         }
         if obligations.len() > 1 {
             return Err(

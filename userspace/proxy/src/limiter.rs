@@ -64,8 +64,8 @@ impl<'d> Limiter<'d> {
                     record = record.max(Some(*bytes));
                     continue;
                 }
-                // The redactor's, in force for the whole session.
-                Obligation::Mask(_) => continue,
+                // The redactor's, in force for the whole session; what waits for people is not here yet.
+                Obligation::Mask(_) | Obligation::Approve(_) => continue,
             };
             if kind != CommandKind::Query {
                 let message = "a limit can't be kept for this kind of request".into();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::approval::Terms;
 use crate::id::PolicyId;
 use crate::redact::MaskRule;
 
@@ -65,6 +66,8 @@ pub enum Obligation {
     Limit(Limit),
     /// Record so many bytes of the response, as the agent sees it, and a digest of all of it.
     Record(u32),
+    /// Hold it until people approved, on these terms: those of each policy that asks for it.
+    Approve(Arc<Terms>),
 }
 
 /// How much there may be of something, in one statement or in all statements of a window.

@@ -2,6 +2,7 @@
 
 pub mod accepted;
 pub mod addr;
+pub mod approval;
 pub mod clock;
 pub mod command;
 pub mod command_line;

@@ -7,6 +7,7 @@ use integration::paths;
 /// Which of our crates may use which of ours: ARCHITECTURE.md's rows. Edges not listed are wrong.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("approval", &["types"]),
     ("proto", &["types"]),
     ("policy", &["types"]),
     ("identity", &["types"]),
@@ -18,13 +19,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tap-ebpf", &["redirect-common"]),
     ("redirect", &["redirect-common", "types"]),
     ("archive", &["journal", "types"]),
-    ("proxy", &["ca", "identity", "journal", "policy", "proto", "types"]),
+    ("proxy", &["approval", "ca", "identity", "journal", "policy", "proto", "types"]),
+    ("console", &["approval", "identity", "types"]),
+    ("hub", &["approval", "types"]),
     ("resolver", &["identity", "journal", "policy", "types"]),
     (
         "daemon",
         &[
+            "approval",
             "archive",
             "ca",
+            "console",
+            "hub",
             "identity",
             "journal",
             "policy",
@@ -36,7 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "types",
         ],
     ),
-    ("cli", &["archive", "ca", "journal", "policy", "types"]),
+    ("cli", &["approval", "archive", "ca", "journal", "policy", "types"]),
     ("integration", &[]),
     ("bench", &["identity", "integration", "policy", "proto", "proxy", "redirect", "types"]),
     ("xtask", &["integration"]),
@@ -62,7 +68,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     // An agent that tests run.
     ("tokio-postgres", &["integration"]),
     ("mio", &["bench"]),
-    ("tokio", &["identity", "proxy", "resolver", "daemon", "integration", "bench"]),
+    (
+        "tokio",
+        &["identity", "proxy", "resolver", "console", "hub", "daemon", "integration", "bench"],
+    ),
     ("jsonwebtoken", &["identity"]),
     ("reqwest", &["identity"]),
     ("hickory", &["resolver"]),
