@@ -1,5 +1,6 @@
 // An OpenID provider (npm oidc-provider) that its starter tells what its users do: one JSON object a line on the
-// standard input, one answer a line on the standard output. Users approve, refuse and log out by its own pages.
+// standard input, one answer a line on the standard output. Users approve, refuse and log out by its own pages; who
+// comes with a browser of their own proves by a password who they are.
 
 import * as crypto from 'node:crypto';
 import * as fs from 'node:fs';
@@ -28,12 +29,15 @@ const RESOURCES = {
 const users = {
   alice: { name: 'Alice', groups: ['staff'] },
   carl: { name: 'Carl', groups: ['contractors'] },
+  dana: { name: 'Dana', groups: ['dba'] },
+  ruth: { name: 'Ruth', groups: ['risk'] },
 };
 const seen = { discovery: 0, jwks: 0, introspections: 0, backchannel: 0, backchannel_errors: [] };
 const jars = {};
 const ttl = { access: 600, device: 60 };
 let plain = false; // Whether access tokens are typed as Keycloak's are.
 let backchannel = options.backchannel ?? undefined;
+let redirects = []; // Where `vestibule` has browsers sent back to.
 
 // ---- keys ----
 
@@ -118,13 +122,17 @@ function client(id, secret, grants, more = {}) {
   };
 }
 
+const byCode = () => (redirects.length ? ['authorization_code'] : []);
+
 const AT_HOME = 'bank operations';
 
 function configuration() {
   return {
     adapter: Store,
     clients: [
-      client('vestibule', options.secret, [DEVICE, EXCHANGE, 'refresh_token', 'client_credentials']),
+      client('vestibule', options.secret, [DEVICE, EXCHANGE, 'refresh_token', 'client_credentials', ...byCode()], {
+        redirect_uris: redirects, response_types: redirects.length ? ['code'] : [],
+      }),
       client('vestibule-cli', undefined, [DEVICE, 'refresh_token']),
       client('report-agent', options.secret, ['client_credentials', EXCHANGE]),
     ],
@@ -133,6 +141,7 @@ function configuration() {
     scopes: ['openid', 'offline_access', ...AT_HOME.split(' ')],
     claims: { openid: ['sub'], profile: ['name'], groups: ['groups'] },
     conformIdTokenClaims: false,
+    pkce: { required: () => true },
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256', 'EdDSA'] },
     findAccount: (_, id) => users[id] && {
       accountId: id,
@@ -310,14 +319,29 @@ async function serve(request, response) {
   if (request.url === '/jwks') seen.jwks += 1;
   if (!request.url.startsWith('/interaction/')) return callback(request, response);
   try {
-    // The user's browser says who it is; there is nothing to prove here.
-    const as = /(?:^|; )as=(\w+)/.exec(request.headers.cookie ?? '')[1];
-    return await provider.interactionFinished(request, response, { login: { accountId: as } });
+    // The users here say who they are; there is nothing to prove. Others are asked.
+    const as = /(?:^|; )as=(\w+)/.exec(request.headers.cookie ?? '')?.[1] ?? await proven(request, response);
+    return as && await provider.interactionFinished(request, response, { login: { accountId: as } });
   } catch (error) {
     console.error(error);
     response.statusCode = 500;
     return response.end();
   }
+}
+
+/** Who proves by a password who they are; undefined where they are asked (again). */
+async function proven(request, response) {
+  let body = '';
+  for await (const chunk of request) body += chunk;
+  const { user, password } = Object.fromEntries(new URLSearchParams(body));
+  if (users[user] && password === options.password) return user;
+  response.writeHead(user ? 401 : 200, { 'content-type': 'text/html; charset=utf-8' });
+  response.end(`<!doctype html><html lang="en"><title>Sign in</title><h1>The bank's provider</h1>
+    ${user ? '<p role="alert">Nobody is known by that name and password.</p>' : ''}
+    <form method="post"><label>User <input name="user" autocomplete="username" autofocus></label>
+    <label>Password <input name="password" type="password" autocomplete="current-password"></label>
+    <button>Sign in</button></form></html>`);
+  return undefined;
 }
 
 const server = options.tls
@@ -392,6 +416,8 @@ const commands = {
     };
   },
   groups: ({ user, groups }) => { users[user].groups = groups; return {}; },
+  name: ({ user, name }) => { users[user].name = name; return {}; },
+  redirects: ({ uris }) => { redirects = uris; build(); return {}; },
   backchannel: ({ uri }) => { backchannel = uri; build(); return {}; },
   ttl: ({ what, seconds }) => { ttl[what] = seconds; return {}; },
   plain: () => { plain = true; return {}; },

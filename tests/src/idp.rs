@@ -1,8 +1,8 @@
 //! An OpenID provider of one's own: npm's oidc-provider on a port of 127.0.0.1, and users that do what they are told.
 //!
 //! Clients: [`CLIENT`] and [`AGENT_CLIENT`] with [`SECRET`], [`PUBLIC_CLIENT`] without. Users: [`ALICE`] of the group
-//! `staff`, [`CARL`] of `contractors`. Access tokens are JWTs where a resource of [`RESOURCES`] is asked for. A login
-//! without `offline_access` ends with the user's session.
+//! `staff`, [`CARL`] of `contractors`, [`DANA`] of `dba`, [`RUTH`] of `risk`. Access tokens are JWTs where a resource of
+//! [`RESOURCES`] is asked for. A login without `offline_access` ends with the user's session.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
@@ -26,7 +26,17 @@ pub const ALICE: &str = "alice";
 /// A user of the group `contractors`.
 pub const CARL: &str = "carl";
 
-/// The daemon's client: device flow, exchange, its own tokens, introspection, revocation.
+/// A user of the group `dba`.
+pub const DANA: &str = "dana";
+
+/// A user of the group `risk`.
+pub const RUTH: &str = "ruth";
+
+/// The password by which any user logs in at the provider's own form.
+pub const PASSWORD: &str = "synthetic only, too";
+
+/// The daemon's client: device flow, exchange, its own tokens, introspection, revocation; authorization code once
+/// it has a place to send browsers to ([`Idp::set_redirects`]).
 pub const CLIENT: &str = "vestibule";
 
 /// An agent's client: exchange and its own tokens.
@@ -112,6 +122,7 @@ impl Idp {
         );
         let options = json!({
             "port": port.number(), "modules": paths::node_modules(), "secret": SECRET, "tls": tls,
+            "password": PASSWORD,
         });
         let mut command = Command::new(paths::provider_node());
         if let Some(certificates) = certificates {
@@ -218,6 +229,22 @@ impl Idp {
     /// If there is no such user.
     pub fn set_groups(&self, user: &str, groups: &[&str]) -> Result<()> {
         self.tell(&json!({"do": "groups", "user": user, "groups": groups})).map(drop)
+    }
+
+    /// Gives a user another name; tokens issued from now on say so.
+    ///
+    /// # Errors
+    /// If there is no such user.
+    pub fn set_name(&self, user: &str, name: &str) -> Result<()> {
+        self.tell(&json!({"do": "name", "user": user, "name": name})).map(drop)
+    }
+
+    /// Says where [`CLIENT`] may have browsers sent back to with a code; PKCE is demanded.
+    ///
+    /// # Errors
+    /// If the provider does not take it.
+    pub fn set_redirects(&self, uris: &[&str]) -> Result<()> {
+        self.tell(&json!({"do": "redirects", "uris": uris})).map(drop)
     }
 
     /// Says where every client is told of logouts.
