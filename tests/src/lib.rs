@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod bank;
+pub mod browser;
 pub mod certificates;
 pub mod corpus;
 pub mod daemon;
@@ -24,6 +25,7 @@ pub mod vault;
 pub mod world;
 
 pub use agent::Agent;
+pub use browser::Browser;
 pub use daemon::{Daemon, Supervisor};
 pub use evidence::Evidence;
 pub use idp::Idp;

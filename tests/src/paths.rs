@@ -33,6 +33,11 @@ pub fn provider_node() -> PathBuf {
     node_modules().join(NODE_PACKAGE).join("bin/node")
 }
 
+/// Answers the browser.
+pub fn chromium() -> PathBuf {
+    PathBuf::from("/usr/bin/chromium")
+}
+
 /// Answers the policies that ship.
 pub fn policies() -> PathBuf {
     root().join("policies")

@@ -166,7 +166,7 @@ fn steps() -> Vec<Step> {
             scopes: &[Scope::Test, Scope::Bench],
             look: node::look,
             install: node::install,
-            otherwise: "npm must reach its registry: npm install --prefix target/node pg oidc-provider",
+            otherwise: "npm must reach its registry: npm install --prefix target/node pg oidc-provider playwright-core axe-core",
         },
         Step {
             name: "cargo-nextest",

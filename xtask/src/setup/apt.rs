@@ -91,6 +91,9 @@ const PACKAGES: &[Package] = &[
     package("runc", Probe::Program("runc"), TEST),
     package("nodejs", Probe::Program("node"), TEST),
     package("npm", Probe::Program("npm"), TEST),
+    // The console's pages are opened in it, and its fonts are what screenshots are drawn with.
+    package("chromium", Probe::Files(&["/usr/bin/chromium"]), TEST),
+    package("fonts-dejavu-core", Probe::Files(&["/usr/share/fonts/truetype/dejavu"]), TEST),
     // Attempts to get past the door rewrite addresses and load modules.
     package("nftables", Probe::Program("nft"), &[Scope::Test, Scope::Vm]),
     package("kmod", Probe::Program("depmod"), &[Scope::Test, Scope::Vm]),

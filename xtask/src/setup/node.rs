@@ -1,4 +1,5 @@
-//! What runs in node, under `target/node`: node-postgres, and the OpenID provider with a node that it supports.
+//! What runs in node, under `target/node`: node-postgres, the OpenID provider with a node that it supports, and what
+//! drives a browser and looks at its pages.
 
 use std::fs;
 
@@ -14,6 +15,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("oidc-provider", "9.13.3"),
     // Debian's node is older than the provider allows.
     (paths::NODE_PACKAGE, "22.23.3"),
+    // Drives Debian's chromium; it brings no browser of its own.
+    ("playwright-core", "1.64.1"),
+    ("axe-core", "4.14.1"),
 ];
 
 /// Answers whether the packages are there.
@@ -24,7 +28,9 @@ pub(super) fn look(_: Scope) -> State {
         .map(|(name, version)| format!("{name}@{version}"))
         .collect();
     if missing.is_empty() {
-        return State::Present("pg, oidc-provider and its node in target/node".into());
+        return State::Present(
+            "pg, oidc-provider and its node, playwright-core, axe-core in target/node".into(),
+        );
     }
     State::Missing(missing.join(" "))
 }
