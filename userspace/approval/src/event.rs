@@ -61,6 +61,8 @@ pub enum Ending {
     Cancelled,
     /// The agent went away.
     Disconnected,
+    /// The target went away.
+    TargetLost,
     /// Whom the agent acts for has lost access.
     IdentityEnded,
     /// The daemon was started anew: its connections ended.
@@ -77,6 +79,7 @@ impl Ending {
             Self::TransactionExpired => "transaction_expired",
             Self::Cancelled => "cancelled",
             Self::Disconnected => "disconnected",
+            Self::TargetLost => "target_lost",
             Self::IdentityEnded => "identity_ended",
             Self::Restarted => "restarted",
         }

@@ -100,4 +100,7 @@ pub enum VoteError {
     /// A reason is missing or too long.
     #[error("a reason of 1 to {REASON_BYTES_MAX} bytes is needed")]
     Reason,
+    /// It can't be written down, so it did not happen.
+    #[error("the vote could not be recorded: {0}")]
+    NotRecorded(String),
 }

@@ -13,6 +13,7 @@ use journal::recorder::{Options, Recorder, Reserve};
 use policy::PolicySet;
 use proto::sql::Analyzer;
 use proxy::accept::Running;
+use proxy::approvals::Approvals;
 use proxy::catalogs::Catalogs;
 use proxy::counters::Counters;
 use proxy::credentials::Credentials;
@@ -203,6 +204,8 @@ fn prepare(
     let enrollments: Arc<Enrollments> = Arc::default();
     let listening = (config.listener.port, Arc::clone(&names));
     let namespaces = Arc::new(Namespaces::new(Arc::clone(&kernel), recorder.clone(), listening));
+    let approvals =
+        Approvals::new(recorder.clone(), Arc::clone(&clock), &config.node(), masking_key.expose());
     let door = Arc::new(Door {
         kernel: Arc::new(Records(Arc::clone(&kernel))),
         netns: Arc::clone(&namespaces) as Arc<dyn Netns>,
@@ -221,6 +224,7 @@ fn prepare(
         masking_key,
         analyzer: Arc::new(Analyzer::new()),
         catalogs: Catalogs::default(),
+        approvals: Arc::new(approvals),
         recorder: recorder.clone(),
         durability,
         counters: Arc::new(Counters::default()),

@@ -18,6 +18,7 @@ use types::principal::Principal;
 use types::redact::MaskRule;
 use types::secret::Secret;
 
+use crate::approvals::Approvals;
 use crate::bearer::Bearers;
 use crate::cancels::Cancels;
 use crate::catalogs::Catalogs;
@@ -99,6 +100,8 @@ pub struct Door {
     pub analyzer: Arc<Analyzer>,
     /// Catalogs of the targets.
     pub catalogs: Catalogs,
+    /// What waits for people, and what they granted.
+    pub approvals: Arc<Approvals>,
     /// The journal.
     pub recorder: Recorder,
     /// How far the journal is durable.

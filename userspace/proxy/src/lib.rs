@@ -4,6 +4,7 @@
 //! It sees no eBPF: where a connection wanted to go comes through [`door::OriginalDestination`].
 
 pub mod accept;
+pub mod approvals;
 pub mod bearer;
 pub mod cancels;
 pub mod catalogs;
