@@ -110,7 +110,7 @@ impl Book {
         if vote.at_us >= request.expires_us {
             return Err(VoteError::Over(Ending::Expired));
         }
-        self.check(request, vote)?;
+        Self::check(request, vote)?;
         let voted = Event::Voted { request: id, vote: vote.clone() };
         let at_us = vote.at_us;
         let reason = Some(vote.reason.clone()).filter(|reason| !reason.is_empty());
@@ -170,6 +170,16 @@ impl Book {
         self.waiting.len()
     }
 
+    /// Since when the oldest of them does, microseconds since 1970 UTC.
+    pub fn waiting_since_us(&self) -> Option<i64> {
+        self.waiting.values().map(|standing| standing.request.at_us).min()
+    }
+
+    /// How many that are over are kept.
+    pub fn over(&self) -> usize {
+        self.over.len()
+    }
+
     /// Requests, newest first, at most `most`.
     pub fn list(&self, which: Which, most: usize) -> Vec<Standing> {
         let (waiting, over) = match which {
@@ -212,9 +222,7 @@ impl Book {
             }
             Event::Granted(grant) => {
                 self.is_over(grant.id, Some(grant), Ending::Granted, None, grant.at_us);
-                if !self.grants.contains_key(&grant.id) {
-                    self.grants.insert(grant.id, grant.clone());
-                }
+                self.grants.entry(grant.id).or_insert_with(|| grant.clone());
                 self.forget_grants(grant.at_us);
             }
             Event::Spent { grant, at_us: _, session: _, command: _ } => {
@@ -234,7 +242,7 @@ impl Book {
         }
     }
 
-    fn check(&self, request: &ApprovalRequest, vote: &Vote) -> Result<(), VoteError> {
+    fn check(request: &ApprovalRequest, vote: &Vote) -> Result<(), VoteError> {
         let Vote { approver, answer, reason, at_us: _, way: _, from: _, shown_sha256 } = vote;
         let needs_reason = *answer != Answer::Approve;
         if reason.len() > REASON_BYTES_MAX || (needs_reason && reason.trim().is_empty()) {

@@ -87,6 +87,16 @@ impl Ending {
 }
 
 impl Event {
+    /// Which request it is of, or whose grant.
+    pub fn request(&self) -> RequestId {
+        match self {
+            Self::Requested(request) => request.id,
+            Self::Granted(grant) => grant.id,
+            Self::Voted { request, .. } | Self::Ended { request, .. } => *request,
+            Self::Spent { grant, .. } => *grant,
+        }
+    }
+
     /// The kind of its record.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -15,6 +15,7 @@ pub fn involved(requester: &Requester, approver: &Approver) -> Option<String> {
         idp,
         sub,
         owner,
+        around,
         pid: _,
         exe: _,
         exe_sha256: _,
@@ -29,6 +30,9 @@ pub fn involved(requester: &Requester, approver: &Approver) -> Option<String> {
     }
     if chain.iter().any(|link| is_named(link, approver)) {
         return Some(format!("{} is in the chain of those who act", approver.user));
+    }
+    if around.iter().any(|one| is_named(one, approver)) {
+        return Some(format!("{} has a part in an agent around this one", approver.user));
     }
     None
 }
@@ -60,6 +64,7 @@ mod tests {
             idp: Some("https://idp.example".into()),
             sub: Some("u-1".into()),
             owner: Some("u-2@https://idp.example".into()),
+            around: ["u-4@https://idp.example", "Erin"].map(str::to_owned).into(),
             ..Requester::default()
         };
         let approver = |idp: &str, sub: &str, user: &str| Approver {
@@ -77,6 +82,8 @@ mod tests {
             (approver("idp", "svc", "someone"), true),
             (approver("idp", "outer", "someone"), true),
             (approver("idp", "x", "INNER"), true),
+            (approver("idp", "u-4", "someone"), true),
+            (approver("other", "u-4", "erin"), true),
             (approver("idp", "u-3", "dave"), false),
         ] {
             assert_eq!(involved(&requester, &approver).is_some(), is_involved, "{approver:?}");

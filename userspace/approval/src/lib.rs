@@ -5,6 +5,7 @@
 //! keep their events in the journal, hubs in a database.
 
 pub mod book;
+pub mod control;
 pub mod desk;
 pub mod event;
 pub mod four_eyes;

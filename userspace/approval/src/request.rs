@@ -83,6 +83,10 @@ pub struct Requester {
     pub sub: Option<String>,
     /// Who answers for the agent: `sub@issuer` of a login, or a word.
     pub owner: Option<String>,
+    /// Who else has a part in it: the people whom agents around this one act for and who answer for those, as
+    /// `sub@issuer` and by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub around: Vec<String>,
     /// The process.
     pub pid: u32,
     /// Its executable.

@@ -38,7 +38,8 @@ pub fn shown(request: &ApprovalRequest) -> String {
         pattern: _,
         shown_sha256: _,
     } = request;
-    let Requester { agent, instance, chain, user, idp, sub, owner, pid, exe, .. } = requester;
+    let Requester { agent, instance, chain, user, idp, sub, owner, around, pid, exe, .. } =
+        requester;
     let Reached { name, host, database, account, protocol } = target;
     let mut out = String::new();
     let mut line = |what: &str, value: &str| {
@@ -52,6 +53,9 @@ pub fn shown(request: &ApprovalRequest) -> String {
     line("chain", &chain.join(" > "));
     line("for", &format!("{} {}@{}", or_none(user), or_none(sub), or_none(idp)));
     line("owner", &or_none(owner));
+    if !around.is_empty() {
+        line("around", &around.join(", "));
+    }
     line("process", &format!("{pid} {}", or_none(exe)));
     line("target", &format!("{name} {} {protocol}", or_none(host)));
     line("database", &format!("{} as {}", or_none(database), or_none(account)));

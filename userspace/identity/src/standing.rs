@@ -54,6 +54,17 @@ impl Standing {
         }
     }
 
+    /// Whom it and all around it act for by their own words, this one first.
+    pub fn all(&self) -> Vec<Arc<Identity>> {
+        let mut all = Vec::new();
+        if let Some(Held::For(identity)) = &self.inner().held {
+            all.push(Arc::clone(identity));
+        }
+        // As many as agents are inside one another; cgroups are not nested without end.
+        all.extend(self.outer.iter().flat_map(|outer| outer.all()));
+        all
+    }
+
     /// How often it changed; what was derived from [`Standing::held`] holds as long as this is the same.
     pub fn changes(&self) -> u64 {
         let outer = self.outer.as_ref().map_or(0, |outer| outer.changes());
@@ -132,6 +143,8 @@ mod tests {
         assert_eq!(inner.held(), owned_by("ada"));
         assert!(inner.set(owned_by("bob")));
         assert_eq!((outer.held(), inner.held()), (owned_by("ada"), owned_by("bob")));
+        let owners: Vec<_> = inner.all().iter().map(|one| one.owner.clone().unwrap()).collect();
+        assert_eq!(owners, ["bob".into(), "ada".into()] as [Arc<str>; 2]);
     }
 
     #[test]

@@ -56,12 +56,21 @@ pub(crate) fn read(policy: &Arc<str>, text: &str) -> Result<Terms, String> {
         said.push(key);
         let span = || seconds(value).filter(|s| (1..=LONGEST_S).contains(s));
         let found = match key {
-            "groups" => Some(terms.groups = groups(value)?),
-            "break_glass" => Some(terms.break_glass = groups(value)?),
+            "groups" => {
+                terms.groups = groups(value)?;
+                Some(())
+            }
+            "break_glass" => {
+                terms.break_glass = groups(value)?;
+                Some(())
+            }
             "people" => people(value).map(|people| terms.people = people),
             "request" => span().map(|s| terms.request_s = s),
             "grant" => span().map(|s| terms.grant_s = s),
-            "transaction" if value == "before-write" => Some(terms.before_write = true),
+            "transaction" if value == "before-write" => {
+                terms.before_write = true;
+                Some(())
+            }
             "transaction" => span().map(|s| terms.transaction_s = s),
             "covers" => coverage(value).map(|covers| terms.covers = covers),
             _ => None,

@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("console", &["approval", "identity", "types"]),
     ("hub", &["approval", "types"]),
     ("resolver", &["identity", "journal", "policy", "types"]),
+    ("webhook", &["approval", "journal", "types"]),
     (
         "daemon",
         &[
@@ -40,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "redirect-common",
             "resolver",
             "types",
+            "webhook",
         ],
     ),
     ("cli", &["approval", "archive", "ca", "journal", "policy", "types"]),
@@ -70,10 +72,21 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("mio", &["bench"]),
     (
         "tokio",
-        &["identity", "proxy", "resolver", "console", "hub", "daemon", "integration", "bench"],
+        &[
+            "identity",
+            "proxy",
+            "resolver",
+            "console",
+            "hub",
+            "webhook",
+            "daemon",
+            "integration",
+            "bench",
+        ],
     ),
     ("jsonwebtoken", &["identity"]),
-    ("reqwest", &["identity"]),
+    // Issuers are asked, and receivers told: two clients with nothing in common but how they are bounded.
+    ("reqwest", &["identity", "webhook"]),
     ("hickory", &["resolver"]),
     ("clap", &["daemon", "cli", "xtask", "bench"]),
     ("cargo_metadata", &["xtask"]),
