@@ -36,5 +36,5 @@ pub(crate) fn program(daemon: &Path) -> PathBuf {
     beside.filter(|path| path.exists()).unwrap_or_else(|| daemon.to_owned())
 }
 
-/// An answer: 16,384 agents × about 100 B = 1.6 MiB.
-const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// An answer: 16,384 agents × about 100 B = 1.6 MiB, or 1,000 requests for approval × about 3 KiB = 3 MiB.
+const ANSWER_BYTES_MAX: u64 = 8 * 1024 * 1024;

@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "the terminal is what this program is for")]
 
+mod approvals;
 mod archive;
 mod ca;
 mod completions;
@@ -53,6 +54,8 @@ enum Command {
     Revoke(revoke::Args),
     Who(who::Args),
     Sessions(sessions::Args),
+    #[command(subcommand)]
+    Approvals(approvals::Args),
     Status(status::Args),
     Doctor(doctor::Args),
     Disarm(disarm::Args),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Revoke(args) => revoke::run(&control, &args),
         Command::Who(args) => who::run(&control, &args),
         Command::Sessions(args) => sessions::run(&control, &args),
+        Command::Approvals(args) => approvals::run(&control, &args),
         Command::Status(args) => status::run(&control, &args),
         Command::Doctor(args) => doctor::run(&control, &args),
         Command::Disarm(args) => disarm::run(&control, &args),

@@ -49,6 +49,10 @@ fn table(status: &Status) -> Table {
         kernel_refusals,
         flows_differing,
         catalogs_lost,
+        approvals_waiting,
+        approvals_oldest_us,
+        grants,
+        webhooks_due,
         agents,
         journal_durable_lsn,
         rows,
@@ -67,6 +71,11 @@ fn table(status: &Status) -> Table {
     table.add_row(["refused in the kernel", &kernel_refusals.to_string()]);
     table.add_row(["flows that differ", &flows_differing.to_string()]);
     table.add_row(["catalogs not read", &catalogs_lost.to_string()]);
+    let since = approvals_oldest_us
+        .map_or_else(String::new, |at_us| format!(" since {}", types::clock::utc(at_us)));
+    let approvals = format!("{approvals_waiting} wait{since}, {grants} grants");
+    table.add_row(["approvals", &approvals]);
+    table.add_row(["webhooks", &format!("{webhooks_due} messages due")]);
     table.add_row(["agents", &if agents.is_empty() { "none".into() } else { agents.join(", ") }]);
     table.add_row(["journal", &format!("{journal_durable_lsn} frames durable, {rows} rows")]);
     table.add_row(["policy", policy_digest]);

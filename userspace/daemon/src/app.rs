@@ -43,6 +43,7 @@ use types::clock::Clock;
 use types::limits::SESSIONS_MAX;
 
 use crate::agents::Agents;
+use crate::approvals::{self, HostApprovals};
 use crate::archiver::{Archiver, Vault};
 use crate::config::Config;
 use crate::desk::Desk;
@@ -131,6 +132,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
         tokio::task::spawn_local(Arc::clone(&answering.keeper).watch());
         tokio::task::spawn_local(inside::serve(knocks, Arc::clone(&answering)));
         tokio::task::spawn_local(Arc::clone(&answering.keeper).answer(asking));
+        tokio::task::spawn_local(Arc::clone(&answering.approvals).attend());
         info!(node = desk.node, adopted, workers = config.workers(), "ready");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!(%error, "the service supervisor could not be told");
@@ -246,6 +248,7 @@ fn prepare(
         trust: door.tls.is_offered().then(|| config.tls.bundle.clone()),
     };
     let keeper = Arc::new(keep(config, stores, &agents, &clock)?);
+    let approvals = Arc::new(resume_approvals(config, stores, &door)?);
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     Ok(Desk {
@@ -255,6 +258,7 @@ fn prepare(
         agents,
         keeper,
         names,
+        approvals,
         archiver,
         enroller: Enroller::new(config.enroll.clone(), config.engines.clone()),
         letting_go,
@@ -286,6 +290,15 @@ fn keep(
     let (enrollments, recorder) = (Arc::clone(&agents.enrollments), agents.recorder.clone());
     let rules = (config.identities(), stores);
     Keeper::open(rules, &config.state_dir, enrollments, recorder, Arc::clone(clock))
+}
+
+/// What waits for people and what they granted, as the journal has it, and who is told.
+fn resume_approvals(config: &Config, stores: Stores<'_>, door: &Door) -> Result<HostApprovals> {
+    let hooks = approvals::hooks(config, stores)?;
+    let journal_dir = config.journal_dir();
+    let dirs = (config.state_dir.as_path(), journal_dir.as_path());
+    let asks = door.policy.asks_people();
+    HostApprovals::resume(&door.approvals, (&door.recorder, &door.clock), dirs, hooks, asks)
 }
 
 pub(crate) fn open_journal(

@@ -68,6 +68,21 @@ impl Asker {
     }
 }
 
+impl std::fmt::Display for Asker {
+    /// As votes have it: `process 7, uid 0, login uid 1000, pts/3`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pid, uid, login_uid, tty } = self;
+        write!(f, "process {pid}")?;
+        if let Some(uid) = uid {
+            write!(f, ", uid {uid}")?;
+        }
+        if let Some(uid) = login_uid {
+            write!(f, ", login uid {uid}")?;
+        }
+        tty.as_ref().map_or(Ok(()), |tty| write!(f, ", {tty}"))
+    }
+}
+
 /// `loginuid` of what no login started: -1.
 const NO_LOGIN: u32 = u32::MAX;
 

@@ -9,6 +9,7 @@ use redirect::guard::Mode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::approvals::{self, ApprovalsRule, WebhookRule};
 use crate::credential::{self, Catalog, Credential};
 use crate::keeper::{IdentityRule, IssuerRule, Logout, Rules};
 use crate::profile::{self, ProfileRule};
@@ -63,6 +64,12 @@ pub(crate) struct Config {
     /// Where they say who logged out.
     #[serde(default)]
     pub(crate) logout: Logout,
+    /// Approvals of commands that policies hold.
+    #[serde(default)]
+    pub(crate) approvals: ApprovalsRule,
+    /// Who is told what becomes of them.
+    #[serde(default)]
+    pub(crate) webhook: Vec<WebhookRule>,
     /// How agents are started and held.
     #[serde(default)]
     pub(crate) profile: Vec<ProfileRule>,
@@ -293,6 +300,7 @@ impl Config {
         config.targets()?;
         credential::check(&config)?;
         config.identities().check(config.vault.is_some())?;
+        approvals::check(&config)?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll, &config.identities().names())?;
         config.dns.upstream()?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use types::control::{Request, Response};
 
-/// A request: an agent's name of 63 bytes and the JSON around it.
-const REQUEST_BYTES_MAX: u64 = 4 * 1024;
+/// A request: a vote's reason of 1,000 bytes, each six in JSON at most, a path, and what is around them.
+const REQUEST_BYTES_MAX: u64 = 12 * 1024;
 
 /// Clients at once: launchers of agents and people; each costs a task of a few KiB.
 const CLIENTS_MAX: usize = 256;
@@ -24,6 +25,11 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who answers requests.
 pub(crate) trait Answer {
+    /// Completes when there is something to answer to `request`: at once but for who watches.
+    fn wait<'a>(&'a self, _request: &'a Request) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// The answer to `request` from the process `tgid`. May block: it runs off the loop's thread.
     fn answer(&self, request: &Request, tgid: u32) -> Response;
 
@@ -85,6 +91,7 @@ async fn client<A: Answer + Send + Sync + 'static>(
     let answering = Arc::clone(&answer);
     let response = match serde_json::from_str::<Request>(&line) {
         Ok(request) => {
+            answer.wait(&request).await;
             tokio::task::spawn_blocking(move || answering.answer(&request, tgid)).await?
         }
         Err(error) => {

@@ -16,6 +16,7 @@ use proxy::secret::vault::Vault;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::approvals;
 use crate::config::{Config, Target};
 use crate::secret::{Place, Stores, VaultSecret, VaultServer};
 
@@ -298,8 +299,9 @@ pub(crate) fn credentials(config: &Config, stores: Stores<'_>) -> Result<Credent
 /// The variables of the environment that hold secrets.
 pub(crate) fn variables(config: &Config) -> Result<Vec<String>> {
     let of_clients = config.identities().places().filter_map(|place| place.env.cloned());
+    let of_webhooks = approvals::places(config).filter_map(|place| place.env.cloned());
     let own = all(config)?.into_iter().filter_map(|(_, one)| one.secret_env);
-    Ok(own.chain(of_clients).collect())
+    Ok(own.chain(of_clients).chain(of_webhooks).collect())
 }
 
 /// What guarded agents may not see: each secret's file, with its directory where that is root's alone,
@@ -316,6 +318,9 @@ pub(crate) fn hidden(config: &Config) -> Result<Vec<PathBuf>> {
     }
     for place in config.identities().places() {
         files.extend(place.file_path().context("an issuer's client")?);
+    }
+    for place in approvals::places(config) {
+        files.extend(place.file_path().context("a webhook")?);
     }
     if let Some(vault) = &config.vault {
         files.push(vault.file().context("vault")?);

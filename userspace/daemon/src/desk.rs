@@ -1,6 +1,7 @@
 //! What the control socket asks for, answered.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +19,7 @@ use types::hex::hex;
 use types::id::{AgentName, SessionId};
 
 use crate::agents::Agents;
+use crate::approvals::HostApprovals;
 use crate::archiver::Archiver;
 use crate::asker::{Asker, HostUser};
 use crate::control::Answer;
@@ -34,6 +36,7 @@ pub(crate) struct Desk {
     pub(crate) agents: Agents,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) names: Arc<Service>,
+    pub(crate) approvals: Arc<HostApprovals>,
     pub(crate) archiver: Archiver,
     pub(crate) enroller: Enroller,
     /// Hooks may be gone: the daemon ends with the next answer.
@@ -69,6 +72,13 @@ fn listed(session: SessionId, open: &Open) -> OpenSession {
 }
 
 impl Answer for Desk {
+    fn wait<'a>(&'a self, request: &'a Request) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        match request {
+            Request::Approvals { ask } => Box::pin(self.approvals.desk.watched(ask)),
+            _ => Box::pin(std::future::ready(())),
+        }
+    }
+
     fn answer(&self, request: &Request, tgid: u32) -> Response {
         if let Err(refused) = self.may_ask(request, tgid) {
             return Response::Failed { reason: format!("{refused:#}") };
@@ -95,6 +105,7 @@ impl Answer for Desk {
                 Ok(self.sessions(agent.as_ref(), subject.as_deref(), *most))
             }
             Request::Who => Ok(Response::Who { agents: self.who(), logins: self.keeper.logins() }),
+            Request::Approvals { ask } => self.approvals(ask, tgid),
             Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {
                 tree_size: sealed.tree_size,
                 root: sealed.root,
@@ -330,6 +341,8 @@ impl Desk {
     fn status(&self) -> Status {
         let counters = &self.door.counters;
         let agents = self.door.enrollments.list();
+        let (waiting, approvals_oldest_us, grants) = self.approvals_standing();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -346,6 +359,10 @@ impl Desk {
             kernel_refusals: counters.kernel_refusals.get(),
             flows_differing: counters.flows_differing.get(),
             catalogs_lost: self.door.catalogs.lost(),
+            approvals_waiting: count(waiting),
+            approvals_oldest_us,
+            grants: count(grants),
+            webhooks_due: count(self.approvals.webhooks.due()),
             agents: agents.iter().map(|a| format!("{}.{}", a.agent, a.instance)).collect(),
             journal_durable_lsn: self.door.recorder.durable().0,
             rows: self.door.recorder.stats().rows,
@@ -398,6 +415,7 @@ impl Desk {
         });
         checks.extend(self.certificates());
         checks.extend(self.keeper.checks());
+        checks.extend(self.approvals_checks());
         checks.push(check("daemon", Verdict::Ok, &format!("pid {} answers", std::process::id())));
         checks
     }
@@ -406,6 +424,6 @@ impl Desk {
 /// How long before its end a certificate is warned of.
 const EXPIRY_WARNING_DAYS: u64 = 14;
 
-fn check(name: &str, verdict: Verdict, detail: &str) -> Check {
+pub(crate) fn check(name: &str, verdict: Verdict, detail: &str) -> Check {
     Check { name: name.into(), verdict, detail: detail.into() }
 }

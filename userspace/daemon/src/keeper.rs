@@ -19,6 +19,7 @@ mod person;
 mod presented;
 mod renewal;
 mod tokens;
+mod voter;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

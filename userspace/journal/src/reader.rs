@@ -4,11 +4,14 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use types::clock::Timestamp;
 
 use crate::codec::Malformed;
 use crate::decode;
 use crate::frame::{CHAIN_BYTES, Chain, FrameKind, HEADER_BYTES, Header, digest, genesis};
-use crate::record::{Lsn, Record};
+use crate::record::{BootId, Lsn, Record};
 use crate::segment::{self, Segment, SegmentHeader};
 
 /// One frame, checked.
@@ -279,6 +282,41 @@ impl Reader {
         self.current = Some(reader);
         Ok(true)
     }
+}
+
+/// Where reading begins that is to reach back `span` from `now`, and the boot that the daemon which writes runs in;
+/// `None` if there is nothing. By the wall's clock where the machine was started since.
+pub fn since(
+    dir: &Path,
+    now: Timestamp,
+    span: Duration,
+) -> Result<Option<(Lsn, BootId)>, ReadError> {
+    let unlisted = |error: io::Error| ReadError {
+        segment: dir.to_owned(),
+        offset: 0,
+        lsn: Lsn(0),
+        fault: error.into(),
+    };
+    let (mut from, mut boot) = (None, None);
+    for segment in segment::list(dir).map_err(unlisted)?.iter().rev() {
+        let reader = SegmentReader::open(segment)?;
+        let SegmentHeader { boot_id, at, first_lsn, .. } = reader.header();
+        let own = *boot.get_or_insert(*boot_id);
+        from = Some((*first_lsn, own));
+        if age(now, own, *at, *boot_id) > span {
+            break;
+        }
+    }
+    Ok(from)
+}
+
+/// How long before `now`, in the boot `own`, it was; by the wall's clock where the machine was started since.
+pub fn age(now: Timestamp, own: BootId, at: Timestamp, boot: BootId) -> Duration {
+    if boot == own {
+        return Duration::from_nanos(now.mono_ns.saturating_sub(at.mono_ns));
+    }
+    let us = now.unix_us.saturating_sub(at.unix_us);
+    Duration::from_micros(u64::try_from(us).unwrap_or(0))
 }
 
 impl SegmentReader {

@@ -105,6 +105,12 @@ impl PolicySet {
         limits.filter(|limit| limit.window_s.is_some()).collect()
     }
 
+    /// Whether any policy has commands wait for people.
+    pub fn asks_people(&self) -> bool {
+        let asks = |one: &Annotations| matches!(one.obligation, Some(SoftObligation::Approve(_)));
+        self.loaded.annotations.values().any(asks)
+    }
+
     /// The policies that can matter to `principal` at `target`; equal ones share one answer and
     /// its memory of decisions.
     pub fn session(&self, principal: &Principal, target: &Target) -> Arc<SessionPolicy> {

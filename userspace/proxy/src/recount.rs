@@ -8,11 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use journal::codec::Malformed;
-use journal::reader::{ReadError, Reader, SegmentReader};
+use journal::reader::{self, ReadError, Reader};
 use journal::record::{BootId, Lsn, Record};
-use journal::segment::{self, SegmentHeader};
 use types::clock::Timestamp;
 use types::decision::{Limit, Measure};
 use types::event::{Outcome, Status};
@@ -80,7 +80,10 @@ impl<'w> Recount<'w> {
         let Some(longest) = self.limits.iter().filter_map(|limit| limit.window_s).max() else {
             return Ok(0);
         };
-        let Some(from) = self.first(dir, u64::from(longest) * 1_000_000_000)? else { return Ok(0) };
+        let span = Duration::from_secs(u64::from(longest));
+        let Some((from, own)) = reader::since(dir, self.now, span)? else { return Ok(0) };
+        // The daemon that runs began the newest one.
+        self.boot = own;
         let mut reader = Reader::open(dir, from, Some(end)).map_err(RecountError::List)?;
         let mut boot = self.boot;
         loop {
@@ -93,32 +96,9 @@ impl<'w> Recount<'w> {
         }
     }
 
-    /// Where reading begins that is to reach back `span_ns`; `None` if there is nothing.
-    fn first(&mut self, dir: &Path, span_ns: u64) -> Result<Option<Lsn>, RecountError> {
-        let segments = segment::list(dir).map_err(RecountError::List)?;
-        let mut from = None;
-        for segment in segments.iter().rev() {
-            let reader = SegmentReader::open(segment)?;
-            let SegmentHeader { boot_id, at, first_lsn, .. } = reader.header();
-            if from.is_none() {
-                // The daemon that runs began it.
-                self.boot = *boot_id;
-            }
-            from = Some(*first_lsn);
-            if self.age_ns(*at, *boot_id) > span_ns {
-                break;
-            }
-        }
-        Ok(from)
-    }
-
-    /// How long ago it is; by the wall's clock where the machine was started since.
     fn age_ns(&self, at: Timestamp, boot: BootId) -> u64 {
-        if boot == self.boot {
-            return self.now.mono_ns.saturating_sub(at.mono_ns);
-        }
-        let us = self.now.unix_us.saturating_sub(at.unix_us).max(0);
-        u64::try_from(us).unwrap_or(0).saturating_mul(1_000)
+        let age = reader::age(self.now, self.boot, at, boot);
+        u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn take(&mut self, record: Record, boot: BootId) {

@@ -81,6 +81,11 @@ pub enum Request {
         /// At most so many.
         most: usize,
     },
+    /// Something about approvals, in the words of `approval::control`, which this crate does not know.
+    Approvals {
+        /// What.
+        ask: serde_json::Value,
+    },
     /// Convert what the journal holds into the archive now and sign a checkpoint.
     Seal,
     /// What this host can do.
@@ -189,6 +194,11 @@ pub enum Response {
         sessions: Vec<OpenSession>,
         /// How many are meant, shown or not.
         total: usize,
+    },
+    /// To [`Request::Approvals`], in the same words.
+    Approvals {
+        /// What is told.
+        told: serde_json::Value,
     },
     /// To [`Request::Seal`].
     Sealed {
@@ -390,6 +400,18 @@ pub struct Status {
     /// Databases whose catalog can't be read: the widest masks apply there.
     #[serde(default)]
     pub catalogs_lost: u64,
+    /// Commands that wait for people's approval.
+    #[serde(default)]
+    pub approvals_waiting: u64,
+    /// Since when the oldest of them does, microseconds since 1970 UTC.
+    #[serde(default)]
+    pub approvals_oldest_us: Option<i64>,
+    /// Grants that may still be used.
+    #[serde(default)]
+    pub grants: u64,
+    /// Messages to webhooks that are not delivered yet.
+    #[serde(default)]
+    pub webhooks_due: u64,
     /// Agents enrolled now: name and instance.
     pub agents: Vec<String>,
     /// Journal frames durable.
