@@ -180,6 +180,16 @@ impl Book {
         self.over.len()
     }
 
+    /// All that waits.
+    pub fn all_waiting(&self) -> impl Iterator<Item = &Standing> {
+        self.waiting.values()
+    }
+
+    /// All that is over and kept.
+    pub fn all_over(&self) -> impl Iterator<Item = &Standing> {
+        self.over.values()
+    }
+
     /// Requests, newest first, at most `most`.
     pub fn list(&self, which: Which, most: usize) -> Vec<Standing> {
         let (waiting, over) = match which {

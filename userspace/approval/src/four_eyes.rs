@@ -48,7 +48,7 @@ pub(crate) fn same_name(one: &str, other: &str) -> bool {
 }
 
 /// Whether two approvers are one person.
-pub(crate) fn same_person(one: &Approver, other: &Approver) -> bool {
+pub fn same_person(one: &Approver, other: &Approver) -> bool {
     (one.idp == other.idp && one.sub == other.sub) || same_name(&one.user, &other.user)
 }
 

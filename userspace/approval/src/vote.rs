@@ -70,6 +70,8 @@ pub enum Voted {
     Granted,
     /// The command is refused.
     Refused,
+    /// Kept at a hub: the request's host could not be reached yet. It decides once it is.
+    Kept,
 }
 
 /// Why a vote does not count.

@@ -422,6 +422,24 @@ pub struct Status {
     pub policy_digest: String,
     /// Where the hooks are pinned.
     pub pin_dir: String,
+    /// How the link to the hub is, where there is one.
+    #[serde(default)]
+    pub hub: Option<HubStanding>,
+}
+
+/// How a host's link to its hub is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubStanding {
+    /// The hub's address and name; none while no hub is reached.
+    pub hub: Option<String>,
+    /// Since when it is so, microseconds since 1970 UTC.
+    pub since_us: i64,
+    /// Requests whose state no hub was told yet.
+    pub backlog: u64,
+    /// Votes taken from hubs since the start.
+    pub votes: u64,
+    /// Why no hub is reached.
+    pub error: Option<String>,
 }
 
 /// One thing `vestibule doctor` looked at.

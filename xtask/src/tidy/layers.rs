@@ -46,7 +46,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("cli", &["approval", "archive", "ca", "journal", "policy", "types"]),
     ("integration", &[]),
-    ("bench", &["identity", "integration", "policy", "proto", "proxy", "redirect", "types"]),
+    (
+        "bench",
+        &[
+            "approval",
+            "hub",
+            "identity",
+            "integration",
+            "journal",
+            "policy",
+            "proto",
+            "proxy",
+            "redirect",
+            "types",
+        ],
+    ),
     ("xtask", &["integration"]),
 ];
 
@@ -61,14 +75,16 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("arrow", &["archive"]),
     ("parquet", &["archive"]),
     ("ed25519", &["archive"]),
-    ("rustls", &["proxy", "ca"]),
-    // The vault's client, and where issuers say who logged out; `http-body-util` goes with it.
-    ("hyper", &["proxy", "daemon"]),
+    ("rustls", &["proxy", "ca", "hub"]),
+    // The vault's client, where issuers say who logged out, hosts and their hub; `http-body-util` goes with it.
+    ("hyper", &["proxy", "daemon", "hub"]),
     ("rcgen", &["ca"]),
     ("cryptoki", &["ca"]),
-    ("x509-parser", &["ca"]),
-    // An agent that tests run.
-    ("tokio-postgres", &["integration"]),
+    ("x509-parser", &["ca", "hub"]),
+    // What several hubs keep, and an agent that tests run.
+    ("tokio-postgres", &["hub", "integration"]),
+    // What a hub of its own keeps.
+    ("redb", &["hub"]),
     ("mio", &["bench"]),
     (
         "tokio",

@@ -114,5 +114,6 @@ fn word(voted: Voted) -> &'static str {
         Voted::Counted => "counted; more people are needed",
         Voted::Granted => "granted: the command goes on",
         Voted::Refused => "refused: the agent is told",
+        Voted::Kept => "kept: the host takes it once it can be reached",
     }
 }

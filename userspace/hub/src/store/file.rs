@@ -1,0 +1,224 @@
+//! A hub of its own: an embedded database (redb: one file, copy on write, checksums; no C, built in seconds).
+//!
+//! Statements' texts are in memory alone, so that none is left in the file's free pages: after a restart their hosts
+//! say them again.
+
+mod commit;
+mod tables;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use approval::Vote;
+use approval::desk::{Standing, Which};
+use redb::{Database, ReadableDatabase};
+use types::approval::RequestId;
+
+use super::{Bell, Cast, Progress, StoreError, TEXT_BYTES_MAX, Word};
+use crate::protocol::{DueVote, Hello, Settled, VoteId};
+use commit::Committer;
+
+/// The file.
+#[derive(Debug)]
+pub struct FileStore {
+    database: Arc<Database>,
+    committer: Committer,
+    texts: Arc<Mutex<Texts>>,
+    bell: Bell,
+}
+
+/// What of the file is kept in memory: all that waits and the newest pages of what is over.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// What waiting requests say, by their ids.
+#[derive(Debug, Default)]
+struct Texts {
+    of: HashMap<RequestId, Text>,
+    bytes: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Text {
+    text: String,
+    parameters: Vec<String>,
+}
+
+impl FileStore {
+    /// Opens the file, or makes it; nobody else may have it open.
+    ///
+    /// # Errors
+    /// If it can't be opened, or is of a newer version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        tables::prepare(&database)?;
+        let database = Arc::new(database);
+        let committer = Committer::start(Arc::clone(&database));
+        Ok(Self { database, committer, texts: Arc::default(), bell: Bell::default() })
+    }
+
+    pub(super) async fn tell(
+        &self,
+        node: &str,
+        mut standings: Vec<Standing>,
+    ) -> Result<(), StoreError> {
+        let mut texts = Vec::with_capacity(standings.len());
+        for Standing { request, ended, .. } in &mut standings {
+            let text = std::mem::take(&mut request.text);
+            let parameters = std::mem::take(&mut request.parameters);
+            texts.push((request.id, ended.is_none().then_some(Text { text, parameters })));
+        }
+        self.texts().check(&texts)?;
+        let node = node.to_owned();
+        let taken = self
+            .committer
+            .run(move |transaction| tables::tell(transaction, &node, &standings))
+            .await?;
+        {
+            let mut kept = self.texts();
+            for (id, text) in texts.into_iter().filter(|(id, _)| taken.contains(id)) {
+                kept.put(id, text);
+            }
+        }
+        self.bell.tell(Word::Standings);
+        Ok(())
+    }
+
+    pub(super) async fn hello(
+        &self,
+        node: &str,
+        hello: Hello,
+    ) -> Result<Vec<RequestId>, StoreError> {
+        let with_text: Vec<RequestId> = {
+            let texts = self.texts();
+            let known = hello.waiting.iter().map(|known| known.id);
+            known.filter(|id| texts.of.contains_key(id)).collect()
+        };
+        let node = node.to_owned();
+        let (wanted, ended) = self
+            .committer
+            .run(move |transaction| tables::hello(transaction, &node, &hello, &with_text))
+            .await?;
+        self.forget(&ended);
+        Ok(wanted)
+    }
+
+    pub(super) async fn due(&self, node: &str, most: usize) -> Result<Vec<DueVote>, StoreError> {
+        let node = node.to_owned();
+        self.read(move |transaction| tables::due(transaction, &node, most)).await
+    }
+
+    pub(super) async fn settle(&self, node: &str, settled: Vec<Settled>) -> Result<(), StoreError> {
+        let node = node.to_owned();
+        let ids = settled.iter().map(|settled| settled.id).collect();
+        self.committer.run(move |transaction| tables::settle(transaction, &node, &settled)).await?;
+        self.bell.tell(Word::Settled(ids));
+        Ok(())
+    }
+
+    pub(super) async fn cast(&self, id: RequestId, vote: Vote) -> Result<Cast, StoreError> {
+        let (cast, node) =
+            self.committer.run(move |transaction| tables::cast(transaction, id, &vote)).await?;
+        if let (Cast::Kept(_), Some(node)) = (cast, node) {
+            self.bell.tell(Word::Votes(node));
+        }
+        Ok(cast)
+    }
+
+    pub(super) async fn progress(&self, id: VoteId) -> Result<Progress, StoreError> {
+        self.read(move |transaction| tables::progress(transaction, id)).await
+    }
+
+    pub(super) async fn list(
+        &self,
+        which: Which,
+        most: usize,
+    ) -> Result<Vec<Standing>, StoreError> {
+        let listed = self.read(move |transaction| tables::list(transaction, which, most)).await?;
+        let texts = self.texts();
+        Ok(listed.into_iter().map(|standing| texts.complete(standing)).collect())
+    }
+
+    pub(super) async fn show(&self, id: RequestId) -> Result<Option<Standing>, StoreError> {
+        let shown = self.read(move |transaction| tables::show(transaction, id)).await?;
+        Ok(shown.map(|standing| self.texts().complete(standing)))
+    }
+
+    pub(super) async fn sweep(&self, late_us: i64, old_us: i64) -> Result<(u64, u64), StoreError> {
+        let (ended, forgotten) = self
+            .committer
+            .run(move |transaction| tables::sweep(transaction, late_us, old_us))
+            .await?;
+        self.forget(&ended);
+        Ok((u64::try_from(ended.len()).unwrap_or(u64::MAX), forgotten))
+    }
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Runs what only reads, off the thread that answers.
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&redb::ReadTransaction) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = Arc::clone(&self.database);
+        let looked = tokio::task::spawn_blocking(move || look(&database.begin_read()?)).await;
+        looked.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn forget(&self, ended: &[RequestId]) {
+        if ended.is_empty() {
+            return;
+        }
+        let mut texts = self.texts();
+        for id in ended {
+            texts.put(*id, None);
+        }
+        drop(texts);
+        self.bell.tell(Word::Standings);
+    }
+
+    fn texts(&self) -> MutexGuard<'_, Texts> {
+        // Whoever panicked with it left a map: texts are put and taken whole.
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Texts {
+    fn check(&self, more: &[(RequestId, Option<Text>)]) -> Result<(), StoreError> {
+        let new = more.iter().filter(|(id, _)| !self.of.contains_key(id));
+        let new: usize = new.filter_map(|(_, text)| text.as_ref()).map(Text::bytes).sum();
+        if new > 0 && self.bytes.saturating_add(new) > TEXT_BYTES_MAX {
+            return Err(StoreError::Texts);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, id: RequestId, text: Option<Text>) {
+        let before = match text {
+            Some(text) => {
+                self.bytes += text.bytes();
+                self.of.insert(id, text)
+            }
+            None => self.of.remove(&id),
+        };
+        self.bytes = self.bytes.saturating_sub(before.map_or(0, |text| text.bytes()));
+    }
+
+    fn complete(&self, mut standing: Standing) -> Standing {
+        if let Some(Text { text, parameters }) = self.of.get(&standing.request.id)
+            && standing.ended.is_none()
+        {
+            standing.request.text.clone_from(text);
+            standing.request.parameters.clone_from(parameters);
+        }
+        standing
+    }
+}
+
+impl Text {
+    fn bytes(&self) -> usize {
+        self.text.len() + self.parameters.iter().map(String::len).sum::<usize>()
+    }
+}
