@@ -59,6 +59,23 @@ impl Certificates {
         .map(drop)
     }
 
+    /// Makes a certificate by the bank's authority with these alternative names: `NAME.crt`, `NAME.key`.
+    ///
+    /// # Errors
+    /// If OpenSSL fails.
+    pub fn make_named(&self, name: &str, names: &str) -> Result<()> {
+        fs::write(self.path(&format!("{name}.names")), format!("subjectAltName={names}\n"))?;
+        self.openssl(&format!(
+            "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} \
+             -keyout {name}.key -out {name}.csr"
+        ))?;
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -CA bank.crt -CAkey bank.key -CAcreateserial -days 2 \
+             -extfile {name}.names -out {name}.crt"
+        ))
+        .map(drop)
+    }
+
     /// Has a server that is started later let in whom these rules (`pg_hba.conf`) let in, and the
     /// superuser by password.
     ///

@@ -238,6 +238,18 @@ impl Daemon {
         Ok(())
     }
 
+    /// Ends it, and starts it with more at the end of its configuration.
+    ///
+    /// # Errors
+    /// As [`Self::restart`].
+    pub fn restart_with(&mut self, configuration: &str) -> Result<()> {
+        self.stop()?;
+        let text = fs::read_to_string(self.config()).context("its configuration")?;
+        fs::write(self.config(), format!("{text}\n{configuration}"))
+            .context("its configuration")?;
+        self.restart()
+    }
+
     /// Runs another one with the same configuration.
     ///
     /// # Errors

@@ -71,6 +71,14 @@ impl Postgres {
         psql(&self.programs, self.port(), bank::DATABASE, sql)
     }
 
+    /// The same in another database.
+    ///
+    /// # Errors
+    /// If psql fails.
+    pub fn sql_in(&self, database: &str, sql: &str) -> Result<String> {
+        psql(&self.programs, self.port(), database, sql)
+    }
+
     /// Runs one of PostgreSQL's own programs directly, with the superuser's environment.
     ///
     /// # Errors

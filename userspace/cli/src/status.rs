@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use types::control::{Request, Response, Status};
+use types::control::{HubStanding, Request, Response, Status};
 
 use crate::Output;
 use crate::control::ask;
@@ -58,6 +58,7 @@ fn table(status: &Status) -> Table {
         rows,
         policy_digest,
         pin_dir,
+        hub,
     } = status;
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -80,5 +81,14 @@ fn table(status: &Status) -> Table {
     table.add_row(["journal", &format!("{journal_durable_lsn} frames durable, {rows} rows")]);
     table.add_row(["policy", policy_digest]);
     table.add_row(["hooks pinned in", pin_dir]);
+    if let Some(HubStanding { hub, since_us: _, backlog, votes, error }) = hub {
+        let reached =
+            hub.clone().or_else(|| error.as_ref().map(|why| format!("not reached: {why}")));
+        let reached = reached.unwrap_or_else(|| "not reached yet".into());
+        table.add_row([
+            "hub",
+            &format!("{reached}; {votes} votes taken, {backlog} requests to tell"),
+        ]);
+    }
     table
 }

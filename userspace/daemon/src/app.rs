@@ -58,7 +58,7 @@ use crate::namespaces::Namespaces;
 use crate::secret::Stores;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{control, credential, guard, sources, tls};
+use crate::{control, credential, guard, link, sources, tls};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -133,6 +133,9 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
         tokio::task::spawn_local(inside::serve(knocks, Arc::clone(&answering)));
         tokio::task::spawn_local(Arc::clone(&answering.keeper).answer(asking));
         tokio::task::spawn_local(Arc::clone(&answering.approvals).attend());
+        if let Some(link) = answering.link.clone() {
+            tokio::task::spawn_local(async move { link.run().await });
+        }
         info!(node = desk.node, adopted, workers = config.workers(), "ready");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!(%error, "the service supervisor could not be told");
@@ -149,7 +152,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
 
 /// What is in memory goes to no file when the daemon crashes, and is no other process's to attach to
 /// that has not CAP_SYS_PTRACE (prctl(2): PR_SET_DUMPABLE).
-fn leave_no_core() -> Result<()> {
+pub(crate) fn leave_no_core() -> Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("core dumps")?;
     let nothing = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, nothing).context("core dumps")
@@ -249,6 +252,7 @@ fn prepare(
     };
     let keeper = Arc::new(keep(config, stores, &agents, &clock)?);
     let approvals = Arc::new(resume_approvals(config, stores, &door)?);
+    let link = link::prepare(config.hub.as_ref(), &config.node(), &door)?;
     let archiver = Archiver::start(config, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     Ok(Desk {
@@ -259,6 +263,7 @@ fn prepare(
         keeper,
         names,
         approvals,
+        link,
         archiver,
         enroller: Enroller::new(config.enroll.clone(), config.engines.clone()),
         letting_go,

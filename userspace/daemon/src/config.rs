@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::approvals::{self, ApprovalsRule, WebhookRule};
 use crate::credential::{self, Catalog, Credential};
 use crate::keeper::{IdentityRule, IssuerRule, Logout, Rules};
+use crate::link::HubRule;
 use crate::profile::{self, ProfileRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::secret::VaultServer;
@@ -70,6 +71,8 @@ pub(crate) struct Config {
     /// Who is told what becomes of them.
     #[serde(default)]
     pub(crate) webhook: Vec<WebhookRule>,
+    /// The hub where people of several hosts answer what waits for approval; none where absent.
+    pub(crate) hub: Option<HubRule>,
     /// How agents are started and held.
     #[serde(default)]
     pub(crate) profile: Vec<ProfileRule>,
@@ -301,6 +304,7 @@ impl Config {
         credential::check(&config)?;
         config.identities().check(config.vault.is_some())?;
         approvals::check(&config)?;
+        config.hub.as_ref().map_or(Ok(()), |hub| hub.check(&config.node()))?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll, &config.identities().names())?;
         config.dns.upstream()?;
@@ -355,6 +359,7 @@ impl Config {
         protected.extend([self.policy_dir.clone(), self.file.clone()]);
         protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
         let mut hidden = credential::hidden(self)?;
+        hidden.extend(self.hub.as_ref().map(|hub| hub.key.clone()));
         hidden.extend([
             self.state_dir.clone(),
             self.run_dir.clone(),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use hub::link::Link;
 use identity::Enrollment;
 use proxy::door::Door;
 use proxy::sessions::Open;
@@ -26,6 +27,7 @@ use crate::control::Answer;
 use crate::disarm;
 use crate::enroller::Enroller;
 use crate::keeper::{Binding, Cut, CutBy, Keeper, acting};
+use crate::link;
 use crate::names::Service;
 
 /// The node as its operators see it.
@@ -37,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) names: Arc<Service>,
     pub(crate) approvals: Arc<HostApprovals>,
+    /// Where people of several hosts answer.
+    pub(crate) link: Option<Arc<Link>>,
     pub(crate) archiver: Archiver,
     pub(crate) enroller: Enroller,
     /// Hooks may be gone: the daemon ends with the next answer.
@@ -368,6 +372,7 @@ impl Desk {
             rows: self.door.recorder.stats().rows,
             policy_digest: hex(&self.door.policy.digest()),
             pin_dir: self.agents.kernel.pin_dir().to_string_lossy().into_owned(),
+            hub: self.link.as_deref().map(link::standing),
         }
     }
 
@@ -416,6 +421,8 @@ impl Desk {
         checks.extend(self.certificates());
         checks.extend(self.keeper.checks());
         checks.extend(self.approvals_checks());
+        let now_us = self.door.clock.now().unix_us;
+        checks.extend(self.link.as_deref().map(|link| link::check(link, now_us)));
         checks.push(check("daemon", Verdict::Ok, &format!("pid {} answers", std::process::id())));
         checks
     }

@@ -14,9 +14,11 @@ mod enroller;
 mod environment;
 mod execs;
 mod guard;
+mod hub;
 mod inside;
 mod keeper;
 mod kernel;
+mod link;
 mod names;
 mod namespaces;
 mod profile;
@@ -29,7 +31,7 @@ mod telemetry;
 mod tls;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -37,20 +39,20 @@ use clap::Parser;
 
 use crate::app::Ended;
 use crate::config::Config;
+use crate::hub::HubConfig;
 
 /// The daemon behind the double door: it takes over the sockets of enrolled agents, decides what
 /// they ask for, and records it before it takes effect.
 #[derive(Debug, Parser)]
 #[command(name = "vestibuled", version)]
 struct Cli {
-    /// The configuration file.
-    #[arg(
-        long,
-        env = "VESTIBULE_CONFIG",
-        value_name = "FILE",
-        default_value = "/etc/vestibule/vestibule.toml"
-    )]
-    config: PathBuf,
+    /// The configuration file [default: /etc/vestibule/vestibule.toml, of a hub /etc/vestibule/hub.toml].
+    #[arg(long, env = "VESTIBULE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Be the hub where people answer what waits for approval on several hosts; it has a configuration of its own,
+    /// needs no root, and touches nothing of this host.
+    #[arg(long, conflicts_with_all = ["probe", "disarm"])]
+    hub: bool,
     /// Check the configuration and the policies, and end.
     #[arg(long, conflicts_with_all = ["probe", "disarm", "config_schema"])]
     check: bool,
@@ -85,7 +87,10 @@ fn main() -> ExitCode {
     reason = "--check, --probe and --config-schema answer on the terminal"
 )]
 fn run(cli: &Cli) -> Result<Ended> {
-    let Cli { config: path, check, probe, disarm: reason, config_schema } = cli;
+    let Cli { config: path, hub: is_hub, check, probe, disarm: reason, config_schema } = cli;
+    if *is_hub {
+        return run_hub(cli).map(|()| Ended::Stopped);
+    }
     if *config_schema {
         let schema = schemars::schema_for!(Config);
         println!("{}", serde_json::to_string_pretty(&schema)?);
@@ -95,6 +100,7 @@ fn run(cli: &Cli) -> Result<Ended> {
         println!("{}", serde_json::to_string(&redirect::probe())?);
         return Ok(Ended::Stopped);
     }
+    let path = path.as_deref().unwrap_or(Path::new("/etc/vestibule/vestibule.toml"));
     let config = Config::load(path)?;
     if *check {
         let source = sources::policies(&config.policy_dir)?;
@@ -107,4 +113,21 @@ fn run(cli: &Cli) -> Result<Ended> {
         Some(reason) => disarm::offline(&config, reason).map(|()| Ended::Stopped),
         None => app::run(&config, &environment::take(&credential::variables(&config)?)?),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "--check and --config-schema answer on the terminal")]
+fn run_hub(cli: &Cli) -> Result<()> {
+    if cli.config_schema {
+        let schema = schemars::schema_for!(HubConfig);
+        println!("{}", serde_json::to_string_pretty(&schema)?);
+        return Ok(());
+    }
+    let path = cli.config.as_deref().unwrap_or(Path::new("/etc/vestibule/hub.toml"));
+    let config = HubConfig::load(path)?;
+    if cli.check {
+        config.check()?;
+        println!("{}: ok", path.display());
+        return Ok(());
+    }
+    hub::run(&config)
 }

@@ -114,7 +114,7 @@ impl TargetRules {
 }
 
 /// A key that others may read is no key.
-fn private(key: &Path) -> Result<()> {
+pub(crate) fn private(key: &Path) -> Result<()> {
     let about = fs::metadata(key).with_context(|| format!("tls: key {}", key.display()))?;
     let mode = about.permissions().mode() & 0o777;
     let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&about.uid());
