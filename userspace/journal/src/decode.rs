@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use types::approval::{Coverage, RequestId};
 use types::command::{Parameter, ParameterValue, Risk};
 use types::event::{Outcome, WindowUse};
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
@@ -12,13 +13,13 @@ use types::redact::{DataClass, MaskCount};
 use types::target::{Tls, UsedCredential};
 
 use crate::codec::{Cursor, Malformed};
-use crate::encode::{INJECTED, PROVENANCE};
+use crate::encode::{COVERS_ALIKE, COVERS_COMMAND, COVERS_SESSION, INJECTED, PROVENANCE};
 use crate::frame::FrameKind;
 use crate::identity;
 use crate::kind;
 use crate::record::{
-    AccessEntry, BegunCommand, BootId, ChangedIdentity, ClosedSession, ControlEntry, DecisionEntry,
-    EndedCommand, OpenedSession, Record, Totals,
+    AccessEntry, Approval, BegunCommand, BootId, ChangedIdentity, ClosedSession, ControlEntry,
+    DecisionEntry, EndedCommand, OpenedSession, Record, Totals,
 };
 
 /// The record in a frame's body; `None` for a segment's header, which holds none.
@@ -196,6 +197,7 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
         columns: Vec::new(),
         windows: Vec::new(),
         identity: 0,
+        approval: None,
     };
     // Records of version 2 end here.
     if !cursor.is_empty() {
@@ -210,7 +212,27 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
     if !cursor.is_empty() {
         begun.identity = cursor.u32()?;
     }
+    // And those of version 5 here.
+    if !cursor.is_empty() {
+        begun.approval = cursor.opt(approval)?;
+    }
     Ok(begun)
+}
+
+fn approval(cursor: &mut Cursor<'_>) -> Result<Approval, Malformed> {
+    Ok(Approval {
+        request: RequestId::from_bytes(cursor.array()?),
+        approvers: cursor.list(|c| Ok(c.str()?.to_owned()))?,
+        granted_us: cursor.opt(Cursor::i64)?,
+        covers: cursor.opt(|c| match c.u8()? {
+            COVERS_COMMAND => Ok(Coverage::Command),
+            COVERS_ALIKE => Ok(Coverage::Alike(c.u32()?)),
+            COVERS_SESSION => Ok(Coverage::Session),
+            _ => Err(Malformed("unknown number of Coverage")),
+        })?,
+        broken_glass: cursor.flag()?,
+        held_us: cursor.opt(Cursor::u64)?,
+    })
 }
 
 fn policy(cursor: &mut Cursor<'_>) -> Result<PolicyId, Malformed> {

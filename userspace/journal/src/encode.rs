@@ -1,6 +1,7 @@
 //! Records to bytes, straight into the recorder's buffer: nothing is allocated here.
 
 use sha2::{Digest, Sha256};
+use types::approval::Coverage;
 use types::command::{Access, Class, Parameter, ParameterValue, Risk, Statement, TableName};
 use types::decision::{Decision, Obligation};
 use types::event::WindowUse;
@@ -18,13 +19,16 @@ use crate::codec::{
 use crate::identity;
 use crate::kind;
 use crate::record::{
-    ACCESSES_MAX, Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, IdentityChange,
-    NAME_BYTES_MAX, SessionClose, SessionOpen, Totals,
+    ACCESSES_MAX, Approval, Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame,
+    IdentityChange, NAME_BYTES_MAX, SessionClose, SessionOpen, Totals,
 };
 
 /// Agents kept of one chain, classes of masks and policies kept of one command: each far above
 /// what is real.
 const NAMES_MAX: usize = 256;
+
+/// Approvers kept of one command: as many as may vote on a request.
+const APPROVERS_MAX: usize = 64;
 
 /// Above what a policy set takes for an id.
 const POLICY_BYTES_MAX: usize = 64;
@@ -179,6 +183,7 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
         decision,
         decided_us,
         identity,
+        approval,
     } = *begin;
     out.extend_from_slice(session.as_bytes());
     put_u32(out, command.0);
@@ -205,7 +210,30 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
     put_columns(out, statement);
     put_windows(out, decision);
     put_u32(out, identity);
+    put_opt(out, approval, put_approval);
 }
+
+fn put_approval(out: &mut Vec<u8>, approval: &Approval) {
+    let Approval { request, approvers, granted_us, covers, broken_glass, held_us } = approval;
+    out.extend_from_slice(request.as_bytes());
+    put_list(out, approvers, APPROVERS_MAX, |out, approver| put_name(out, approver));
+    put_opt(out, *granted_us, |out, at| out.extend_from_slice(&at.to_be_bytes()));
+    put_opt(out, *covers, |out, covers| match covers {
+        Coverage::Command => put_u8(out, COVERS_COMMAND),
+        Coverage::Alike(times) => {
+            put_u8(out, COVERS_ALIKE);
+            put_u32(out, times);
+        }
+        Coverage::Session => put_u8(out, COVERS_SESSION),
+    });
+    put_u8(out, u8::from(*broken_glass));
+    put_opt(out, *held_us, put_u64);
+}
+
+/// What a grant covers: the command alone, as many alike as follow, or the session's.
+pub(crate) const COVERS_COMMAND: u8 = 1;
+pub(crate) const COVERS_ALIKE: u8 = 2;
+pub(crate) const COVERS_SESSION: u8 = 3;
 
 /// Appends the policies over whose windows a command is counted.
 fn put_windows(out: &mut Vec<u8>, decision: &Decision) {

@@ -15,8 +15,8 @@ pub const HEADER_BYTES: usize = 28;
 pub const CHAIN_BYTES: usize = 32;
 
 /// The version of frames and bodies written now. In 3 there is more at the end of begins and ends than
-/// in 2, in 4 more than in 3, in 5 than in 4; all are read as well.
-pub const VERSION: u16 = 5;
+/// in 2, in 4 more than in 3, in 5 than in 4, in 6 than in 5; all are read as well.
+pub const VERSION: u16 = 6;
 
 /// Whether frames of a version are understood.
 pub(crate) fn is_known(version: u16) -> bool {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     const GENESIS: &str = "c024cae72308415040f983b04ab8bfba017983b97e453d9d00dda1d02e811006";
-    const FRAME: &str = "00000004c91431ba0000000000000001000000000000000040060005626f6479\
-        5b371d21d953879e3b4aa3e011d47ee2abfb8f9deb8a25f20d4e7e41c6f611be\
+    const FRAME: &str = "000000048127814e0000000000000001000000000000000040060006626f6479\
+        c84b4d5177800a72e3ab44ead3504520f13c8ead3768fbb48168ca2a3eb38551\
         ";
 }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use types::approval::{Coverage, RequestId};
 use types::clock::Timestamp;
 use types::command::{Action, CommandKind, Parameter, Risk, Statement};
 use types::decision::{Decision, Effect};
@@ -88,6 +89,25 @@ pub struct Begin<'a> {
     pub decided_us: u32,
     /// For whom: the number of an [`IdentityChange`] of the session, or 0.
     pub identity: u32,
+    /// What people said, where their approval was needed and asked for.
+    pub approval: Option<&'a Approval>,
+}
+
+/// What people said to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// The request, and the grant that came of it.
+    pub request: RequestId,
+    /// Who approved, as `sub@issuer`; nobody where it was not granted.
+    pub approvers: Vec<String>,
+    /// When it was granted, microseconds since 1970 UTC.
+    pub granted_us: Option<i64>,
+    /// What the grant covers.
+    pub covers: Option<Coverage>,
+    /// One person let it through in an emergency.
+    pub broken_glass: bool,
+    /// How long this command was held, in microseconds; `None` where an earlier grant covered it.
+    pub held_us: Option<u64>,
 }
 
 /// A command ended.
@@ -252,6 +272,8 @@ pub struct BegunCommand {
     pub windows: Vec<PolicyId>,
     /// For whom: the number of a [`ChangedIdentity`], or 0; 0 in records of before.
     pub identity: u32,
+    /// What people said, where their approval was needed and asked for.
+    pub approval: Option<Approval>,
 }
 
 /// One access of a command read back.
@@ -331,5 +353,5 @@ pub const NAME_BYTES_MAX: usize = 512;
 
 /// A frame's body at most: text 64 KiB + normalized text 64 KiB + 256 parameters × 1 KiB +
 /// 512 accesses × (512 + 6) B + 256 policies × (512 + 4) B + 256 columns × (769 + 4) B +
-/// 256 policies with windows × (64 + 4) B = 985 KiB.
+/// 256 policies with windows × (64 + 4) B + 64 approvers × (512 + 4) B = 1,018 KiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -102,6 +102,7 @@ impl Ledger {
             decision,
             decided_us: 0,
             identity,
+            approval: None,
         }))?;
         Ok(lsn)
     }

@@ -160,6 +160,7 @@ impl Node {
             decision: &decision,
             decided_us: 7,
             identity: 0,
+            approval: None,
         }));
     }
 

@@ -15,7 +15,7 @@ use types::identity::{Actor, Identity, Subject, Token};
 use types::principal::{Principal, Process, ProcessKey, Provenance};
 
 use crate::record::{
-    BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
+    Approval, BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
 };
 use crate::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, ocsf};
 use crate::segment::SegmentHeader;
@@ -66,7 +66,7 @@ pub(super) fn event(
         statement_fp: begun.fingerprint,
         statement_len: i32::try_from(begun.text_bytes).unwrap_or(i32::MAX),
         batch: int(begun.batch),
-        decision: decision(begun.decision.effect, masked_count).to_owned(),
+        decision: decision(begun.decision.effect, begun.approval.as_ref(), masked_count).to_owned(),
         rule_id: begun.decision.rule.clone(),
         rule_ids: begun.decision.determining.iter().map(|id| id.0.to_string()).collect(),
         decision_reason: begun.decision.reason.clone(),
@@ -85,8 +85,6 @@ pub(super) fn event(
             .filter(|_| same_boot)
             .map(|first| long(first.us_since(begun.at))),
         columns: columns(&begun.columns),
-        // Nothing is held while there is no approval desk.
-        held_us: None,
         sent_us: outcome.sent_at.filter(|_| same_boot).map(|sent| long(sent.us_since(begun.at))),
         upstream_us: outcome
             .sent_at
@@ -98,6 +96,9 @@ pub(super) fn event(
     };
     put_principal(&mut row, &opened.principal, identity.unwrap_or(&opened.principal.identity));
     put_ends(&mut row, opened);
+    if let Some(approval) = &begun.approval {
+        put_approval(&mut row, approval);
+    }
     Row::Event(Box::new(row))
 }
 
@@ -130,6 +131,20 @@ fn put_principal(row: &mut EventRow, principal: &Principal, identity: &Identity)
     row.cgroup_id = Some(long(process.cgroup.0));
     row.pid = Some(int(process.key.tgid));
     row.uid_os = Some(i64::from(process.uid));
+}
+
+fn put_approval(row: &mut EventRow, approval: &Approval) {
+    let Approval { request, approvers, granted_us, covers, broken_glass: _, held_us } = approval;
+    row.approval_id = Some(request.to_string());
+    row.approver_id = (!approvers.is_empty()).then(|| approvers.join(", "));
+    // An issuer's URL has no `@` (RFC 8414 §2).
+    let issuers = approvers.iter().filter_map(|approver| Some(approver.rsplit_once('@')?.1));
+    let issuers: BTreeSet<&str> = issuers.collect();
+    row.approver_idp =
+        (!issuers.is_empty()).then(|| issuers.into_iter().collect::<Vec<_>>().join(", "));
+    row.approval_ts = granted_us.map(Micros);
+    row.approval_scope = covers.map(|covers| covers.to_string());
+    row.held_us = held_us.map(long);
 }
 
 fn put_ends(row: &mut EventRow, opened: &OpenedSession) {
@@ -343,8 +358,13 @@ pub(super) fn control(segment: &SegmentHeader, seq: SequenceNumber, entry: &Cont
 }
 
 /// The archive's word for what happened: an allowed command with masked values is `mask`.
-fn decision(effect: Effect, masked_count: i64) -> &'static str {
-    if effect == Effect::Allow && masked_count > 0 { "mask" } else { effect.as_str() }
+fn decision(effect: Effect, approval: Option<&Approval>, masked_count: i64) -> &'static str {
+    match (effect, approval) {
+        (Effect::Allow, Some(Approval { broken_glass: true, .. })) => "break_glass",
+        (Effect::Allow, Some(_)) => "approved",
+        (Effect::Allow, None) if masked_count > 0 => "mask",
+        (effect, _) => effect.as_str(),
+    }
 }
 
 fn strongest(begun: &BegunCommand) -> Action {
@@ -413,13 +433,31 @@ fn long(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use types::approval::{Coverage, RequestId};
+
     use super::*;
 
     #[test]
     fn decisions_have_the_archives_words() {
-        assert_eq!(decision(Effect::Allow, 0), "allow");
-        assert_eq!(decision(Effect::Allow, 3), "mask");
-        assert_eq!(decision(Effect::Deny, 0), "deny");
+        let approval = |broken_glass| Approval {
+            request: RequestId::from_bytes([1; 16]),
+            approvers: vec!["a@https://one".to_owned(), "b@https://one".to_owned()],
+            granted_us: Some(5),
+            covers: Some(Coverage::Alike(3)),
+            broken_glass,
+            held_us: Some(7),
+        };
+        assert_eq!(decision(Effect::Allow, None, 0), "allow");
+        assert_eq!(decision(Effect::Allow, None, 3), "mask");
+        assert_eq!(decision(Effect::Allow, Some(&approval(false)), 3), "approved");
+        assert_eq!(decision(Effect::Allow, Some(&approval(true)), 0), "break_glass");
+        assert_eq!(decision(Effect::Deny, Some(&approval(false)), 0), "deny");
+        let mut row = EventRow::default();
+        put_approval(&mut row, &approval(false));
+        assert_eq!(row.approver_id.as_deref(), Some("a@https://one, b@https://one"));
+        assert_eq!(row.approver_idp.as_deref(), Some("https://one"));
+        assert_eq!((row.approval_ts, row.held_us), (Some(Micros(5)), Some(7)));
+        assert_eq!(row.approval_scope.as_deref(), Some("alike*3"));
     }
 
     #[test]

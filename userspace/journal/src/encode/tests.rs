@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use types::addr::OrigDst;
+use types::approval::RequestId;
 use types::clock::Timestamp;
 use types::command::{Action, Analysis, CommandKind, Statement};
 use types::decision::{Effect, Limit, Measure};
@@ -29,7 +30,7 @@ fn back(kind: FrameKind, frame: &Frame<'_>) -> Record {
     let record = decode::record(kind, &body).unwrap().unwrap();
     // No shorter body is one but those of earlier versions, and no longer one.
     let earlier = match kind {
-        FrameKind::Begin => 3, // 2, 3 and 4
+        FrameKind::Begin => 4, // 2, 3, 4 and 5
         FrameKind::End => 2,   // 2 and 3
         _ => 0,
     };
@@ -190,6 +191,26 @@ fn window_use() -> impl Strategy<Value = Box<WindowUse>> {
     })
 }
 
+fn approval() -> impl Strategy<Value = Approval> {
+    let covers = prop_oneof![
+        Just(Coverage::Command),
+        any::<u32>().prop_map(Coverage::Alike),
+        Just(Coverage::Session)
+    ];
+    let approvers = proptest::collection::vec(".{0,40}", 0..4);
+    let numbers = any::<([u8; 16], Option<i64>, bool, Option<u64>)>();
+    (approvers, proptest::option::of(covers), numbers).prop_map(
+        |(approvers, covers, (request, granted_us, broken_glass, held_us))| Approval {
+            request: RequestId::from_bytes(request),
+            approvers,
+            granted_us,
+            covers,
+            broken_glass,
+            held_us,
+        },
+    )
+}
+
 /// The first of the policies sets limits, one of them over a window.
 fn decision(policies: &[String]) -> Decision {
     let limit = |window_s| {
@@ -262,12 +283,13 @@ proptest! {
         parameters in proptest::collection::vec(parameter(), 0..9),
         (risks, batch) in any::<(u32, u32)>(),
         policies in proptest::collection::vec("[a-z-]{1,40}", 0..5),
+        approval in proptest::option::of(approval()),
     ) {
         let (statement, decision) = (statement(&normalized, &tables, risks), decision(&policies));
         let frame = Frame::Begin(Begin {
             session, command: CommandId(command), at, kind: CommandKind::Query,
             statement: &statement, text: &text, parameters: &parameters, batch,
-            decision: &decision, decided_us: 7, identity: 0,
+            decision: &decision, decided_us: 7, identity: 0, approval: approval.as_ref(),
         });
         let Record::Begin(found) = back(FrameKind::Begin, &frame) else { panic!("kind") };
         prop_assert_eq!(
@@ -287,6 +309,7 @@ proptest! {
         }).collect();
         prop_assert_eq!(found.accesses, accesses);
         prop_assert_eq!(found.decided_us, Some(7));
+        prop_assert_eq!(found.approval, approval);
         let windows: Vec<_> = policies.first().map(|id| PolicyId(id.as_str().into())).into_iter().collect();
         prop_assert_eq!(found.windows, windows);
         prop_assert_eq!(found.decision.effect, decision.effect);
@@ -369,6 +392,7 @@ fn what_is_too_long_is_cut_and_the_whole_is_named() {
         decision: &decision,
         decided_us: 7,
         identity: 0,
+        approval: None,
     });
     let Record::Begin(found) = back(FrameKind::Begin, &frame) else { panic!("kind") };
     assert_eq!(found.text.len(), STATEMENT_TEXT_BYTES_MAX);
@@ -409,7 +433,7 @@ fn records_of_earlier_versions_are_still_read() {
         };
         assert_eq!(found.outcome, outcome);
     }
-    assert!((2..=5).all(crate::frame::is_known) && !crate::frame::is_known(6));
+    assert!((2..=6).all(crate::frame::is_known) && !crate::frame::is_known(7));
 }
 
 #[test]

@@ -114,7 +114,7 @@ table! {
     blind_tokens: Vec<String> = 52,
     /// Commands of one wire message share it.
     batch: i32 = 53,
-    /// `allow`, `mask`, `deny`, `approved`, `redirect`.
+    /// `allow`, `mask`, `deny`, `approved`, `break_glass`, `redirect`.
     decision: String = 54,
     /// The first policy that determined it, or `default-deny`.
     rule_id: String = 55,
@@ -128,15 +128,15 @@ table! {
     disposition_id: i32 = 59,
     /// OCSF action.
     action_id: i32 = 60,
-    /// The approval.
+    /// The request for approval, and the grant that came of it.
     approval_id: Option<String> = 61,
-    /// Who approved.
+    /// Who approved, `sub@issuer`, `, ` between them.
     approver_id: Option<String> = 62,
-    /// Who vouches for the approver.
+    /// Who vouches for the approvers, each once, `, ` between them.
     approver_idp: Option<String> = 63,
     /// When it was approved.
     approval_ts: Option<Micros> = 64,
-    /// What was approved.
+    /// What the grant covers: `command`, `alike*N`, `session`.
     approval_scope: Option<String> = 65,
     /// What was masked.
     masked: Vec<Masked> = 66,

@@ -146,6 +146,7 @@ impl World {
             decision: &self.decision,
             decided_us: 7,
             identity: 0,
+            approval: None,
         })
     }
 }
