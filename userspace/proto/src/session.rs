@@ -65,6 +65,10 @@ pub enum Verdict {
     Under(Obligations),
     /// It is refused, and the agent is told so by the protocol.
     Deny(Refusal),
+    /// It is refused, and the transaction is rolled back that it stands in: nothing of it holds locks.
+    RollBack(Refusal),
+    /// It waits: nothing of it goes up before the next verdict on it.
+    Hold,
 }
 
 /// What is kept to while a command runs.
@@ -102,6 +106,8 @@ const KEPT_BYTES_MAX: usize = 2 * TRANSMIT_BYTES_HIGH;
 pub struct Transmit {
     bytes: Vec<u8>,
     start: usize,
+    /// How many bytes were written from it, ever.
+    written: u64,
 }
 
 impl Transmit {
@@ -112,7 +118,9 @@ impl Transmit {
 
     /// Notes that the first `count` pending bytes were written.
     pub fn consume(&mut self, count: usize) {
-        self.start = self.start.saturating_add(count).min(self.bytes.len());
+        let start = self.start.saturating_add(count).min(self.bytes.len());
+        self.written += (start - self.start) as u64;
+        self.start = start;
         if self.start == self.bytes.len() {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_BYTES_MAX);
@@ -132,6 +140,18 @@ impl Transmit {
             self.bytes.clear();
             self.start = 0;
         }
+    }
+
+    /// How many bytes there were, ever: the place of the next one.
+    pub(crate) fn place(&self) -> u64 {
+        self.written + self.len() as u64
+    }
+
+    /// Takes back what lies from a place on; `None` where some of it was written.
+    pub(crate) fn take_back(&mut self, from: u64) -> Option<Vec<u8>> {
+        let kept = usize::try_from(from.checked_sub(self.written)?).ok()?;
+        let at = self.start.saturating_add(kept).min(self.bytes.len());
+        Some(self.bytes.split_off(at))
     }
 
     /// The buffer to append to.

@@ -23,6 +23,8 @@ pub(super) struct Pending {
     pub(super) commands: Vec<InFlight>,
     /// How many of the commands were decided.
     pub(super) decided: usize,
+    /// Whether it is refused together with its transaction.
+    rolls_back: bool,
 }
 
 /// What kind of message it is.
@@ -37,7 +39,7 @@ pub(super) enum Request {
 
 impl Pending {
     pub(super) fn new(length: usize, kind: Request, commands: Vec<InFlight>) -> Self {
-        Self { length, kind, commands, decided: 0 }
+        Self { length, kind, commands, decided: 0, rolls_back: false }
     }
 
     pub(super) fn into_commands(self) -> Vec<InFlight> {
@@ -53,10 +55,14 @@ impl PostgresSession {
         if command.id != id {
             return;
         }
-        pending.decided += 1;
         match verdict {
+            Verdict::Hold => return self.begin_hold(),
             Verdict::Allow => command.limited = self.cursors.limits_of(command),
             Verdict::Deny(refusal) => command.refusal = Some(refusal),
+            Verdict::RollBack(refusal) => {
+                pending.rolls_back = true;
+                command.refusal = Some(refusal);
+            }
             Verdict::Under(Obligations { limits, record }) => {
                 if let Some(most) = record {
                     self.recorder.record(command, most);
@@ -80,10 +86,12 @@ impl PostgresSession {
                 };
             }
         }
+        pending.decided += 1;
         if pending.decided < pending.commands.len() {
             return;
         }
         let Some(pending) = self.agent.pending.take() else { return };
+        self.end_hold();
         let mut carry = std::mem::take(&mut self.carry.downstream);
         let frame = carry.pending().get(..pending.length).unwrap_or_default();
         let length = frame.len();
@@ -95,7 +103,8 @@ impl PostgresSession {
     }
 
     fn dispatch(&mut self, pending: Pending, frame: &[u8]) {
-        let Pending { length: _, kind, mut commands, decided: _ } = pending;
+        let Pending { length: _, kind, mut commands, decided: _, rolls_back } = pending;
+        let is_extended = matches!(kind, Request::Execute { .. });
         match kind {
             Request::Query => self.dispatch_query(commands, frame),
             Request::Startup | Request::Cancel | Request::Function | Request::Execute { .. } => {
@@ -114,6 +123,9 @@ impl PostgresSession {
                     Request::Query => {}
                 }
             }
+        }
+        if rolls_back {
+            self.undo(is_extended);
         }
     }
 
@@ -151,6 +163,7 @@ impl PostgresSession {
             }
         }
         self.send(refusal.as_ref(), frame, message::failing_query);
+        self.agent.unsynced = None;
         let batch = Batch { commands: VecDeque::from(commands), refusal, failed: false };
         if batch.refusal.is_none() && batch.is_limited() {
             self.limit(true);
@@ -164,6 +177,7 @@ impl PostgresSession {
         }
         self.foresee_names(&mut command);
         self.send(command.refusal.as_ref(), frame, message::failing_call);
+        self.agent.unsynced = None;
         self.expect(Expect::Function(Some(command)));
     }
 
@@ -175,6 +189,7 @@ impl PostgresSession {
         portal: Option<Arc<Portal>>,
     ) {
         let mut rows = Rows::Unknown;
+        self.agent.unsynced.get_or_insert(self.transmit.upstream.place());
         if command.refusal.is_none() && !self.server.skipping {
             rows = self.describe_before(name, portal.as_deref());
             self.foresee(&command.statement);

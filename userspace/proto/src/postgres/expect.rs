@@ -125,6 +125,10 @@ pub(super) enum Expect {
     Sync,
     /// The error and the ReadyForQuery of a Query of ours that fails a transaction.
     Failing,
+    /// All of a Query of ours that ends a transaction or begins one.
+    Undo,
+    /// The error of a Parse of ours that fails a transaction; the server then skips to the next Sync.
+    FailingStep,
 }
 
 /// What a Close closes.
@@ -146,7 +150,9 @@ impl Expect {
             | Self::Describe { .. }
             | Self::Close { .. }
             | Self::Sync
-            | Self::Failing => None,
+            | Self::Failing
+            | Self::Undo
+            | Self::FailingStep => None,
         }
     }
 }

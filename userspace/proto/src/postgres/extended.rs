@@ -11,7 +11,7 @@ use super::executing::is_execute;
 use super::expect::{CloseTarget, Expect, InFlight};
 use super::message;
 use super::names::{Held, Lookup};
-use super::prepared::{Bind, Portal, Prepared, Rows};
+use super::prepared::{Bind, Portal, Prepared, Rows, are_cut};
 use super::startup::unknown_statement;
 use super::{HELD_BYTES_MAX, PostgresSession};
 use crate::reader::Reader;
@@ -65,10 +65,12 @@ impl PostgresSession {
             let described = described.as_ref().and_then(|types| types.get(at)).copied();
             given.filter(|oid| *oid != 0).or(described).unwrap_or(0)
         });
+        let keeps_whole = self.agent.keeps_wholes && are_cut(&parameters);
         let portal = Arc::new(Portal {
             prepared,
             formats: bind.formats.clone(),
             parameters,
+            whole: keeps_whole.then(|| Box::new(bind.digest())),
             bind_bytes: frame.len() as u64,
             used: Arc::default(),
             _held: Held::new(&self.held, frame.len().min(512 * 1024)),

@@ -98,7 +98,8 @@ impl PostgresSession {
         if self.must_see_limited(tag) {
             return false;
         }
-        match tag {
+        let place = self.transmit.upstream.place();
+        let taken = match tag {
             b'Q' => self.query(frame, body),
             b'P' => self.parse(frame, body),
             b'B' => self.bind(frame, body),
@@ -127,7 +128,11 @@ impl PostgresSession {
                 false
             }
             _ => self.forward(frame),
+        };
+        if taken && matches!(tag, b'P' | b'B' | b'D' | b'C') {
+            self.agent.unsynced.get_or_insert(place);
         }
+        taken
     }
 
     /// Relays a message as it is.
@@ -292,6 +297,7 @@ impl PostgresSession {
         }
         self.server.skipping = false;
         self.agent.segment += 1;
+        self.agent.unsynced = None;
         self.expect(Expect::Sync);
         self.forward(frame)
     }

@@ -7,7 +7,7 @@ use types::clock::Timestamp;
 use types::command::CommandKind;
 use types::decision::{Limit, Measure};
 use types::event::Event;
-use types::id::PolicyId;
+use types::id::{CommandId, PolicyId};
 use types::secret::Secret;
 
 use super::{
@@ -47,7 +47,8 @@ fn injection(has_placeholder: bool) -> Injection {
 /// Flags: 1 from the server, 2 refuse what this chunk asks, 4 skip probes, 8 end of stream after
 /// it, 16 everything waiting is written before it, 32 a credential is used for a login asked with it,
 /// 64 with a placeholder, 128 what it asks is limited. Of inputs of an odd length passwords are looked at: 64 asks the
-/// agent for one, 2 refuses what it would send to the server.
+/// agent for one, 2 refuses what it would send to the server. What chunks ask whose length 5 divides waits for the next
+/// chunk, before which that is decided as it would be if that asked it, and by 2 and 64 its transaction rolled back.
 pub fn one_input(mut input: &[u8]) {
     let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
     session.set_cancel_key(Secret::new([7; 32]));
@@ -56,6 +57,7 @@ pub fn one_input(mut input: &[u8]) {
         session.hold_passwords();
     }
     let now = Timestamp::default();
+    let mut held = Vec::new();
     while let [flags, length, rest @ ..] = input {
         let (chunk, behind) = rest.split_at_checked(usize::from(*length)).unwrap_or((rest, &[]));
         input = behind;
@@ -67,18 +69,24 @@ pub fn one_input(mut input: &[u8]) {
                 session.transmit(side).consume(count);
             }
         }
+        release(&mut session, *flags, &mut held);
         session.handle_input(side, chunk, now);
-        settle(&mut session, *flags);
+        let holds = chunk.len() % 5 == 0;
+        settle(&mut session, *flags, holds.then_some(&mut held));
+        if !held.is_empty() && !session.is_left() {
+            session.tell_held("waits", "for people");
+            session.ask_timeout();
+        }
         while weigh(&mut session, *flags) {
-            settle(&mut session, *flags);
+            settle(&mut session, *flags, None);
         }
         if flags & 8 != 0 {
             session.handle_eof(side, now);
-            settle(&mut session, *flags);
+            settle(&mut session, *flags, None);
         }
     }
     session.handle_eof(Side::Upstream, now);
-    settle(&mut session, 0);
+    settle(&mut session, 0, None);
     assert!(session.is_ended(), "a session ends with its server");
 }
 
@@ -114,7 +122,21 @@ fn weigh(session: &mut PostgresSession, flags: u8) -> bool {
     true
 }
 
-fn settle(session: &mut PostgresSession, flags: u8) {
+/// Decides what waits.
+fn release(session: &mut PostgresSession, flags: u8, held: &mut Vec<CommandId>) {
+    for command in held.drain(..) {
+        let refusal = Refusal::new("fuzz".into(), "no".into());
+        let verdict = match flags & 66 {
+            66 => Verdict::RollBack(refusal),
+            2 => Verdict::Deny(refusal),
+            _ => Verdict::Allow,
+        };
+        session.handle_decision(command, verdict);
+    }
+    settle(session, flags, None);
+}
+
+fn settle(session: &mut PostgresSession, flags: u8, mut held: Option<&mut Vec<CommandId>>) {
     while let Some(event) = session.poll_event() {
         match event {
             Event::Command(command) => {
@@ -124,7 +146,10 @@ fn settle(session: &mut PostgresSession, flags: u8) {
                 if let Some(asked) = session.cancel_request().cloned() {
                     session.forward_cancel(asked);
                 }
-                let verdict = if flags & 2 == 0 {
+                let verdict = if let Some(held) = &mut held {
+                    held.push(command.id);
+                    Verdict::Hold
+                } else if flags & 2 == 0 {
                     let obligations =
                         |limits| Obligations { limits: Some(limits), record: Some(99) };
                     limits(flags).map_or(Verdict::Allow, |it| Verdict::Under(obligations(it)))

@@ -73,7 +73,11 @@ pub(super) fn patch_length(out: &mut [u8], at: usize) {
 
 /// Appends an ErrorResponse of our own.
 pub(super) fn error(out: &mut Vec<u8>, severity: &str, code: [u8; 5], text: &str, detail: &str) {
-    frame(out, b'E', |out| {
+    fields(out, b'E', severity, code, (text, detail));
+}
+
+fn fields(out: &mut Vec<u8>, tag: u8, severity: &str, code: [u8; 5], (text, detail): (&str, &str)) {
+    frame(out, tag, |out| {
         let fields = [
             (b'S', severity.as_bytes()),
             (b'V', severity.as_bytes()),
@@ -97,6 +101,19 @@ pub(super) fn error(out: &mut Vec<u8>, severity: &str, code: [u8; 5], text: &str
 pub(super) fn refusal(out: &mut Vec<u8>, severity: &str, refusal: &Refusal) {
     let Refusal { policy, message, code } = refusal;
     error(out, severity, *code, message, &format!("policy {policy}: {message}"));
+}
+
+/// Appends a NoticeResponse of our own (class 00: nothing went wrong).
+pub(super) fn notice(out: &mut Vec<u8>, text: &str, detail: &str) {
+    fields(out, b'N', "NOTICE", *b"00000", (text, detail));
+}
+
+/// Appends a simple Query of ours.
+pub(super) fn query(out: &mut Vec<u8>, sql: &str) {
+    frame(out, b'Q', |out| {
+        out.extend_from_slice(sql.as_bytes());
+        out.push(0);
+    });
 }
 
 /// Appends a simple Query that fails by its grammar, whatever the session's state.

@@ -20,6 +20,7 @@ mod expect;
 mod extended;
 mod frontend;
 mod function_call;
+mod holding;
 mod limited;
 mod login;
 mod message;
@@ -65,6 +66,7 @@ pub use self::cancel::{CANCEL_KEY_BYTES, CancelKey, IssuedKey};
 pub use self::credential::{Credential, Injection, Methods};
 use self::cursors::Cursors;
 use self::expect::{Expect, InFlight};
+use self::holding::Holding;
 use self::limited::{Limiting, Under};
 use self::login::Injected;
 use self::names::Names;
@@ -124,6 +126,7 @@ pub struct PostgresSession {
     probe: Probe,
     probe_failure: Option<ProbeFailure>,
     limiting: Limiting,
+    holding: Option<Box<Holding>>,
     recorder: Recorder,
     /// The latest time that was told.
     now: Timestamp,
@@ -191,6 +194,10 @@ struct AgentSide {
     reframed: bool,
     /// The run of messages up to a Sync, counted.
     segment: u64,
+    /// Where it begins in what goes up, as long as its Sync has not come.
+    unsynced: Option<u64>,
+    /// What is bound is digested where records have a part of it.
+    keeps_wholes: bool,
     /// The server copies in: it ignores Sync and Flush.
     copy_in: bool,
     /// A command went up that changes how text is read: none is read before its answer.
@@ -270,6 +277,7 @@ impl PostgresSession {
             probe: Probe::Idle,
             probe_failure: None,
             limiting: Limiting::default(),
+            holding: None,
             recorder: Recorder::default(),
             now: Timestamp::default(),
             epoch: 0,
@@ -374,6 +382,7 @@ impl PostgresSession {
             return;
         }
         self.phase = Phase::Ended;
+        self.holding = None;
         if let Some(pending) = self.agent.pending.take() {
             for command in pending.into_commands() {
                 self.finish(command, Status::Interrupted, None);
@@ -403,7 +412,12 @@ impl PostgresSession {
                 expect::CloseTarget::Statement => self.statements.drop_change(&name, change),
                 expect::CloseTarget::Portal => self.portals.drop_change(&name, change),
             },
-            Expect::Function(None) | Expect::Describe { .. } | Expect::Sync | Expect::Failing => {}
+            Expect::Function(None)
+            | Expect::Describe { .. }
+            | Expect::Sync
+            | Expect::Failing
+            | Expect::Undo
+            | Expect::FailingStep => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sha2::{Digest, Sha256};
 use types::command::{Parameter, ParameterValue, Statement};
 use types::limits::{PARAMETER_BYTES_MAX, PARAMETERS_MAX};
 use types::redact::{Column, Format, Treatment, TreatmentKind};
@@ -116,6 +117,8 @@ pub(super) struct Portal {
     pub(super) prepared: Option<Arc<Prepared>>,
     pub(super) formats: Formats,
     pub(super) parameters: Vec<Parameter>,
+    /// A digest of all of them, where those are not all and it is wanted.
+    pub(super) whole: Option<Box<[u8; 32]>>,
     pub(super) bind_bytes: u64,
     /// What its executions used of their limits.
     pub(super) used: Arc<Used>,
@@ -180,6 +183,22 @@ impl<'a> Bind<'a> {
         })
     }
 
+    /// SHA-256 of all parameters as they are bound: their number, formats and values.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new().chain_update((self.count as u64).to_be_bytes());
+        for format in &self.parameter_formats {
+            digest.update([u8::from(*format == Format::Binary)]);
+        }
+        let mut values = self.values;
+        for _ in 0..self.count {
+            let value = values.value().flatten();
+            digest.update([u8::from(value.is_some())]);
+            digest.update((value.unwrap_or_default().len() as u64).to_be_bytes());
+            digest.update(value.unwrap_or_default());
+        }
+        digest.finalize().into()
+    }
+
     /// The parameters for the record, the first [`PARAMETERS_MAX`] of them.
     pub(super) fn parameters(&self, type_of: impl Fn(usize) -> u32) -> Vec<Parameter> {
         let mut values = self.values;
@@ -199,6 +218,17 @@ impl<'a> Bind<'a> {
             })
             .collect()
     }
+}
+
+/// Whether records have a part of some parameters only, or may not have them all.
+pub(super) fn are_cut(parameters: &[Parameter]) -> bool {
+    let is_cut = |parameter: &Parameter| match parameter.value {
+        ParameterValue::Null => false,
+        ParameterValue::Text { bytes, .. } | ParameterValue::Binary { bytes, .. } => {
+            usize::try_from(bytes).is_ok_and(|bytes| bytes > PARAMETER_BYTES_MAX)
+        }
+    };
+    parameters.len() >= PARAMETERS_MAX || parameters.iter().any(is_cut)
 }
 
 fn formats(reader: &mut Reader<'_>) -> Option<Vec<Format>> {

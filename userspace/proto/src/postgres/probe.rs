@@ -30,7 +30,18 @@ pub(super) enum Probe {
         rows: Result<TextRows, ProbeFailure>,
         /// Their bytes.
         bytes: usize,
+        /// What for.
+        purpose: Purpose,
     },
+}
+
+/// What a query of ours is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The catalog, for the driver.
+    Catalog,
+    /// The server's `statement_timeout`.
+    Timeout,
 }
 
 /// Why a probe brought nothing.
@@ -99,7 +110,14 @@ impl PostgresSession {
             out.extend(sql.bytes().filter(|byte| *byte != 0));
             out.push(0);
         });
-        self.probe = Probe::Running { status, rows: Ok(Vec::new()), bytes: 0 };
+        let purpose = Purpose::Catalog;
+        self.probe = Probe::Running { status, rows: Ok(Vec::new()), bytes: 0, purpose };
+    }
+
+    /// Asks something while a command of the agent's is held.
+    pub(super) fn ask_hidden(&mut self, sql: &str, purpose: Purpose) {
+        message::query(self.transmit.upstream.buffer(), sql);
+        self.probe = Probe::Running { status: None, rows: Ok(Vec::new()), bytes: 0, purpose };
     }
 
     /// Goes on without a probe, or after one.
@@ -116,7 +134,8 @@ impl PostgresSession {
 
     /// Takes one message of the probe's answer; `None` if it is malformed or not due.
     pub(super) fn probe_message(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
-        let Probe::Running { rows, bytes, .. } = &mut self.probe else { return None };
+        let Probe::Running { rows, bytes, purpose, .. } = &mut self.probe else { return None };
+        let purpose = *purpose;
         match tag {
             b'T' | b'C' | b'I' => {}
             b'D' => {
@@ -143,8 +162,12 @@ impl PostgresSession {
                     Ok(rows) => (Some(rows), None),
                     Err(failure) => (None, Some(failure)),
                 };
-                self.probe_failure = failure;
-                self.events.push_back(Event::Probed(rows));
+                if purpose == Purpose::Timeout {
+                    self.note_timeout(rows.as_deref().unwrap_or_default());
+                } else {
+                    self.probe_failure = failure;
+                    self.events.push_back(Event::Probed(rows));
+                }
                 self.end_probe();
             }
             _ => return None,

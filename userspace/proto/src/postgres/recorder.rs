@@ -29,7 +29,14 @@ impl Recorder {
 impl PostgresSession {
     /// Takes note that what waited for the server is being written to it, at `now`.
     pub fn sent(&mut self, now: Timestamp) {
+        let mut is_kept_back = self.holds_back();
         for expect in self.expects.iter_mut().rev() {
+            // What was taken back with a command that is held goes with it.
+            is_kept_back &=
+                !matches!(expect, Expect::Sync | Expect::Query(_) | Expect::Function(_));
+            if is_kept_back {
+                continue;
+            }
             let commands = match expect {
                 Expect::Query(batch) => batch.commands.make_contiguous(),
                 other => other.command().map(std::slice::from_mut).unwrap_or_default(),

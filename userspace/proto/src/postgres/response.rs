@@ -45,8 +45,17 @@ impl PostgresSession {
                 self.expects.push_front(Expect::Failing);
                 Some(())
             }
+            Some(Expect::Undo) => None,
+            Some(Expect::FailingStep) => {
+                self.skip_to_sync(None);
+                Some(())
+            }
             Some(expect) => self.step_failed(expect, summary, quotes, frame),
-            None => self.relay_error(None, summary, quotes, frame).map(|_| ()),
+            None => {
+                // In the middle of a run of messages the server skips the rest of it.
+                self.server.skipping |= self.holding.is_some() && self.agent.unsynced.is_some();
+                self.relay_error(None, summary, quotes, frame).map(|_| ())
+            }
         }
     }
 
@@ -69,9 +78,14 @@ impl PostgresSession {
             Some(Expect::Bind { portal, .. }) => prepared(&portal.prepared),
             Some(Expect::Describe { prepared: of, .. }) => prepared(of),
             Some(Expect::Sync) => None,
-            Some(Expect::Close { .. } | Expect::Function(None) | Expect::Failing) | None => {
-                return Quotes::Nothing;
-            }
+            Some(
+                Expect::Close { .. }
+                | Expect::Function(None)
+                | Expect::Failing
+                | Expect::Undo
+                | Expect::FailingStep,
+            )
+            | None => return Quotes::Nothing,
         };
         match answered {
             // What was put off until the commit belongs to any statement before it.
@@ -148,10 +162,17 @@ impl PostgresSession {
             failed = None;
         }
         self.skip(expect, Some(summary.code));
+        self.skip_to_sync(failed);
+        Some(())
+    }
+
+    /// Records the end of what the server skips; the first command of it fails by `failed`, its code and the
+    /// length of what the agent was told.
+    fn skip_to_sync(&mut self, mut failed: Option<([u8; 5], u64)>) {
         while let Some(mut next) = self.expects.pop_front() {
             if matches!(next, Expect::Sync) {
                 self.expects.push_front(next);
-                return Some(());
+                return;
             }
             let mut code = None;
             if let Some(command) = next.command()
@@ -163,7 +184,6 @@ impl PostgresSession {
             self.skip(next, code);
         }
         self.server.skipping = true;
-        Some(())
     }
 
     /// Relays an error; that of a refused command as the refusal it is. Answers its length.
@@ -206,7 +226,7 @@ impl PostgresSession {
                     self.complete_command(command, ended);
                 }
             }
-            Some(Expect::Function(None) | Expect::Sync | Expect::Failing) => {}
+            Some(Expect::Function(None) | Expect::Sync | Expect::Failing | Expect::Undo) => {}
             Some(Expect::Function(Some(command))) if command.completed => {
                 self.complete_command(command, Status::Ok);
             }
@@ -220,6 +240,12 @@ impl PostgresSession {
         }
         self.end_result();
         self.agent.copy_in = false;
+        if self.is_undoing() {
+            if *status == b'I' {
+                self.portals.remove(|_| true);
+            }
+            return Some(());
+        }
         if !(self.is_cut() && self.end_cut(*status)) {
             self.ready(*status);
         }
@@ -240,6 +266,9 @@ impl PostgresSession {
 
     /// Relays the end of a command's answer.
     pub(super) fn complete(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
+        if tag == b'C' && matches!(self.expects.front(), Some(Expect::Undo)) {
+            return Some(());
+        }
         let command = self.running()?;
         Self::ended_in_time(command);
         command.bytes_out += frame.len() as u64;

@@ -6,6 +6,7 @@ mod copying;
 mod executing;
 mod extended;
 mod garbage;
+mod holding;
 mod injection;
 mod limited;
 mod masking;
@@ -21,7 +22,7 @@ use types::clock::Timestamp;
 use types::command::Analysis;
 use types::decision::{Limit, Measure};
 use types::event::{Event, Outcome, Status};
-use types::id::PolicyId;
+use types::id::{CommandId, PolicyId};
 use types::redact::{
     Column, DataClass, Format, MaskCount, Quotes, Redaction, Redactor, Treatment, TreatmentKind,
 };
@@ -141,6 +142,8 @@ struct Transcript {
     up: Vec<u8>,
     /// Cancel requests of ours.
     cancels: usize,
+    /// Commands that wait, in order.
+    held: Vec<CommandId>,
     ended: bool,
 }
 
@@ -177,7 +180,8 @@ impl Transcript {
     }
 }
 
-/// Runs an exchange in these cuts. Statements with `denied` or of which nothing is known are refused.
+/// Runs an exchange in these cuts. Statements with `denied` or of which nothing is known are refused, those with
+/// `held` wait.
 fn run(steps: &[Step], cut: &mut dyn FnMut(usize) -> usize) -> Transcript {
     let mut session = PostgresSession::new(Arc::clone(&ANALYZER), Transport::default());
     // As the server's own in `opened`, so that one login serves all.
@@ -211,6 +215,10 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
                 let refusal = Refusal::new("p1".into(), "not allowed".into());
                 let verdict = match refused {
                     true => Verdict::Deny(refusal),
+                    false if statement.text.contains("held") => {
+                        transcript.held.push(command.id);
+                        Verdict::Hold
+                    }
                     false if statement.text.contains("limited") => Verdict::Under(two_rows()),
                     false => Verdict::Allow,
                 };
