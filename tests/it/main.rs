@@ -26,6 +26,7 @@ mod flood;
 mod forged;
 mod functions;
 mod fuzzed;
+mod held;
 mod hostile;
 mod inside;
 mod introspection;

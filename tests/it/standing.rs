@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use integration::agent::with_bank;
-use integration::daemon::ExtraPolicy;
+use integration::daemon::{ExtraPolicy, Supervisor};
 use integration::idp::{ALICE, CARL, CLIENT, RESOURCES};
 use integration::port::Port;
 use integration::process::{Running, run, wait_until};
-use integration::{World, bank, paths};
+use integration::world::WRITER_POLICY;
+use integration::{Daemon, Postgres, World, bank, paths};
 use serde_json::{Value, json};
 
 use crate::oidc::{Place, client};
@@ -36,6 +37,16 @@ impl Story {
 
     /// The same, with more in the issuer's own table, and policies.
     pub(crate) fn ruled(issuer: &str, policies: &[ExtraPolicy<'_>], more: &str) -> Self {
+        Self::before(Postgres::start().unwrap(), issuer, policies, more)
+    }
+
+    /// The same, with the daemon before this server.
+    pub(crate) fn before(
+        bank: Postgres,
+        issuer: &str,
+        policies: &[ExtraPolicy<'_>],
+        more: &str,
+    ) -> Self {
         let place = Place::start();
         let logout = Port::take().unwrap();
         let configuration = format!(
@@ -45,7 +56,10 @@ impl Story {
             logout.number()
         );
         let configuration = configuration.replace("ISSUER", &place.idp.issuer());
-        let world = World::ruled_with(policies, &configuration).unwrap();
+        let policies: Vec<_> = [WRITER_POLICY].iter().chain(policies).copied().collect();
+        let daemon =
+            Daemon::start_with(Supervisor::None, bank.port(), 2, &policies, &configuration);
+        let world = World { daemon: daemon.unwrap(), bank };
         let uri = format!("http://127.0.0.1:{}/", logout.number());
         place.idp.set_backchannel(&uri).unwrap();
         Self { place, world, _logout: logout }

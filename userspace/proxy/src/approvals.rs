@@ -4,7 +4,9 @@
 //! effect waits for a record of its own, which lies behind them in the same journal; whoever answers a
 //! person waits for the [`Lsn`] that it is given.
 
+pub(crate) mod asking;
 pub mod binding;
+pub(crate) mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +23,7 @@ use journal::record::{CONTROL_DETAIL_BYTES_MAX, Lsn};
 use journal::recorder::{AppendError, Recorder};
 use tokio::sync::{broadcast, watch};
 use tracing::warn;
-use types::approval::RequestId;
+use types::approval::{Coverage, RequestId};
 use types::clock::Clock;
 
 use self::binding::Bindings;
@@ -199,11 +201,13 @@ impl Approvals {
         }
     }
 
-    /// Uses a grant that covers a command, if there is one.
-    pub fn spend(&self, wanted: &Wanted<'_>, command: u32) -> Option<Grant> {
+    /// Uses a grant that covers a command, if there is one; one for all of a session only if it was given since
+    /// the session acts for whom it does, microseconds since 1970 UTC.
+    pub fn spend(&self, wanted: &Wanted<'_>, command: u32, acts_since_us: i64) -> Option<Grant> {
         let mut state = self.state();
-        let spent = state.book.spend(wanted, command, self.clock.now().unix_us)?;
-        self.used(&mut state, spent)
+        let (grant, event) = state.book.spend(wanted, command, self.clock.now().unix_us)?;
+        let is_others = grant.covers == Coverage::Session && grant.at_us < acts_since_us;
+        (!is_others).then(|| self.used(&mut state, (grant, event))).flatten()
     }
 
     /// Uses the grant of a request for the command that waited, which is `wanted` as it stands now; `None`

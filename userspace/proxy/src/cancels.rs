@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 
 use identity::standing::Standing;
 use proto::postgres::{CancelKey, IssuedKey};
@@ -33,6 +34,19 @@ pub(crate) struct Cancellable {
     /// How its server is reached, and so whoever cancels it.
     pub(crate) way: Way,
     activity: AtomicU64,
+    held: Mutex<Held>,
+}
+
+/// Whether a command of the session waits for people.
+#[derive(Debug, Default)]
+enum Held {
+    /// None does.
+    #[default]
+    No,
+    /// One does; who is to know when it is cancelled.
+    Waits(Waker),
+    /// It is cancelled.
+    Withdrawn,
 }
 
 /// How a session's server is reached.
@@ -81,6 +95,7 @@ impl Cancels {
             standing,
             way,
             activity: AtomicU64::new(0),
+            held: Mutex::default(),
         });
         self.known().entry(place).or_default().push(Arc::clone(&entry));
         Registered { cancels: Arc::clone(self), addr, entry }
@@ -128,6 +143,20 @@ impl Cancellable {
         (activity % 2 == 1).then_some(activity)
     }
 
+    /// Cancels a command that waits for people; `false` where none does.
+    pub(crate) fn withdraw(&self) -> bool {
+        let mut held = self.held();
+        let is_held = !matches!(*held, Held::No);
+        if is_held && let Held::Waits(waker) = std::mem::replace(&mut *held, Held::Withdrawn) {
+            waker.wake();
+        }
+        is_held
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Odd while it is busy, and another number each time.
     fn note(&self, is_busy: bool) {
         let activity = self.activity.load(Ordering::Relaxed);
@@ -139,6 +168,21 @@ impl Cancellable {
 }
 
 impl Registered {
+    /// Notes that a command waits for people; whether it was cancelled. The task is woken when it is.
+    pub(crate) fn is_withdrawn(&self, cx: &Context<'_>) -> bool {
+        let mut held = self.entry.held();
+        let is_withdrawn = matches!(*held, Held::Withdrawn);
+        if !is_withdrawn {
+            *held = Held::Waits(cx.waker().clone());
+        }
+        is_withdrawn
+    }
+
+    /// Notes that none waits any more.
+    pub(crate) fn goes_on(&self) {
+        *self.entry.held() = Held::No;
+    }
+
     /// Notes whether there is something to cancel.
     pub(crate) fn note(&self, is_busy: bool) {
         self.entry.note(is_busy);

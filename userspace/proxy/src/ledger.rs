@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
-use journal::record::{Begin, Control, End, Frame, IdentityChange, Lsn, SessionClose, SessionOpen};
+use journal::record::{
+    Approval, Begin, Control, End, Frame, IdentityChange, Lsn, SessionClose, SessionOpen,
+};
 use journal::recorder::AppendError;
 use policy::mask::Masks;
 use proto::sql::secrets;
@@ -50,8 +52,18 @@ pub(crate) struct Ledger<'d> {
     /// Which of the session's identities the principal has, and whether that is written.
     identity: u32,
     unwritten: bool,
+    /// Since when it acts for whom it does, microseconds since 1970 UTC; of its first, since ever.
+    acts_since_us: i64,
     /// Its entry among the open sessions.
     entry: Option<Arc<Open>>,
+}
+
+/// A command as people are shown it.
+pub(crate) struct Shown {
+    pub(crate) text: Arc<str>,
+    pub(crate) parameters: Vec<Parameter>,
+    /// Whether something of it is replaced.
+    pub(crate) is_masked: bool,
 }
 
 /// The text of the statement executed last, as it is kept: prepared statements run many times.
@@ -85,6 +97,7 @@ impl<'d> Ledger<'d> {
             notified: Sparing::default(),
             identity: 0,
             unwritten: false,
+            acts_since_us: i64::MIN,
             entry: None,
         }
     }
@@ -111,6 +124,9 @@ impl<'d> Ledger<'d> {
             if let Some(entry) = &self.entry {
                 entry.go_on_for(Arc::clone(&identity));
             }
+            if !is_same(&self.principal.identity, &identity) {
+                self.acts_since_us = self.door.clock.now().unix_us;
+            }
             self.principal.identity = identity;
             // Before the opening is written it is the opening's own.
             if self.opened && !self.unwritten {
@@ -119,6 +135,11 @@ impl<'d> Ledger<'d> {
             }
         }
         self.identity < IDENTITIES_MAX
+    }
+
+    /// Since when the session acts for whom it does, microseconds since 1970 UTC.
+    pub(crate) fn acts_since_us(&self) -> i64 {
+        self.acts_since_us
     }
 
     /// Writes that the session ends because its agent acts for nobody any more.
@@ -243,6 +264,7 @@ impl<'d> Ledger<'d> {
         decision: &Decision,
         masks: Option<&Masks>,
         (now, decided): (Timestamp, Timestamp),
+        approval: Option<&Approval>,
     ) -> Result<Lsn, AppendError> {
         if std::mem::take(&mut self.unwritten) {
             let (session, number) = (self.session, self.identity);
@@ -270,7 +292,17 @@ impl<'d> Ledger<'d> {
             decision,
             decided_us: u32::try_from(decided.us_since(now)).unwrap_or(u32::MAX),
             identity: self.identity,
+            approval,
         }))
+    }
+
+    /// The text and the parameters of a command as people are shown them: as they are recorded.
+    pub(crate) fn shown(&mut self, command: &Command, masks: Option<&Masks>) -> Shown {
+        let text = self.kept_text(&command.statement, masks);
+        let secrets = self.text.as_ref().map_or(&[][..], |kept| &kept.secrets);
+        let parameters = kept_parameters(&command.parameters, masks, secrets);
+        let is_masked = *text != *command.statement.text || *parameters != *command.parameters;
+        Shown { text, parameters: parameters.into_owned(), is_masked }
     }
 
     /// Writes how a command ended.
@@ -369,6 +401,15 @@ impl<'d> Ledger<'d> {
     }
 }
 
+/// Whether two identities are of the same people, whatever their tokens.
+fn is_same(one: &Identity, other: &Identity) -> bool {
+    let who = |identity: &Identity| {
+        let subject = identity.subject.as_ref();
+        subject.map(|subject| (Arc::clone(&subject.idp), Arc::clone(&subject.sub)))
+    };
+    who(one) == who(other) && one.actors == other.actors && one.owner == other.owner
+}
+
 /// Writes that a connection became no session. Strangers are written down no more often than
 /// [`crate::sparing`] allows.
 pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<(), AppendError> {
@@ -431,7 +472,7 @@ fn kept_parameters<'p>(
     Cow::Owned(kept)
 }
 
-fn random() -> [u8; 10] {
+pub(crate) fn random() -> [u8; 10] {
     let mut bytes = [0; 10];
     // The kernel's random source, once seeded, does not fail (getrandom(2)); ids also hold the time.
     if let Err(error) = getrandom::fill(&mut bytes) {

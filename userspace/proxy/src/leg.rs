@@ -84,6 +84,11 @@ impl Leg {
         self.ended
     }
 
+    /// Whether the peer has gone, though it may not be read yet.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.ended || self.stream.wire().is_closed()
+    }
+
     /// Bytes that came over the wire: read, or about to be dropped unread.
     pub(crate) fn came(&self) -> u64 {
         self.stream.wire().came()

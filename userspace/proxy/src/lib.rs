@@ -25,6 +25,7 @@ pub mod windows;
 
 mod admit;
 mod catalog_reader;
+mod held;
 mod knowledge;
 mod ledger;
 mod leg;

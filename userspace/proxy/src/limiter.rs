@@ -64,7 +64,7 @@ impl<'d> Limiter<'d> {
                     record = record.max(Some(*bytes));
                     continue;
                 }
-                // The redactor's, in force for the whole session; what waits for people is not here yet.
+                // The redactor's, in force for the whole session; and people's, who were asked before.
                 Obligation::Mask(_) | Obligation::Approve(_) => continue,
             };
             if kind != CommandKind::Query {

@@ -145,6 +145,11 @@ impl<'d> Login<'d> {
                 "cancel-key",
                 "the session is inside TLS, its key is not sent in clear",
             ),
+            // It is no matter of the server's.
+            Ok(found) if found.withdraw() => {
+                ledger.cancelled(found.session, "withdrawn");
+                decision
+            }
             Ok(found) => {
                 // Nothing is to be cancelled: a late request would hit what comes next.
                 let run = found.run();
@@ -186,6 +191,18 @@ impl<'d> Login<'d> {
                 self.registered = Some(registered);
             }
             (None, None) => {}
+        }
+    }
+
+    /// Notes that a command of the session waits for people; whether the agent cancelled it.
+    pub(crate) fn is_withdrawn(&self, cx: &Context<'_>) -> bool {
+        self.registered.as_ref().is_some_and(|registered| registered.is_withdrawn(cx))
+    }
+
+    /// Notes that none waits any more.
+    pub(crate) fn goes_on(&self) {
+        if let Some(registered) = &self.registered {
+            registered.goes_on();
         }
     }
 

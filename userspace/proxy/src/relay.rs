@@ -1,14 +1,18 @@
 //! The loop of one session: input → events → record → decide → record the decision → tell the
 //! session → flush, with bytes held back until their records are durable.
 
+mod catalog;
+mod holding;
+
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use identity::standing::{Held, Standing};
+use identity::standing::{Held as Identified, Standing};
+use journal::record::Approval;
 use journal::record::Lsn;
 use policy::SessionPolicy;
-use policy::mask::{Catalog, Masks, catalog_query};
+use policy::mask::{Catalog, Masks};
 use proto::postgres::PostgresSession;
 use proto::session::{Obligations, Refusal, Session, Verdict};
 use tracing::debug;
@@ -20,10 +24,10 @@ use types::event::Event;
 use types::redact::DataClass;
 
 use crate::bearer::{self, Bearer, Weighed};
-use crate::catalog_reader::{self, Why};
 use crate::flows::Bytes;
 use crate::follower::Follower;
-use crate::knowledge::{Knowledge, Step};
+use crate::held::{Held, Over};
+use crate::knowledge::Knowledge;
 use crate::ledger::Ledger;
 use crate::leg::Leg;
 use crate::limiter::{self, Limiter};
@@ -54,6 +58,12 @@ pub(crate) struct Relay<'w> {
     version: Option<u64>,
     /// What the agent sent that waits for a catalog: one read, [`types::limits::READ_BYTES`].
     held_back: Option<Vec<u8>>,
+    /// The command that waits for people.
+    held: Option<Box<Held>>,
+    /// The last message of which something was refused.
+    refused: Option<u32>,
+    /// Something was written since the server was last seen at rest outside of a transaction.
+    wrote: bool,
     /// What the last statement probes, by this catalog.
     probed: Option<(Arc<Analysis>, Arc<[DataClass]>)>,
     /// The latest reading of the clock in this turn.
@@ -123,6 +133,9 @@ impl<'w> Relay<'w> {
             catalog: Arc::new(Catalog::unknown()),
             version: None,
             held_back: None,
+            held: None,
+            refused: None,
+            wrote: false,
             probed: None,
             read_at: None,
         }
@@ -142,6 +155,7 @@ impl<'w> Relay<'w> {
             moved |= self.poll_bearer(cx).is_ready();
             moved |= self.limiter.poll(&mut self.session, &self.ledger, cx).is_ready();
             moved |= self.poll_knowledge(cx).is_ready();
+            moved |= self.poll_held(cx).is_ready();
             for side in [Side::Upstream, Side::Downstream] {
                 // What was written makes nothing possible but reading, which comes next.
                 if let Poll::Ready(Err(end)) = self.poll_write(side, cx) {
@@ -199,6 +213,7 @@ impl<'w> Relay<'w> {
 
     /// Takes the session's last events, which say what was cut off, and closes its records.
     fn finish(&mut self, reason: &'static str) {
+        self.give_up(&holding::over(reason));
         let now = self.worker.door.clock.now();
         self.session.handle_eof(Side::Upstream, now);
         while let Some(event) = self.session.poll_event() {
@@ -261,6 +276,11 @@ impl<'w> Relay<'w> {
         self.worker.waiters.relayed(read.len());
         let now = self.worker.door.clock.now();
         if read.is_empty() {
+            drop(scratch);
+            self.give_up(match side {
+                Side::Downstream => &Over::Disconnected,
+                Side::Upstream => &Over::TargetLost,
+            });
             self.session.handle_eof(side, now);
             return Poll::Ready(Ok(()));
         }
@@ -311,8 +331,8 @@ impl<'w> Relay<'w> {
     fn follow(&mut self, now: Timestamp) {
         let Some(held) = self.follower.changed(now.unix_us) else { return };
         let kept = match held {
-            Held::For(identity) => self.ledger.go_on_for(identity),
-            Held::Ended(why) => return self.dismiss(why, now),
+            Identified::For(identity) => self.ledger.go_on_for(identity),
+            Identified::Ended(why) => return self.dismiss(why, now),
         };
         if !kept {
             return self.dismiss("too many identities", now);
@@ -342,8 +362,8 @@ impl<'w> Relay<'w> {
     /// Goes on by another standing, before the opening is written and decided.
     fn act_by(&mut self, standing: Arc<Standing>) {
         match self.follower.turn_to(standing) {
-            Held::For(identity) => drop(self.ledger.go_on_for(identity)),
-            Held::Ended(why) => self.dismiss(why, self.worker.door.clock.now()),
+            Identified::For(identity) => drop(self.ledger.go_on_for(identity)),
+            Identified::Ended(why) => self.dismiss(why, self.worker.door.clock.now()),
         }
     }
 
@@ -361,6 +381,7 @@ impl<'w> Relay<'w> {
         if self.dismissed.replace(why).is_some() {
             return;
         }
+        self.give_up(&Over::IdentityEnded(why));
         self.ledger.dismissed(why, now);
         let text = format!("vestibule: whom this agent acts for has lost access ({why})");
         // admin_shutdown (PostgreSQL documentation, appendix A): what a server says that ends a session.
@@ -370,10 +391,29 @@ impl<'w> Relay<'w> {
     }
 
     fn decide(&mut self, command: &Command, now: Timestamp) {
+        if let Some(held) = &mut self.held {
+            // It is of the same message.
+            held.behind.push_back(command.clone());
+            return;
+        }
         self.follow(now);
         if command.kind == CommandKind::Cancel {
             self.cancels_for();
         }
+        if self.session.at_rest() == Some(b'I') {
+            self.wrote = false;
+        }
+        let decision = self.judge(command, now);
+        if decision.effect == Effect::RequireApproval {
+            return self.require(command, &decision, now);
+        }
+        let (decision, verdict) = self.verdict(command.kind, decision);
+        let decided = self.worker.door.clock.now();
+        self.conclude(command, &decision, verdict, None, (now, decided));
+    }
+
+    /// What policy says to a command, and what more stands against it.
+    fn judge(&mut self, command: &Command, now: Timestamp) -> Decision {
         let policy = self.open(command.kind);
         let probed = self.probed(command);
         let decision = match self.dismissed {
@@ -382,28 +422,40 @@ impl<'w> Relay<'w> {
         };
         let decision = (decision, &*self.worker.door);
         let decision = self.login.restrict(command.kind, &mut self.session, decision, &self.ledger);
-        let decision = match self.bearer.refused() {
+        match self.bearer.refused() {
             Some(why) if command.kind == CommandKind::Connect => {
                 login::refused(&decision, bearer::RULE, &bearer::told(why))
             }
             _ => decision,
-        };
-        let (decision, verdict) = self.verdict(command.kind, decision);
-        let denied = matches!(verdict, Verdict::Deny(_));
+        }
+    }
+
+    /// Records a command with its decision and what people said, and has it go its way. It came and was decided
+    /// at these times.
+    fn conclude(
+        &mut self,
+        command: &Command,
+        decision: &Decision,
+        verdict: Verdict,
+        said: Option<&Approval>,
+        (came, decided): (Timestamp, Timestamp),
+    ) {
+        let denied = matches!(verdict, Verdict::Deny(_) | Verdict::RollBack(_));
         if !denied && self.knowledge.begins(&command.statement) {
             self.use_known();
         }
-        let decided = self.worker.door.clock.now();
-        self.read_at = Some(decided);
+        self.read_at = said.is_none().then_some(decided);
         let masks = self.masks.as_deref();
-        let verdict = match self.ledger.begin(command, &decision, masks, (now, decided)) {
+        let verdict = match self.ledger.begin(command, decision, masks, (came, decided), said) {
             Ok(lsn) => {
                 self.worker.waiters.gathered();
                 self.gates.downstream = lsn;
+                let is_write = command.statement.needs_wal();
                 let before_upstream =
-                    command.kind != CommandKind::Query || command.statement.needs_wal();
+                    command.kind != CommandKind::Query || is_write || said.is_some();
                 if before_upstream && !denied {
                     self.gates.upstream = lsn;
+                    self.wrote |= is_write;
                 }
                 verdict
             }
@@ -416,6 +468,7 @@ impl<'w> Relay<'w> {
         counters.commands_total.up();
         if denied {
             counters.commands_denied.up();
+            self.refused = Some(command.batch);
         }
         if command.kind == CommandKind::Connect
             && matches!(verdict, Verdict::Allow | Verdict::Under(_))
@@ -444,12 +497,9 @@ impl<'w> Relay<'w> {
                     return (limiter::refused(&decision, &refusal), Verdict::Deny(refusal));
                 }
             },
-            Effect::Deny => Verdict::Deny(refusal(Arc::clone(&decision.reason))),
-            Effect::RequireApproval => {
-                let reason = &decision.reason;
-                let message =
-                    format!("{reason} (needs a person's approval, and no approval desk is set up)");
-                Verdict::Deny(refusal(message.into()))
+            // What waits for people was let go or refused before.
+            Effect::Deny | Effect::RequireApproval => {
+                Verdict::Deny(refusal(Arc::clone(&decision.reason)))
             }
         };
         (decision, verdict)
@@ -484,76 +534,6 @@ impl<'w> Relay<'w> {
         let probed: Arc<[DataClass]> = probed.unwrap_or_default().into();
         self.probed = Some((Arc::clone(analysis), Arc::clone(&probed)));
         probed
-    }
-
-    /// Before the agent's next bytes are taken: has a catalog sought, by a query of the session's own if
-    /// it may ask one.
-    fn catch_up(&mut self, now: Timestamp) {
-        if !self.session.refresh() && self.knowledge.seek(&self.ledger, now, false) == Step::Done {
-            self.use_known();
-        }
-    }
-
-    /// The session asks for a catalog, and waits.
-    fn want_catalog(&mut self, now: Timestamp) {
-        // The server is ready, outside of a transaction.
-        self.knowledge.rests(b'I');
-        match self.knowledge.seek(&self.ledger, now, true) {
-            Step::Wait => {}
-            Step::Probe => {
-                let classification = self.worker.door.policy.classification();
-                self.session.probe(&catalog_query(classification, &self.knowledge.kept()));
-            }
-            Step::Done => {
-                self.use_known();
-                self.session.skip_probe();
-            }
-        }
-    }
-
-    fn take_catalog(&mut self, rows: Option<&catalog_reader::Rows>, now: Timestamp) {
-        let failure = self.session.probe_failure().copied();
-        let rows = rows.ok_or_else(|| failure.map_or(Why::Closed, Why::Probe));
-        self.knowledge.read(&self.ledger, rows, now);
-        self.use_known();
-    }
-
-    /// Goes on where waiting for a catalog ended; ready when that moved the session.
-    fn poll_knowledge(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut moved = Poll::Pending;
-        if self.knowledge.poll(cx).is_ready() {
-            moved = Poll::Ready(());
-            let now = self.worker.door.clock.now();
-            if self.session.is_probing() {
-                self.want_catalog(now);
-            } else if self.knowledge.seek(&self.ledger, now, false) == Step::Done {
-                self.use_known();
-            }
-        }
-        if !self.knowledge.is_waiting()
-            && !self.session.is_probing()
-            && let Some(bytes) = self.held_back.take()
-        {
-            moved = Poll::Ready(());
-            let now = self.worker.door.clock.now();
-            self.session.handle_input(Side::Downstream, &bytes, now);
-        }
-        moved
-    }
-
-    /// Has masks go by what is known; they are made anew only for another version of it.
-    fn use_known(&mut self) {
-        let known = self.knowledge.known();
-        let unknown = || (Arc::new(Catalog::unknown()), 0);
-        let (catalog, version) =
-            known.map_or_else(unknown, |known| (Arc::clone(&known.catalog), known.version));
-        if self.version != Some(version)
-            && let Some(masks) = &self.masks
-        {
-            self.version = Some(version);
-            self.session.set_masks(masks.redactor(Arc::clone(&catalog)), version);
-        }
-        (self.catalog, self.probed) = (catalog, None);
     }
 }
 

@@ -106,6 +106,9 @@ pub(crate) async fn serve(
     let knowledge = Knowledge::new(door, rule, way.clone());
     let login = Login::new(candidates, way);
     let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
+    if door.policy.asks_people() {
+        session.keep_wholes();
+    }
     let bearer = Bearer::new(door, &mut session, &login);
     if !first.is_empty() {
         session.handle_input(Side::Downstream, &first, door.clock.now());

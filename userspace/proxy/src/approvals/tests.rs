@@ -7,7 +7,6 @@ use approval::vote::{Answer as Said, Approver};
 use journal::reader::Reader;
 use journal::record::Record;
 use journal::recorder::{Options, Reserve};
-use types::approval::Coverage;
 use types::clock::Timestamp;
 use types::command::{Analysis, Command, CommandKind, Parameter, ParameterValue, Risk, Statement};
 use types::id::CommandId;
@@ -243,7 +242,7 @@ fn two_at_once_do_not_overspend() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for command in 0..100 {
-                    if host.approvals.spend(&wanted(&asked, &policies), command).is_some() {
+                    if host.approvals.spend(&wanted(&asked, &policies), command, 0).is_some() {
                         spent.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -418,4 +417,16 @@ fn what_says_by_its_literals_what_it_does_is_like_nothing_else() {
         let pattern = bindings.pattern((&who, &at), &one);
         assert_ne!(bindings.pattern((&who, &at), &other), pattern, "{risks:?}");
     }
+}
+
+#[test]
+fn a_grant_for_a_session_is_not_of_whom_it_acts_for_later() {
+    let host = Host::new();
+    let asked = request(1, Coverage::Session);
+    host.approvals.ask(asked.clone()).unwrap();
+    host.approvals.vote(asked.id, vote(&asked, Said::Approve)).unwrap();
+    let policies = policies();
+    let spent = |since| host.approvals.spend(&wanted(&asked, &policies), 2, since).is_some();
+    assert!(spent(i64::MIN) && spent(1_000_000));
+    assert!(!spent(1_000_001));
 }

@@ -1,11 +1,12 @@
 //! A socket that counts the bytes on the wire, which the kernel counts as well: below TLS.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
 use rustix::io::ioctl_fionread;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A socket and what went over it.
@@ -25,6 +26,15 @@ impl Counted {
     /// Bytes that came from the peer: read, or about to be dropped unread.
     pub(crate) fn came(&self) -> u64 {
         self.read + ioctl_fionread(&self.stream).unwrap_or(0)
+    }
+
+    /// Whether the peer has closed, or sends nothing more, whatever of it is still unread.
+    pub(crate) fn is_closed(&self) -> bool {
+        let ready = pin!(self.stream.ready(Interest::READABLE));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ready) => ready.map_or(true, |ready| ready.is_read_closed()),
+            Poll::Pending => false,
+        }
     }
 
     /// Bytes written to the peer.
