@@ -125,21 +125,30 @@ impl Bank {
     /// Asserts that of these tokens nothing is in what auditors, operators or the server see.
     #[track_caller]
     pub(crate) fn nowhere(&self, evidence: &Evidence<'_>, tokens: &[&str]) {
-        let rows = |table: &str| evidence.duckdb(&format!("FROM {table}")).unwrap_or_default();
-        let mut texts: Vec<String> = ["events", "sessions", "control", "recordings"]
-            .iter()
-            .flat_map(|table| rows(table))
-            .map(|row| row.to_string())
-            .collect();
-        texts.push(self.server.log().unwrap());
-        texts.push(self.daemon.status().unwrap().to_string());
-        // Journal, archive and the daemon's log.
-        files_below(self.daemon.directory(), &mut texts);
-        let found = |needle: &str| texts.iter().filter(|text| text.contains(needle)).count();
-        assert!(found("injected") > 2, "the search finds what is there");
-        for needle in tokens.iter().flat_map(|token| needles(token)) {
-            assert_eq!(found(needle), 0, "{needle}");
-        }
+        let texts = vec![self.server.log().unwrap()];
+        nowhere(&self.daemon, evidence, texts, "injected", tokens);
+    }
+}
+
+/// Asserts that of these tokens nothing is in what auditors or operators see, nor in these texts; `known` is.
+#[track_caller]
+pub(crate) fn nowhere(
+    daemon: &Daemon,
+    evidence: &Evidence<'_>,
+    mut texts: Vec<String>,
+    known: &str,
+    tokens: &[&str],
+) {
+    let rows = |table: &str| evidence.duckdb(&format!("FROM {table}")).unwrap_or_default();
+    let tables = ["events", "sessions", "control", "recordings"].iter();
+    texts.extend(tables.flat_map(|table| rows(table)).map(|row| row.to_string()));
+    texts.push(daemon.status().unwrap().to_string());
+    // Journal, archive and the daemon's log.
+    files_below(daemon.directory(), &mut texts);
+    let found = |needle: &str| texts.iter().filter(|text| text.contains(needle)).count();
+    assert!(found(known) > 2, "the search finds what is there");
+    for needle in tokens.iter().flat_map(|token| needles(token)) {
+        assert_eq!(found(needle), 0, "{needle}");
     }
 }
 

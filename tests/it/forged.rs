@@ -11,19 +11,19 @@ use integration::{Agent, Evidence, Postgres, bank, paths};
 use serde_json::{Value, json};
 
 use crate::bearer::Bank;
-use crate::oidc::{HEADER, now};
+use crate::oidc::{HEADER, Place, now};
 use crate::standing::Asked;
 
 /// What is wrong with a token, the token, and the word for it.
-struct Forged {
-    what: &'static str,
-    token: String,
-    word: &'static str,
+pub(crate) struct Forged {
+    pub(crate) what: &'static str,
+    pub(crate) token: String,
+    pub(crate) word: &'static str,
 }
 
 /// Everything that must not count.
-fn forged(bank: &Bank) -> Vec<Forged> {
-    let (place, now) = (&bank.place, now(0).unix_us / 1_000_000);
+pub(crate) fn forged(place: &Place) -> Vec<Forged> {
+    let now = now(0).unix_us / 1_000_000;
     let sign = |header: &str, payload: &str, by| place.idp.sign(header, payload, by).unwrap();
     let sound = place.claims(&json!({})).to_string();
     let headed = |more: &str, by| {
@@ -100,7 +100,7 @@ fn counted<'w>(words: impl Iterator<Item = &'w str>) -> BTreeMap<&'w str, usize>
 fn forged_tokens_are_refused_by_both_ways_recorded_and_go_nowhere() {
     let server = Postgres::with_settings(&["log_statement=all", "log_connections=on"]).unwrap();
     let bank = Bank::start_on(server, "token_password = 'required'", "");
-    let all = forged(&bank);
+    let all = forged(&bank.place);
     let agent = Agent::new(&bank.daemon, READER, bank::ROLE, bank.server.port());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");

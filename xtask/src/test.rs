@@ -12,7 +12,8 @@ use crate::term::{heading, say};
 use crate::tidy;
 
 /// The fuzzer's targets, and how long each runs, in seconds.
-const FUZZ: [(&str, u32); 3] = [("postgres_session", 30), ("sql_analysis", 25), ("masks", 25)];
+const FUZZ: [(&str, u32); 4] =
+    [("postgres_session", 30), ("sql_analysis", 25), ("masks", 25), ("http_requests", 10)];
 
 /// Runs the checks and the tests; the last line says how many passed and failed.
 ///

@@ -237,11 +237,22 @@ pub(crate) struct Target {
 }
 
 /// The protocols there are.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ProtocolName {
     /// PostgreSQL.
     Postgresql,
+    /// HTTP/1.1.
+    Http,
+}
+
+impl From<ProtocolName> for Protocol {
+    fn from(name: ProtocolName) -> Self {
+        match name {
+            ProtocolName::Postgresql => Self::Postgresql,
+            ProtocolName::Http => Self::Http,
+        }
+    }
 }
 
 /// The journal.
@@ -340,12 +351,14 @@ impl Config {
             let Target { name, address, protocol, tls, catalog } = target;
             let address: AddressPattern =
                 address.parse().with_context(|| format!("target `{name}`: address"))?;
-            let ProtocolName::Postgresql = protocol;
-            let tls = tls.compile().with_context(|| format!("target `{name}`"))?;
+            let protocol = Protocol::from(*protocol);
+            // A path of policies is this name and a path: none may be read as another target's.
+            let is_name = protocol != Protocol::Http || !name.contains('/');
+            ensure!(is_name, "target `{name}`: name: no slash, where the protocol is http");
+            let tls = tls.compile(protocol).with_context(|| format!("target `{name}`"))?;
             let interval = catalog.interval();
             let catalog_interval = interval.with_context(|| format!("target `{name}`: catalog"))?;
             let name = name.as_str().into();
-            let protocol = Protocol::Postgresql;
             Ok(TargetRule { name, address, protocol, tls, catalog_interval })
         };
         Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::approvals;
-use crate::config::{Config, Target};
+use crate::config::{Config, ProtocolName, Target};
 use crate::secret::{Place, Stores, VaultSecret, VaultServer};
 
 /// A credential: agents' sessions at a target are authenticated with it, and no agent has it.
@@ -70,7 +70,10 @@ pub(crate) struct Credential {
 impl Credential {
     /// Checks what it says, without what its secret is.
     fn check(&self, targets: &[Target]) -> Result<()> {
-        ensure!(targets.iter().any(|t| t.name == self.target), "target: `{}` is none", self.target);
+        let target = targets.iter().find(|target| target.name == self.target);
+        let target = target.with_context(|| format!("target: `{}` is none", self.target))?;
+        let is_database = target.protocol == ProtocolName::Postgresql;
+        ensure!(is_database, "target: `{}` speaks HTTP, which has no accounts here", self.target);
         let is_name = |text: &str| !text.is_empty() && !text.contains('\0');
         ensure!(is_name(&self.account), "account: a role's name");
         ensure!(self.user.as_deref().is_none_or(is_name), "user: a role's name");

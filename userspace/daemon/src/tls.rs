@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use ca::{Authority, CERTIFICATE_FILE, CaError};
+use proxy::targets::Protocol;
 use proxy::tls::{AgentTls, Credentials, Roots, TargetTls, Verification, When};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -87,7 +88,7 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 
 impl TargetRules {
     /// The rules in force.
-    pub(crate) fn compile(&self) -> Result<TargetTls> {
+    pub(crate) fn compile(&self, protocol: Protocol) -> Result<TargetTls> {
         let Self { when, verify, ca, name, certificate, key } = self;
         let when = match when {
             WhenName::Asked => When::Asked,
@@ -109,7 +110,8 @@ impl TargetRules {
             _ => anyhow::bail!("tls: certificate and key go together"),
         };
         let name: Option<Arc<str>> = name.as_deref().map(Into::into);
-        TargetTls::new(when, name, verification, &roots, credentials.as_ref()).context("tls")
+        TargetTls::new(protocol, when, name, verification, &roots, credentials.as_ref())
+            .context("tls")
     }
 }
 

@@ -27,7 +27,7 @@ macro_rules! codes {
     };
 }
 
-codes!(command_code, command_kind, CommandKind { Connect = 1, Query = 2, FunctionCall = 3, Cancel = 4, Resolve = 5 });
+codes!(command_code, command_kind, CommandKind { Connect = 1, Query = 2, FunctionCall = 3, Cancel = 4, Resolve = 5, Request = 6 });
 codes!(effect_code, effect, Effect { Allow = 1, Deny = 2, RequireApproval = 3 });
 codes!(status_code, status, Status { Ok = 1, Error = 2, Denied = 3, Skipped = 4, Interrupted = 5, Limited = 6 });
 codes!(assurance_code, assurance, Assurance { A0 = 1, A1 = 2, A2 = 3 });
@@ -50,5 +50,7 @@ codes!(
         Resolve = 13,
         ResolveData = 14,
         Replicate = 15,
+        Fetch = 16,
+        Submit = 17,
     }
 );

@@ -21,6 +21,8 @@ use crate::obligation::{Annotations, SoftObligation, strictness};
 use crate::policy_set::concerns;
 use crate::request::{Moment, RequestError, Requester};
 
+mod exchange;
+
 /// The policies of one identity at one target, and its memory of decisions.
 pub struct SessionPolicy {
     loaded: Arc<Loaded>,

@@ -18,6 +18,7 @@ use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
 use types::redact::DataClass;
 use types::target::{Target, UsedCredential};
 
+use crate::exchange::Exchange;
 use crate::lookup::{self, Lookup};
 use crate::policy_set::PolicySet;
 use crate::request::{ACTIONS, RISKS};
@@ -47,6 +48,7 @@ pub struct Case {
     reason: Option<String>,
     masks: Option<BTreeMap<String, String>>,
     limits: Option<Vec<String>>,
+    is_binary: bool,
 }
 
 /// What is asked for.
@@ -54,6 +56,7 @@ pub struct Case {
 enum CaseRequest {
     Command(Box<Command>),
     Lookup(Lookup),
+    Exchange(Box<Exchange>),
 }
 
 impl Case {
@@ -68,6 +71,13 @@ impl Case {
         let decision = match &self.request {
             CaseRequest::Command(command) => session.authorize(command, &self.probes, at),
             CaseRequest::Lookup(lookup) => session.resolve(lookup, at),
+            CaseRequest::Exchange(exchange) => {
+                let ruled = session.exchange(exchange, at);
+                // Of an answer that no mask can be applied to: what was asked and what comes must be permitted.
+                let unmasked =
+                    ruled.unmasked.filter(|_| self.is_binary && ruled.decision.is_allow());
+                unmasked.unwrap_or(ruled.decision)
+            }
         };
         let differs = |what, want: &str, got: String| {
             if want == got { Ok(()) } else { Err(Difference { what, want: want.to_owned(), got }) }
@@ -127,6 +137,7 @@ impl Case {
             reason: entry.reason.clone(),
             masks: entry.masks.clone(),
             limits: entry.limits.clone(),
+            is_binary: entry.is_binary,
             name: entry.name.clone(),
         })
     }
@@ -201,6 +212,15 @@ struct CaseEntry {
     is_target: bool,
     #[serde(default)]
     is_listed: bool,
+    /// An HTTP path to fetch or submit to, instead of an action on a database; by this method.
+    path: Option<String>,
+    method: Option<String>,
+    #[serde(default)]
+    query: Vec<String>,
+    content_type: Option<String>,
+    /// Whether no mask can be applied to what is answered.
+    #[serde(default)]
+    is_binary: bool,
     table: Option<String>,
     #[serde(default)]
     also: Vec<AccessEntry>,
@@ -311,6 +331,22 @@ fn request(
             server: "192.0.2.53".into(),
             transport: "udp",
         }));
+    }
+    if let Some(path) = &entry.path {
+        let method = entry.method.as_deref().unwrap_or("GET");
+        let actions = [Action::Fetch, Action::Submit];
+        let action = actions.into_iter().find(|action| action.as_str() == entry.action);
+        return Ok(CaseRequest::Exchange(Box::new(Exchange {
+            action: action.ok_or_else(|| bad("action", &entry.action))?,
+            method: method.into(),
+            path: path.as_str().into(),
+            template: path.as_str().into(),
+            host: "case.example".into(),
+            has_query: !entry.query.is_empty(),
+            names: entry.query.iter().map(|name| name.as_str().into()).collect(),
+            content_type: entry.content_type.as_deref().unwrap_or_default().into(),
+            is_tls: false,
+        })));
     }
     Ok(CaseRequest::Command(Box::new(Command {
         id: CommandId(1),

@@ -70,6 +70,11 @@ impl ClassRule {
         self.columns.iter().any(|pattern| pattern.matches(table, column))
     }
 
+    /// Whether one of its patterns may mean what has this name in no table at all: a member of a document.
+    pub fn covers_name(&self, name: &str) -> bool {
+        self.columns.iter().any(|pattern| &*pattern.column != "*" && glob(&pattern.column, name))
+    }
+
     fn new(entry: ClassEntry) -> Result<Self, ClassificationError> {
         let ClassEntry { name, columns, recognizer } = entry;
         let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';

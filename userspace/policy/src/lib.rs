@@ -6,6 +6,7 @@ mod approve;
 mod authorize;
 pub mod cases;
 pub mod classification;
+pub mod exchange;
 mod limit;
 mod load;
 pub mod lookup;

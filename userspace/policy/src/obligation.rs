@@ -97,6 +97,9 @@ pub(crate) const PROBE: &str = "probe";
 /// The action of having values of a class that is masked sent where no mask can be applied.
 pub(crate) const REPLICATE_UNMASKED: &str = "replicateUnmasked";
 
+/// The action of having what no mask can be applied to come down as it is, where a class is masked.
+pub(crate) const FETCH_UNMASKED: &str = "fetchUnmasked";
+
 /// The actions, and groups of them, whose statements a limit can be kept for.
 const LIMITED: [&str; 9] =
     ["select", "insert", "update", "delete", "call", "probe", "read", "write", "replicate"];

@@ -2,7 +2,7 @@
 //!
 //! Ids: `Agent::"NAME"`, `Host::"TARGET"`, `Database::"DATABASE"`, `Table::"DATABASE.SCHEMA.NAME"`
 //! or, where the schema is not known, `Table::"DATABASE.NAME"`; a part that holds a dot or a quote
-//! is quoted as in SQL, so no two tables share an id.
+//! is quoted as in SQL, so no two tables share an id; `Path::"TARGET/PATH"`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,8 +17,9 @@ use types::principal::Principal;
 use types::redact::DataClass;
 use types::target::Target;
 
+use crate::exchange::{self, Exchange};
 use crate::lookup::{Lookup, Shape, above};
-use crate::obligation::{DISCLOSE, PROBE, REPLICATE_UNMASKED};
+use crate::obligation::{DISCLOSE, FETCH_UNMASKED, PROBE, REPLICATE_UNMASKED};
 
 mod probe;
 
@@ -206,6 +207,82 @@ impl Requester {
         Request::new(self.agent.clone(), action, name, context, schema).map_err(error)
     }
 
+    /// The entities of an HTTP request's requests, where these classes are masked.
+    pub(crate) fn exchange_entities(
+        &self,
+        exchange: &Exchange,
+        masked: &[DataClass],
+    ) -> Result<Entities, RequestError> {
+        let Exchange { path, .. } = exchange;
+        let mut ids = exchange::ids(&self.target, path).into_iter();
+        let own = uid("Path", &ids.next().unwrap_or_default());
+        // Flat, as an agent's: no entity is needed for what stands above.
+        let above = ids.map(|id| uid("Path", &id)).chain([uid("Host", &self.target)]).collect();
+        let attributes = [("path", string(path)), ("target", string(&self.target))];
+        let attributes = attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let mut all = self.fixed.clone();
+        all.push(Entity::new(own, attributes, above).map_err(error)?);
+        for class in masked {
+            all.push(class_entity(class)?);
+        }
+        Entities::from_entities(all, None).map_err(error)
+    }
+
+    /// The context of all requests of one HTTP request; `hour` is of the day, UTC.
+    pub(crate) fn exchange_context(
+        &self,
+        exchange: &Exchange,
+        hour: u8,
+    ) -> Result<Context, RequestError> {
+        let Exchange {
+            action: _,
+            method,
+            path,
+            template: _,
+            host,
+            has_query,
+            names,
+            content_type,
+            is_tls,
+        } = exchange;
+        let names = RestrictedExpression::new_set(names.iter().map(|name| string(name)));
+        let fields = [
+            ("method", string(method)),
+            ("path", string(path)),
+            ("host", string(host)),
+            ("query", RestrictedExpression::new_bool(*has_query)),
+            ("queryNames", names),
+            ("contentType", string(content_type)),
+            ("tls", RestrictedExpression::new_bool(*is_tls)),
+            ("target", string(&self.target)),
+            ("hour", RestrictedExpression::new_long(i64::from(hour))),
+        ];
+        Context::from_pairs(fields.map(|(name, value)| (name.to_owned(), value))).map_err(error)
+    }
+
+    /// The request to fetch or submit.
+    pub(crate) fn exchange(
+        &self,
+        exchange: &Exchange,
+        context: Context,
+        schema: Option<&Schema>,
+    ) -> Result<Request, RequestError> {
+        let action = uid("Action", exchange.action.as_str());
+        let path = uid("Path", &format!("{}{}", self.target, exchange.path));
+        Request::new(self.agent.clone(), action, path, context, schema).map_err(error)
+    }
+
+    /// The request to have what may hold `class` as it is.
+    pub(crate) fn fetch_unmasked(
+        &self,
+        class: &DataClass,
+        context: Context,
+        schema: Option<&Schema>,
+    ) -> Result<Request, RequestError> {
+        let (action, resource) = (uid("Action", FETCH_UNMASKED), uid("DataClass", &class.0));
+        Request::new(self.agent.clone(), action, resource, context, schema).map_err(error)
+    }
+
     fn place(&self) -> [(String, RestrictedExpression); 4] {
         [
             ("target".to_owned(), string(&self.target)),
@@ -356,6 +433,9 @@ pub(crate) const ACTIONS: [Action; 13] = [
 
 /// Every action on a name, likewise.
 pub(crate) const LOOKUPS: [Action; 2] = [Action::Resolve, Action::ResolveData];
+
+/// Every action on a path, likewise.
+pub(crate) const EXCHANGES: [Action; 2] = [Action::Fetch, Action::Submit];
 
 fn uid(kind: &str, id: &str) -> EntityUid {
     let kind: EntityTypeName = kind.parse().expect("a type's name is an identifier");

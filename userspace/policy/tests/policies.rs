@@ -39,6 +39,7 @@ fn examples() {
         ("backup", None),
         ("read-limits", None),
         ("no-contractors", None),
+        ("http-api", None),
     ] {
         let mut source = shipped();
         source.policies.retain(|(file, _)| Some(file.as_str()) != replaces);
@@ -49,7 +50,7 @@ fn examples() {
         // The baseline's own cases hold with every example beside it.
         run(&policies, &dir().join("cases/baseline.toml"));
     }
-    assert_eq!(names(&dir().join("examples"), "cedar").len(), 11, "an example is not tested");
+    assert_eq!(names(&dir().join("examples"), "cedar").len(), 12, "an example is not tested");
 }
 
 #[test]

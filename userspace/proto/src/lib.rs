@@ -1,5 +1,6 @@
 //! Sans-IO protocol sessions and the classification of what they carry.
 
+pub mod http;
 pub mod limit;
 pub mod postgres;
 pub mod reader;

@@ -1,4 +1,5 @@
 //! Tokens in the place of a database password: asked for where a credential says so, verified, and never passed on.
+//! Those in HTTP requests are verified here as well; [`crate::http`] finds them.
 //!
 //! What verifies them is behind [`Bearers`]; a session goes on with the standing that it answers.
 
@@ -123,7 +124,7 @@ impl<'d> Bearer<'d> {
                 let presented = Presented::read(&given);
                 let knows = |one| self.door.bearers.as_ref().is_some_and(|all| all.knows(one));
                 if presented.as_ref().is_some_and(knows) {
-                    ledger.token_refused("not_taken_here");
+                    ledger.token_refused(Way::Password, "not_taken_here");
                     session.refuse_token(NOT_TAKEN, "a token for a password, where none is taken");
                 } else {
                     session.pass_password();
@@ -161,24 +162,34 @@ impl<'d> Bearer<'d> {
         ledger: &Ledger<'_>,
         agent: &Arc<Standing>,
     ) -> Verifying {
-        let Some(bearers) = &self.door.bearers else {
-            return Box::pin(std::future::ready(Err("no_issuer")));
-        };
-        let (session, principal) = (ledger.session(), ledger.principal());
-        let bearing = Bearing { presented, way: Way::Password, session, principal, agent };
-        let verifying = bearers.verify(bearing);
-        Box::pin(async move {
-            let verified = tokio::time::timeout(PATIENCE, verifying).await;
-            verified.unwrap_or(Err("late"))
-        })
+        verifying(self.door, presented, Way::Password, ledger, agent)
     }
 
     /// Has the opening refused, as a command that is decided and recorded.
     fn refuse(&mut self, session: &mut PostgresSession, ledger: &Ledger<'_>, why: &'static str) {
         self.refused = Some(why);
-        ledger.token_refused(why);
+        ledger.token_refused(Way::Password, why);
         session.open();
     }
+}
+
+/// Has a token verified that a session was given, in a bounded time.
+pub(crate) fn verifying(
+    door: &Door,
+    presented: Presented,
+    way: Way,
+    ledger: &Ledger<'_>,
+    agent: &Arc<Standing>,
+) -> Verifying {
+    let Some(bearers) = &door.bearers else {
+        return Box::pin(std::future::ready(Err("no_issuer")));
+    };
+    let (session, principal) = (ledger.session(), ledger.principal());
+    let verifying = bearers.verify(Bearing { presented, way, session, principal, agent });
+    Box::pin(async move {
+        let verified = tokio::time::timeout(PATIENCE, verifying).await;
+        verified.unwrap_or(Err("late"))
+    })
 }
 
 /// What an agent is told whose session is refused.

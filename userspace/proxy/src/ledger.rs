@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 use types::accepted::Accepted;
 use types::clock::Timestamp;
-use types::command::{Command, Parameter, ParameterValue, Statement};
+use types::command::{Command, CommandKind, Parameter, ParameterValue, Statement};
 use types::decision::Decision;
 use types::event::{Notification, Outcome, Violation};
-use types::id::{AgentName, SessionId};
+use types::id::{AgentName, CommandId, SessionId};
 use types::identity::{Identity, Way};
 use types::principal::Principal;
 use types::target::{Target, Tls, UsedCredential};
@@ -29,6 +29,7 @@ use crate::door::Door;
 use crate::flows::Bytes;
 use crate::sessions::Open;
 use crate::sparing::Sparing;
+use crate::targets::Protocol;
 
 /// Characters of a channel's name that are written; PostgreSQL's names have 63 bytes.
 const CHANNEL_CHARS_MAX: usize = 63;
@@ -186,21 +187,39 @@ impl<'d> Ledger<'d> {
     }
 
     /// Writes why a token that the session was given does not count. No part of it is known here.
-    pub(crate) fn token_refused(&self, why: &'static str) {
+    pub(crate) fn token_refused(&self, way: Way, why: &'static str) {
         let Principal { agent, instance, process, .. } = &self.principal;
-        info!(session = %self.session, %agent, why, "a token for a password is refused");
+        info!(session = %self.session, %agent, way = way.as_str(), why, "a token is refused");
         let detail = serde_json::json!({
             "session_id": self.session.to_string(),
             "agent": agent.as_str(),
             "instance": instance,
             "pid": process.key.tgid,
             "target": self.target.name,
-            "way": Way::Password.as_str(),
+            "way": way.as_str(),
             "why": why,
         });
         let at = self.door.clock.now();
         let detail = detail.to_string();
         self.write(Frame::Control(Control { at, kind: "identity.refused", detail: &detail }));
+    }
+
+    /// Writes that an answer was not given to the agent, by which rule and why.
+    pub(crate) fn withheld(&self, command: CommandId, rule: &str, why: &str) {
+        let detail = serde_json::json!({
+            "session_id": self.session.to_string(),
+            "agent": self.principal.agent.as_str(),
+            "command": command.0,
+            "rule": rule,
+            "why": why,
+        });
+        let (at, detail) = (self.door.clock.now(), detail.to_string());
+        self.write(Frame::Control(Control { at, kind: "answer.withheld", detail: &detail }));
+    }
+
+    /// The present.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.door.clock.now()
     }
 
     /// Writes by which method a credential of ours was used.
@@ -277,7 +296,18 @@ impl<'d> Ledger<'d> {
         if let Some(entry) = &self.entry {
             entry.began(now);
         }
-        let text = self.kept_text(&command.statement, masks);
+        let text = match command.kind {
+            // Its secrets are out of it already, and it is no SQL.
+            CommandKind::Request => masks.map_or_else(
+                || "".into(),
+                |masks| masks.redact_literals(&command.statement.text).into_owned().into(),
+            ),
+            CommandKind::Connect
+            | CommandKind::Query
+            | CommandKind::FunctionCall
+            | CommandKind::Cancel
+            | CommandKind::Resolve => self.kept_text(&command.statement, masks),
+        };
         let secrets = self.text.as_ref().map_or(&[][..], |kept| &kept.secrets);
         let parameters = kept_parameters(&command.parameters, masks, secrets);
         self.door.recorder.gather(Frame::Begin(Begin {
@@ -359,13 +389,21 @@ impl<'d> Ledger<'d> {
     }
 
     /// Ends a session whose target does not answer: recorded, and the agent is told.
-    pub(crate) async fn unreachable(mut self, mut downstream: TcpStream, error: &io::Error) {
+    pub(crate) async fn unreachable(
+        mut self,
+        protocol: Protocol,
+        mut downstream: TcpStream,
+        error: &io::Error,
+    ) {
         let now = self.door.clock.now();
         info!(target = %self.target.name, %error, "target unreachable");
-        let told = proto::postgres::fatal_error(
-            *b"08001",
-            &format!("vestibule: {} can't be reached: {}", self.target.name, error.kind()),
-        );
+        let text = format!("{} can't be reached: {}", self.target.name, error.kind());
+        let told = match protocol {
+            Protocol::Postgresql => {
+                proto::postgres::fatal_error(*b"08001", &format!("vestibule: {text}"))
+            }
+            Protocol::Http => crate::http::raw(502, &text),
+        };
         self.close("target_unreachable", Bytes::unread(told.len()), now);
         if let Err(error) = downstream.write_all(&told).await {
             info!(%error, "the agent had gone");

@@ -22,8 +22,13 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Whether it is an agent's with TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
+
     /// The socket below.
-    fn wire(&self) -> &Counted {
+    pub(crate) fn wire(&self) -> &Counted {
         match self {
             Self::Plain(wire) => wire,
             Self::Agent(tls) => tls.get_ref().0,
@@ -31,7 +36,11 @@ impl Stream {
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, read: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(wire) => Pin::new(wire).poll_read(cx, read),
             Self::Agent(tls) => Pin::new(tls).poll_read(cx, read),
@@ -39,7 +48,11 @@ impl Stream {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(wire) => Pin::new(wire).poll_write(cx, bytes),
             Self::Agent(tls) => Pin::new(tls).poll_write(cx, bytes),
@@ -47,7 +60,7 @@ impl Stream {
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Agent(tls) => Pin::new(tls).poll_flush(cx),
@@ -55,7 +68,7 @@ impl Stream {
         }
     }
 
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Agent(tls) => Pin::new(tls).poll_shutdown(cx),

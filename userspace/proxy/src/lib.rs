@@ -26,6 +26,7 @@ pub mod windows;
 mod admit;
 mod catalog_reader;
 mod held;
+mod http;
 mod knowledge;
 mod ledger;
 mod leg;

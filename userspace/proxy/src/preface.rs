@@ -1,4 +1,4 @@
-//! What comes before a PostgreSQL session: who encrypts which leg.
+//! What comes before a session: who encrypts which leg. Here for PostgreSQL, for HTTP in [`http`].
 //!
 //! An agent's request for TLS is put to the server first, and answered as the server answered: an
 //! agent that insists on TLS is never served over a leg without it. The two handshakes are ours;
@@ -36,8 +36,12 @@ use crate::door::Door;
 use crate::flows::Bytes;
 use crate::ledger::Ledger;
 use crate::leg::{Leg, Stream};
-use crate::targets::TargetRule;
+use crate::targets::{Protocol, TargetRule};
 use crate::tls::{AcceptError, Counted, TargetTls, When};
+
+mod http;
+
+pub(crate) use self::http::open_http;
 
 /// How long all of it may take: what PostgreSQL gives a client to log in (`authentication_timeout`).
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -84,6 +88,9 @@ pub(crate) enum Why {
     /// No certificate, or the agent did not like it.
     #[error("TLS towards the agent failed: {0}")]
     Accept(#[from] AcceptError),
+    /// There is no certificate to show to agents.
+    #[error("agents are not offered TLS on this host")]
+    NotTaken,
     /// The server has no TLS, and the agent or the configuration want it.
     #[error("the target does not offer TLS")]
     NotOffered,
@@ -107,6 +114,7 @@ impl Why {
             Self::NoAlpn => "no_alpn",
             Self::WrongName(_) => "wrong_name",
             Self::Accept(_) => "agent_tls",
+            Self::NotTaken => "no_agent_tls",
             Self::NotOffered => "target_without_tls",
             Self::Connect(_) => "target_tls",
             Self::Server(_) => "target_lost",
@@ -143,7 +151,12 @@ struct Preface<'p> {
 }
 
 /// Ends a session that did not begin: recorded, and the agent is told where it can be.
-pub(crate) async fn refuse(door: &Door, mut ledger: Ledger<'_>, refused: NotOpened) {
+pub(crate) async fn refuse(
+    door: &Door,
+    protocol: Protocol,
+    mut ledger: Ledger<'_>,
+    refused: NotOpened,
+) {
     let NotOpened { why, agent } = refused;
     let now = door.clock.now();
     ledger.not_begun(why.word(), &why.to_string(), now);
@@ -152,7 +165,10 @@ pub(crate) async fn refuse(door: &Door, mut ledger: Ledger<'_>, refused: NotOpen
         return ledger.close(why.word(), Bytes::unread(usize::MAX), now);
     };
     let mut leg = Leg::new(agent);
-    let told = fatal_error(*b"08006", &format!("vestibule: {why}"));
+    let told = match protocol {
+        Protocol::Postgresql => fatal_error(*b"08006", &format!("vestibule: {why}")),
+        Protocol::Http => crate::http::raw(502, &why.to_string()),
+    };
     let telling = tokio::time::timeout(TELLING, tell(&mut leg, &told)).await;
     debug!(?telling, "the agent was told");
     let carried = Bytes { sent: leg.came(), received: leg.written() };
@@ -299,7 +315,8 @@ impl Preface<'_> {
             secure(&self.rule.tls, server, &name).await
         };
         let now = UNIX_EPOCH + Duration::from_micros(self.door.clock.now().unix_us.unsigned_abs());
-        let accepted = offer.accept(tls, &self.certified(host.as_deref()), now).await;
+        let accepted =
+            offer.accept(tls, &self.certified(host.as_deref()), now, Protocol::Postgresql).await;
         let (agent, leaf) = accepted.map_err(Why::Accept)?;
         let agent = Stream::Agent(Box::new(agent));
         match server {

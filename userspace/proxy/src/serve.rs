@@ -22,6 +22,8 @@ use crate::bearer::Bearer;
 use crate::door::{Door, LocalService};
 use crate::durability::Waiters;
 use crate::flows::Bytes;
+use crate::follower::Follower;
+use crate::http;
 use crate::knowledge::Knowledge;
 use crate::ledger::{Ledger, record_refusal};
 use crate::leg::Leg;
@@ -29,7 +31,7 @@ use crate::limiter::Limiter;
 use crate::login::Login;
 use crate::preface::{self, Opened};
 use crate::relay::{End, Relay};
-use crate::targets::Protocol;
+use crate::targets::{Protocol, TargetRule};
 
 /// How long a session that has ended may take to flush what it still has to say.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -55,7 +57,7 @@ impl Worker {
 
 /// How long one may whose agent acts for nobody any more: from the call that says so to the last byte it is to be
 /// under a second.
-const DISMISS_PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const DISMISS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serves one accepted connection: attribute, dial, relay until it ends. Whatever happens to it
 /// is in the journal before anyone can see it.
@@ -88,17 +90,20 @@ pub(crate) async fn serve(
     let mut ledger = Ledger::new(door, accepted, principal, target);
     let upstream = match dialled {
         Ok(upstream) => upstream,
-        Err(error) => return ledger.unreachable(downstream, &error).await,
+        Err(error) => return ledger.unreachable(rule.protocol, downstream, &error).await,
     };
     if let Err(error) = downstream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
     door.counters.sessions_total.up();
-    let Protocol::Postgresql = rule.protocol;
+    if rule.protocol == Protocol::Http {
+        let work = serve_http((&worker, &rule), names, (downstream, upstream), (ledger, follower));
+        return Box::pin(work).await;
+    }
     let who = (ledger.principal(), ledger.target());
     let opened = match preface::open(door, who, (&*rule, &names), downstream, upstream).await {
         Ok(opened) => opened,
-        Err(not_opened) => return preface::refuse(door, ledger, not_opened).await,
+        Err(not_opened) => return preface::refuse(door, rule.protocol, ledger, not_opened).await,
     };
     let Opened { agent, server, transport, way, first, tls, host } = opened;
     ledger.reach(tls, host);
@@ -127,6 +132,25 @@ pub(crate) async fn serve(
         debug!(flushed = flushed.is_ok(), "session ended");
     }
     relay.close(&end);
+}
+
+/// Serves a connection to a target that speaks HTTP.
+async fn serve_http(
+    (worker, rule): (&Worker, &TargetRule),
+    names: Vec<Arc<str>>,
+    (downstream, upstream): (TcpStream, TcpStream),
+    (ledger, follower): (Ledger<'_>, Follower),
+) {
+    let who = (ledger.principal(), ledger.target());
+    let opened = preface::open_http(&worker.door, who, (rule, &names), downstream, upstream).await;
+    match opened {
+        Ok(opened) => {
+            http::serve((worker, worker.slot()), names, opened, (ledger, follower)).await;
+        }
+        Err(not_opened) => {
+            preface::refuse(&worker.door, Protocol::Http, ledger, not_opened).await;
+        }
+    }
 }
 
 /// Gives a connection to who answers it on this host.

@@ -30,10 +30,12 @@ pub struct TargetRule {
 }
 
 /// The protocols that sessions exist for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// PostgreSQL's frontend/backend protocol.
     Postgresql,
+    /// HTTP/1.1.
+    Http,
 }
 
 impl Protocol {
@@ -41,6 +43,7 @@ impl Protocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Postgresql => "postgresql",
+            Self::Http => "http",
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum CommandKind {
     Cancel,
     /// A name is to be resolved.
     Resolve,
+    /// An HTTP request.
+    Request,
 }
 
 impl CommandKind {
@@ -76,6 +78,7 @@ impl CommandKind {
             Self::FunctionCall => "db.function",
             Self::Cancel => "db.cancel",
             Self::Resolve => "dns.query",
+            Self::Request => "http.request",
         }
     }
 }
@@ -262,7 +265,7 @@ const DEFINES_NO_RELATION: [&str; 7] = [
 pub struct Access {
     /// What is done.
     pub action: Action,
-    /// To which table, view, sequence or other relation, or to which domain name; `None` for the
+    /// To which table, view, sequence or other relation, to which domain name or HTTP path; `None` for the
     /// database as a whole.
     pub table: Option<TableName>,
 }
@@ -316,6 +319,10 @@ pub enum Action {
     Resolve,
     /// Look up records that carry free data (TXT, NULL, …), or all there are.
     ResolveData,
+    /// Have what an HTTP path stands for: GET, HEAD, OPTIONS.
+    Fetch,
+    /// Have an HTTP path take or do something: every other method.
+    Submit,
     /// Not known: did not parse, or a form the analysis does not know.
     Unknown,
 }
@@ -338,6 +345,8 @@ impl Action {
             Self::Cancel => "cancel",
             Self::Resolve => "resolve",
             Self::ResolveData => "resolveData",
+            Self::Fetch => "fetch",
+            Self::Submit => "submit",
             Self::Unknown => "unknown",
         }
     }
@@ -346,8 +355,8 @@ impl Action {
     pub fn class(self) -> Class {
         match self {
             Self::Connect | Self::Session | Self::Cancel => Class::Session,
-            Self::Select | Self::Resolve | Self::ResolveData => Class::Read,
-            Self::Insert | Self::Update | Self::Delete | Self::Call => Class::Write,
+            Self::Select | Self::Resolve | Self::ResolveData | Self::Fetch => Class::Read,
+            Self::Insert | Self::Update | Self::Delete | Self::Call | Self::Submit => Class::Write,
             Self::Ddl | Self::Privilege | Self::Admin | Self::Replicate => Class::Admin,
             Self::Unknown => Class::Unknown,
         }

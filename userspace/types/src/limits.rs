@@ -31,6 +31,25 @@ pub const RECOGNIZER_SPAN_MAX: usize = 256;
 /// command in flight is as much as its own statement may have.
 pub const RESPONSE_RECORD_BYTES_MAX: usize = 64 * 1024;
 
+/// The head of an HTTP request: eight times what common servers take (8 KiB), so that cookies and tokens fit; hyper
+/// holds as much again while it reads.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Header fields of an HTTP request or answer: hyper's own default.
+pub const HTTP_HEADERS_MAX: usize = 100;
+
+/// The path of an HTTP request, decoded, and its parts: each is an entity of policies, 64 × 2 KiB = 128 KiB.
+pub const HTTP_PATH_BYTES_MAX: usize = 2 * 1024;
+
+/// Parts of the path of an HTTP request.
+pub const HTTP_PATH_PARTS_MAX: usize = 64;
+
+/// The query of an HTTP request; more belongs into a body.
+pub const HTTP_QUERY_BYTES_MAX: usize = 16 * 1024;
+
+/// Parameters of a query.
+pub const HTTP_PARAMETERS_MAX: usize = 256;
+
 /// Columns of one command in the record.
 pub const COLUMNS_MAX: usize = 256;
 

@@ -29,7 +29,7 @@ pub(super) fn event(
     ended: &EndedCommand,
 ) -> Row {
     let outcome = &ended.outcome;
-    let ids = ocsf(begun.kind, strongest(begun), outcome.status);
+    let ids = ocsf(begun.kind, &begun.verb, strongest(begun), outcome.status);
     let masked: Vec<Masked> = outcome
         .masked
         .iter()
@@ -179,7 +179,14 @@ pub(super) fn recording(
 ) -> Row {
     let sample = &ended.outcome.sample;
     let has_text = begun.kind == CommandKind::Query || !begun.text.is_empty();
-    let stream = if begun.kind == CommandKind::Resolve { "dns_answer" } else { "db_result" };
+    let stream = match begun.kind {
+        CommandKind::Resolve => "dns_answer",
+        CommandKind::Request => "http_answer",
+        CommandKind::Connect
+        | CommandKind::Query
+        | CommandKind::FunctionCall
+        | CommandKind::Cancel => "db_result",
+    };
     Row::Recording(Box::new(RecordingRow {
         node_id: segment.node.clone(),
         log_epoch: epoch(segment),

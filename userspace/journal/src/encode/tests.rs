@@ -442,7 +442,7 @@ fn numbers_of_words_go_both_ways() {
         let status = kind::status(code).map(kind::status_code);
         assert_eq!(status.is_ok_and(|c| c == code), (1..=6).contains(&code));
         let action = kind::action(code).map(kind::action_code);
-        assert_eq!(action.is_ok_and(|c| c == code), (1..=15).contains(&code));
+        assert_eq!(action.is_ok_and(|c| c == code), (1..=17).contains(&code));
         let effect = kind::effect(code).map(kind::effect_code);
         assert_eq!(effect.is_ok_and(|c| c == code), (1..=3).contains(&code));
     }

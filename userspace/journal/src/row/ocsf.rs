@@ -6,10 +6,11 @@ use types::event::Status;
 /// The ids OCSF gives to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ocsf {
-    /// 6005: Datastore Activity; 4003: DNS Activity.
+    /// 6005: Datastore Activity; 4003: DNS Activity; 4002: HTTP Activity.
     pub class_uid: i32,
     /// Datastore Activity: 1 Read, 2 Update, 3 Connect, 4 Query, 5 Write, 6 Create, 7 Delete,
-    /// 99 Other. DNS Activity: 6 Traffic, a query with its answer.
+    /// 99 Other. DNS Activity: 6 Traffic, a query with its answer. HTTP Activity: 2 Delete, 3 Get, 4 Head, 5 Options,
+    /// 6 Post, 7 Put, 9 Patch, 99 Other.
     pub activity_id: i32,
     /// `class_uid` × 100 + `activity_id`.
     pub type_uid: i32,
@@ -23,12 +24,20 @@ pub struct Ocsf {
     pub disposition_id: i32,
 }
 
-/// The ids of a command of `kind` whose strongest access is `action`, that ended with `status`.
-pub fn ocsf(kind: CommandKind, action: Action, status: Status) -> Ocsf {
-    let class_uid = if kind == CommandKind::Resolve { 4003 } else { 6005 };
+/// The ids of a command of `kind` with this verb whose strongest access is `action`, that ended with `status`.
+pub fn ocsf(kind: CommandKind, verb: &str, action: Action, status: Status) -> Ocsf {
+    let class_uid = match kind {
+        CommandKind::Resolve => 4003,
+        CommandKind::Request => 4002,
+        CommandKind::Connect
+        | CommandKind::Query
+        | CommandKind::FunctionCall
+        | CommandKind::Cancel => 6005,
+    };
     let activity_id = match (kind, action) {
         (CommandKind::Connect, _) => 3,
         (CommandKind::Resolve, _) => 6,
+        (CommandKind::Request, _) => http_activity(verb),
         (_, Action::Select | Action::Resolve | Action::ResolveData) => 1,
         (_, Action::Update) => 2,
         (_, Action::Insert) => 5,
@@ -41,6 +50,8 @@ pub fn ocsf(kind: CommandKind, action: Action, status: Status) -> Ocsf {
             | Action::Admin
             | Action::Replicate
             | Action::Cancel
+            | Action::Fetch
+            | Action::Submit
             | Action::Unknown,
         ) => 99,
     };
@@ -57,17 +68,33 @@ pub fn ocsf(kind: CommandKind, action: Action, status: Status) -> Ocsf {
     }
 }
 
+/// OCSF 1.8's activity of an HTTP method.
+fn http_activity(verb: &str) -> i32 {
+    match verb {
+        "DELETE" => 2,
+        "GET" => 3,
+        "HEAD" => 4,
+        "OPTIONS" => 5,
+        "POST" => 6,
+        "PUT" => 7,
+        "PATCH" => 9,
+        _ => 99,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_denied_delete_is_a_blocked_failure() {
-        let ids = ocsf(CommandKind::Query, Action::Delete, Status::Denied);
+        let ids = ocsf(CommandKind::Query, "DELETE", Action::Delete, Status::Denied);
         assert_eq!((ids.type_uid, ids.status_id, ids.action_id), (600_507, 2, 2));
-        let ids = ocsf(CommandKind::Connect, Action::Connect, Status::Ok);
+        let ids = ocsf(CommandKind::Connect, "CONNECT", Action::Connect, Status::Ok);
         assert_eq!((ids.type_uid, ids.status_id, ids.severity_id), (600_503, 1, 1));
-        let ids = ocsf(CommandKind::Resolve, Action::Resolve, Status::Ok);
+        let ids = ocsf(CommandKind::Resolve, "A", Action::Resolve, Status::Ok);
         assert_eq!((ids.class_uid, ids.type_uid), (4003, 400_306));
+        let ids = ocsf(CommandKind::Request, "PATCH", Action::Submit, Status::Ok);
+        assert_eq!((ids.class_uid, ids.type_uid), (4002, 400_209));
     }
 }

@@ -41,11 +41,13 @@ pub mod recognizer;
 mod redactor;
 mod secret;
 mod stand_in;
+mod stream;
 
 pub use catalog::{Catalog, CatalogError, catalog_query};
 pub use free_text::FreeText;
 pub use masks::Masks;
 pub use secret::Open;
+pub use stream::{Form, TextStream};
 
 pub use crate::classification::RecognizerKind;
 

@@ -14,7 +14,8 @@ use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
 use types::redact::DataClass;
 use types::target::Target;
 
-use super::{ACTIONS, LOOKUPS, Moment, RequestError, Requester, error};
+use super::{ACTIONS, EXCHANGES, LOOKUPS, Moment, RequestError, Requester, error};
+use crate::exchange::Exchange;
 use crate::lookup::Lookup;
 
 const MOMENT: Moment = Moment { kind: CommandKind::Query, hour: 0, transaction: Transaction::None };
@@ -47,6 +48,16 @@ pub(super) fn check(schema: &Schema) -> Result<(), RequestError> {
             conform(&requester.lookup_entities(&lookup)?, schema)?;
             requester.lookup(&lookup, 0, Some(schema))?;
         }
+        for action in EXCHANGES {
+            let exchange = exchange(action);
+            conform(
+                &requester.exchange_entities(&exchange, std::slice::from_ref(&class))?,
+                schema,
+            )?;
+            let context = requester.exchange_context(&exchange, 0)?;
+            requester.exchange(&exchange, context.clone(), Some(schema))?;
+            requester.fetch_unmasked(&class, context, Some(schema))?;
+        }
     }
     Ok(())
 }
@@ -69,6 +80,20 @@ fn lookup(action: Action) -> Lookup {
         is_listed: false,
         server: "".into(),
         transport: "udp",
+    }
+}
+
+fn exchange(action: Action) -> Exchange {
+    Exchange {
+        action,
+        method: "GET".into(),
+        path: "/a/b".into(),
+        template: "/a/b".into(),
+        host: "probe.example".into(),
+        has_query: true,
+        names: vec!["n".into()],
+        content_type: "".into(),
+        is_tls: false,
     }
 }
 

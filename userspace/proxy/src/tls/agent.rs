@@ -12,16 +12,17 @@ use tokio_rustls::rustls::server::Acceptor;
 use tokio_rustls::rustls::{Error, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::{ALPN, provider};
+use crate::targets::Protocol;
+use crate::tls::{POSTGRESQL, alpn, provider};
 
-/// Names with a certificate ready: 1,024 of about 4 KiB = 4 MiB. Beyond that all are minted anew.
+/// Names with a certificate ready, each for a protocol: 1,024 of about 4 KiB = 4 MiB. Beyond that all are minted anew.
 const READY_MAX: usize = 1_024;
 
 /// Offers TLS to agents, if there is an authority.
 #[derive(Debug, Default)]
 pub struct AgentTls {
     authority: Option<Authority>,
-    ready: Mutex<HashMap<Vec<Name>, Ready>>,
+    ready: Mutex<HashMap<(Vec<Name>, Protocol), Ready>>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,7 +57,12 @@ impl AgentTls {
     }
 
     /// A certificate for the first of `names` that the authority is for, and for the others.
-    fn ready(&self, names: &[Name], now: SystemTime) -> Result<Ready, AcceptError> {
+    fn ready(
+        &self,
+        names: &[Name],
+        now: SystemTime,
+        protocol: Protocol,
+    ) -> Result<Ready, AcceptError> {
         let refused = || CaError::NotPermitted(names.first().cloned().unwrap_or(Name::new("")));
         let authority = self.authority.as_ref().ok_or_else(refused)?;
         let covered = |name: &&Name| authority.permits().covers(name);
@@ -65,17 +71,18 @@ impl AgentTls {
             return Err(refused().into());
         }
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = ready.get(&names)
+        let named = (names, protocol);
+        if let Some(known) = ready.get(&named)
             && known.leaf.is_fresh(now)
         {
             return Ok(known.clone());
         }
-        let leaf = Arc::new(authority.mint(&names, now)?);
-        let minted = Ready { config: Arc::new(config(&leaf)?), leaf };
+        let leaf = Arc::new(authority.mint(&named.0, now)?);
+        let minted = Ready { config: Arc::new(config(&leaf, protocol)?), leaf };
         if ready.len() >= READY_MAX {
             ready.clear();
         }
-        ready.insert(names, minted.clone());
+        ready.insert(named, minted.clone());
         Ok(minted)
     }
 }
@@ -88,17 +95,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Offer<S> {
 
     /// Whether the agent names PostgreSQL as what it will speak, which direct TLS must.
     pub(crate) fn names_postgresql(&self) -> bool {
-        self.start.client_hello().alpn().is_some_and(|mut named| named.any(|name| name == ALPN))
+        self.start
+            .client_hello()
+            .alpn()
+            .is_some_and(|mut named| named.any(|name| name == POSTGRESQL))
     }
 
-    /// Completes the handshake with a certificate for these names, valid at `now`; answers the certificate as well.
+    /// Completes the handshake for a protocol with a certificate for these names, valid at `now`; answers the certificate as well.
     pub(crate) async fn accept(
         self,
         tls: &AgentTls,
         names: &[Name],
         now: SystemTime,
+        protocol: Protocol,
     ) -> Result<(TlsStream<S>, Arc<Leaf>), AcceptError> {
-        let ready = tls.ready(names, now)?;
+        let ready = tls.ready(names, now, protocol)?;
         let stream = self.start.into_stream(ready.config).await?;
         Ok((stream, ready.leaf))
     }
@@ -118,11 +129,11 @@ pub(crate) enum AcceptError {
     Handshake(#[from] io::Error),
 }
 
-fn config(leaf: &Leaf) -> Result<ServerConfig, Error> {
+fn config(leaf: &Leaf, protocol: Protocol) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![leaf.certificate.clone()], leaf.key.clone_key())?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = alpn(protocol);
     Ok(config)
 }

@@ -22,7 +22,8 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::tls::{ALPN, provider};
+use crate::targets::Protocol;
+use crate::tls::{alpn, provider};
 
 /// When a target is spoken to with TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,11 +91,12 @@ impl TargetTls {
         Self { when: When::Never, name: None, config: None, expires: None }
     }
 
-    /// By these rules.
+    /// By these rules, for a protocol.
     ///
     /// # Errors
     /// If a file can't be read or holds nothing of use.
     pub fn new(
+        protocol: Protocol,
         when: When,
         name: Option<Arc<str>>,
         verification: Verification,
@@ -135,7 +137,7 @@ impl TargetTls {
                 builder.with_client_auth_cert(chain, key).map_err(invalid)?
             }
         };
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = alpn(protocol);
         Ok(Self { when, name, config: Some(Arc::new(config)), expires })
     }
 
