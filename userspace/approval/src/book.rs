@@ -192,6 +192,11 @@ impl Book {
 
     /// Requests, newest first, at most `most`.
     pub fn list(&self, which: Which, most: usize) -> Vec<Standing> {
+        self.look(which, most).into_iter().cloned().collect()
+    }
+
+    /// The same, to be looked at.
+    pub fn look(&self, which: Which, most: usize) -> Vec<&Standing> {
         let (waiting, over) = match which {
             Which::Waiting => (true, false),
             Which::Over => (false, true),
@@ -202,7 +207,8 @@ impl Book {
         let over = self.over.values().rev().filter(|_| over);
         let mut listed: Vec<&Standing> = waiting.chain(over).collect();
         listed.sort_by_key(|standing| std::cmp::Reverse(standing.request.id));
-        listed.into_iter().take(most).cloned().collect()
+        listed.truncate(most);
+        listed
     }
 
     /// Requests that are over and were alike: the same pattern, newest first.

@@ -57,6 +57,16 @@ pub struct Standing {
     pub ended: Option<Over>,
 }
 
+impl Standing {
+    /// The same without what is long: the text and the parameters.
+    pub fn brief(&self) -> Self {
+        let (text, parameters) = (String::new(), Vec::new());
+        let Self { request, votes, grant, ended } = self;
+        let request = ApprovalRequest { text, parameters, ..request.clone() };
+        Self { request, votes: votes.clone(), grant: grant.clone(), ended: ended.clone() }
+    }
+}
+
 /// How and when a request ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Over {

@@ -132,24 +132,36 @@ impl HostApprovals {
         }
     }
 
+    /// Reads the book again, one request at a time: their texts may be large.
     fn catch_up(&self) {
-        let standings = self.desk.approvals().with(|book| book.list(Which::All, MISSED_MAX));
-        self.webhooks.follow_all(&standings);
+        let approvals = self.desk.approvals();
+        let ids: Vec<_> = approvals.with(|book| {
+            let all = book.look(Which::All, MISSED_MAX).into_iter();
+            // The oldest first.
+            all.rev().map(|standing| standing.request.id).collect()
+        });
+        for id in ids {
+            approvals
+                .with(|book| book.standing(id).map(|standing| self.webhooks.follow_all(standing)));
+        }
     }
 
     fn heard(&self, event: &Event) {
         let id = event.request();
-        let Some(standing) = self.desk.approvals().with(|book| book.standing(id).cloned()) else {
-            warn!(%id, "a request is forgotten before it was told");
-            return;
-        };
-        if let Event::Granted(grant) = event
-            && grant.broken_glass
-        {
-            let (by, agent) = (grant.approvers.join(", "), &standing.request.requester.agent);
-            warn!(%id, by, agent, target = standing.request.target.name, "break glass: let through by one person");
-        }
-        self.webhooks.follow(event, &standing);
+        self.desk.approvals().with(|book| {
+            let Some(standing) = book.standing(id) else {
+                warn!(%id, "a request is forgotten before it was told");
+                return;
+            };
+            if let Event::Granted(grant) = event
+                && grant.broken_glass
+            {
+                let (by, agent) = (grant.approvers.join(", "), &standing.request.requester.agent);
+                let target = &standing.request.target.name;
+                warn!(%id, by, agent, target, "break glass: let through by one person");
+            }
+            self.webhooks.follow(event, standing);
+        });
     }
 }
 

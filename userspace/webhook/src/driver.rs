@@ -77,12 +77,10 @@ impl Webhooks {
         self.changed.send_replace(());
     }
 
-    /// Takes all requests as they stand, where events were missed.
-    pub fn follow_all(&self, standings: &[Standing]) {
-        for standing in standings {
-            let dropped = self.queue().follow_all(standing);
-            self.give_up(&dropped);
-        }
+    /// Takes all that happened to a request which stands so, where events were missed.
+    pub fn follow_all(&self, standing: &Standing) {
+        let dropped = self.queue().follow_all(standing);
+        self.give_up(&dropped);
         self.changed.send_replace(());
     }
 

@@ -37,9 +37,11 @@ impl Desk {
         let approvals = self.approvals.desk.approvals();
         let told = match ask {
             Ask::List { which, most } => {
-                let (requests, total) = approvals
-                    .with(|book| (book.list(which, most.min(LISTED_MAX)), count(book, which)));
-                Told::Requests { requests: requests.into_iter().map(brief).collect(), total }
+                let (requests, total) = approvals.with(|book| {
+                    let listed = book.look(which, most.min(LISTED_MAX)).into_iter();
+                    (listed.map(Standing::brief).collect(), count(book, which))
+                });
+                Told::Requests { requests, total }
             }
             Ask::Show { id } => self.shown(id)?,
             Ask::Vote { id, answer, reason, shown_sha256, sudo_uid, token_file } => {
@@ -66,7 +68,7 @@ impl Desk {
         let (standing, alike) =
             found.context("there is no such request: see `vestibule approvals list --all`")?;
         let alike = alike.into_iter().filter(|other| other.request.id != id).take(ALIKE_SHOWN);
-        let alike = alike.map(brief).collect();
+        let alike = alike.map(|other| other.brief()).collect();
         Ok(Told::Shown { standing: Box::new(standing), alike })
     }
 
@@ -103,8 +105,9 @@ impl Desk {
                 return Ok(Told::NotCounted { approver: key, error, reason });
             }
         };
-        let standing = self.approvals.desk.approvals().with(|book| book.standing(id).cloned());
-        let standing = brief(standing.context("the request is forgotten already")?);
+        let standing =
+            self.approvals.desk.approvals().with(|book| book.standing(id).map(Standing::brief));
+        let standing = standing.context("the request is forgotten already")?;
         Ok(Told::Voted { voted, approver: key, standing: Box::new(standing) })
     }
 
@@ -166,10 +169,4 @@ fn count(book: &Book, which: Which) -> usize {
         Which::Over => book.over(),
         Which::All => book.waiting() + book.over(),
     }
-}
-
-/// A request without what is long.
-fn brief(mut standing: Standing) -> Standing {
-    (standing.request.text, standing.request.parameters) = (String::new(), Vec::new());
-    standing
 }
