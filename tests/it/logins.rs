@@ -32,14 +32,14 @@ fn start(issuer: &str) -> (Story, NamedTempFile) {
 }
 
 /// `vestibule login`, at its code.
-struct LoggingIn {
+pub(crate) struct LoggingIn {
     process: Running,
     said: BufReader<ChildStdout>,
-    code: String,
+    pub(crate) code: String,
 }
 
 impl LoggingIn {
-    fn of(mut command: Command) -> Self {
+    pub(crate) fn of(mut command: Command) -> Self {
         command.arg("login").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Running::new("login", &mut command).unwrap();
         let mut said = BufReader::new(process.take_stdout().unwrap());
@@ -51,7 +51,7 @@ impl LoggingIn {
     }
 
     /// Its exit code and what else it said.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         self.said.read_to_string(&mut said).unwrap();
         (self.process.wait(20).unwrap().flatten(), said)

@@ -15,6 +15,7 @@ mod corpus;
 mod crash;
 mod credentials;
 mod definitions;
+mod desk;
 mod door;
 mod drivers;
 
@@ -70,4 +71,5 @@ mod token;
 mod tools;
 mod units;
 mod unix;
+mod webhooks;
 mod windows;

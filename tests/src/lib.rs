@@ -23,6 +23,7 @@ pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod receiver;
 pub mod vault;
 pub mod world;
 
@@ -36,5 +37,6 @@ pub use idp::Idp;
 pub use pgbouncer::Pgbouncer;
 pub use postgres::Postgres;
 pub use process::Output;
+pub use receiver::Receiver;
 pub use vault::Vault;
 pub use world::World;

@@ -125,6 +125,11 @@ impl Running {
         self.child.stdout.take()
     }
 
+    /// Gives its standard error away, where that is a pipe.
+    pub fn take_stderr(&mut self) -> Option<std::process::ChildStderr> {
+        self.child.stderr.take()
+    }
+
     /// Gives its standard input away, where that is a pipe.
     pub fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
         self.child.stdin.take()
