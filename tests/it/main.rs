@@ -11,6 +11,7 @@ mod bulk;
 mod by_hand;
 mod cancel;
 mod catalog;
+mod console;
 mod corpus;
 mod crash;
 mod credentials;

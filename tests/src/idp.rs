@@ -81,7 +81,7 @@ pub struct Asked {
 /// What a client has after a user's login.
 #[derive(Clone, Debug)]
 pub struct UserTokens {
-    /// An access token for the first of [`RESOURCES`].
+    /// An access token, for the first of [`RESOURCES`] where nothing else is said.
     pub access: String,
     /// An ID token for [`CLIENT`].
     pub id: String,
@@ -170,10 +170,17 @@ impl Idp {
     /// # Errors
     /// If the provider refuses.
     pub fn login(&self, user: &str) -> Result<UserTokens> {
+        self.login_for(user, RESOURCES[0])
+    }
+
+    /// The same with an access token for another of [`RESOURCES`].
+    ///
+    /// # Errors
+    /// If the provider refuses.
+    pub fn login_for(&self, user: &str, resource: &str) -> Result<UserTokens> {
         let scope = "openid profile groups bank";
-        let told = self.tell(
-            &json!({"do": "login", "user": user, "scope": scope, "resource": RESOURCES[0]}),
-        )?;
+        let told =
+            self.tell(&json!({"do": "login", "user": user, "scope": scope, "resource": resource}))?;
         let text = |name: &str| {
             told[name].as_str().map(str::to_owned).with_context(|| format!("no {name}"))
         };

@@ -25,6 +25,7 @@ pub mod postgres;
 pub mod process;
 pub mod receiver;
 pub mod vault;
+pub mod web;
 pub mod world;
 
 pub use agent::Agent;
@@ -39,4 +40,5 @@ pub use postgres::Postgres;
 pub use process::Output;
 pub use receiver::Receiver;
 pub use vault::Vault;
+pub use web::Web;
 pub use world::World;

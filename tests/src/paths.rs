@@ -19,6 +19,11 @@ pub fn duckdb() -> PathBuf {
     root().join("target/venv/bin/duckdb")
 }
 
+/// Answers the program that holds an API against its document.
+pub fn schemathesis() -> PathBuf {
+    root().join("target/venv/bin/schemathesis")
+}
+
 /// Answers where node finds node-postgres.
 pub fn node_modules() -> PathBuf {
     root().join("target/node/node_modules")

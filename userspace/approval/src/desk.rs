@@ -6,6 +6,7 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 use types::approval::RequestId;
 
+use crate::book::OVER_KEPT;
 use crate::event::Ending;
 use crate::request::{ApprovalRequest, Grant};
 use crate::vote::{Vote, VoteError, Voted};
@@ -20,6 +21,20 @@ pub trait Desk: Send + Sync {
 
     /// One request and all that became of it.
     fn show(&self, id: RequestId) -> Later<'_, Result<Option<Standing>, DeskError>>;
+
+    /// Requests that are over and were alike: the same pattern, newest first, at most `most`. Whoever has them at hand
+    /// need not list all for it.
+    fn alike<'a>(
+        &'a self,
+        request: &'a ApprovalRequest,
+        most: usize,
+    ) -> Later<'a, Result<Vec<Standing>, DeskError>> {
+        Box::pin(async move {
+            let over = self.list(Which::Over, OVER_KEPT).await?;
+            let alike = over.into_iter().filter(|one| one.request.pattern == request.pattern);
+            Ok(alike.take(most).collect())
+        })
+    }
 
     /// Takes a vote; it is durable, and what follows from it is on its way, when this answers.
     fn vote(

@@ -77,7 +77,7 @@ fn bytes(file: Vec<u8>) -> impl parquet::file::reader::ChunkReader + 'static {
     bytes::Bytes::from(file)
 }
 
-fn batch_rows(
+pub(crate) fn batch_rows(
     table: Table,
     batch: &RecordBatch,
     each: &mut dyn FnMut(Row),

@@ -10,6 +10,8 @@ pub mod merkle;
 pub mod note;
 pub mod query;
 pub mod seal;
+pub mod search;
+pub mod status;
 pub mod texts;
 pub mod verify;
 pub mod writer;

@@ -58,7 +58,7 @@ use crate::namespaces::Namespaces;
 use crate::secret::Stores;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{control, credential, guard, link, sources, tls};
+use crate::{console, control, credential, guard, link, sources, tls};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -113,6 +113,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     };
     desk.agents.namespaces.open(accepting)?;
     let taps = Taps::start(&config.tap, Surroundings::of(&desk))?;
+    let console = console::start(config, &desk, stopped.clone())?;
     sources::private_dir(&config.run_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
@@ -146,7 +147,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     drop(runtime);
     drop(taps);
     drop(watch);
-    end(&door, &stop, (running, resolving))?;
+    end(&door, &stop, (running, resolving, console))?;
     Ok(ended)
 }
 
@@ -183,7 +184,7 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 /// The log's epoch. A new one starts a new log; that comes with the collector.
-const EPOCH: u32 = 1;
+pub(crate) const EPOCH: u32 = 1;
 
 /// Everything but sockets: journal, policy, kernel hooks.
 fn prepare(
@@ -406,7 +407,7 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
 fn end(
     door: &Arc<Door>,
     stop: &watch::Sender<bool>,
-    (running, resolving): (Running, Option<JoinHandle<()>>),
+    (running, resolving, console): (Running, Option<JoinHandle<()>>, Option<JoinHandle<()>>),
 ) -> Result<()> {
     info!("stopping; nothing is relayed from now on");
     if stop.send(true).is_err() {
@@ -415,6 +416,9 @@ fn end(
     running.join();
     if resolving.is_some_and(|thread| thread.join().is_err()) {
         warn!("the forwarder of look-ups panicked");
+    }
+    if console.is_some_and(|thread| thread.join().is_err()) {
+        warn!("the console panicked");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(ephemeral::finish(door));

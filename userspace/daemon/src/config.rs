@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::approvals::{self, ApprovalsRule, WebhookRule};
+use crate::console::{self, ConsoleRule};
 use crate::credential::{self, Catalog, Credential};
 use crate::keeper::{IdentityRule, IssuerRule, Logout, Rules};
 use crate::link::HubRule;
@@ -73,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) webhook: Vec<WebhookRule>,
     /// The hub where people of several hosts answer what waits for approval; none where absent.
     pub(crate) hub: Option<HubRule>,
+    /// The console, for people who approve and who watch; there is none where absent.
+    pub(crate) console: Option<ConsoleRule>,
     /// How agents are started and held.
     #[serde(default)]
     pub(crate) profile: Vec<ProfileRule>,
@@ -316,6 +319,7 @@ impl Config {
         config.identities().check(config.vault.is_some())?;
         approvals::check(&config)?;
         config.hub.as_ref().map_or(Ok(()), |hub| hub.check(&config.node()))?;
+        console::check(&config)?;
         profile::check(&config.profile)?;
         rules::check(&config.enroll, &config.identities().names())?;
         config.dns.upstream()?;
@@ -373,6 +377,7 @@ impl Config {
         protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
         let mut hidden = credential::hidden(self)?;
         hidden.extend(self.hub.as_ref().map(|hub| hub.key.clone()));
+        hidden.extend(self.console.as_ref().and_then(|console| console.key.clone()));
         hidden.extend([
             self.state_dir.clone(),
             self.run_dir.clone(),

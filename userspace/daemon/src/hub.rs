@@ -1,6 +1,7 @@
 //! `vestibuled --hub`: the approval desk of several hosts. No kernel side, no root, no journal.
 
 mod config;
+mod console;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result};
 use journal::clock::SystemClock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{info, warn};
 use types::clock::Clock;
 
@@ -43,6 +45,8 @@ pub(crate) fn run(config: &HubConfig) -> Result<()> {
         let hub = Arc::new(Hub { name: name.clone(), store: Arc::clone(&store), hosts });
         tokio::spawn(serve(listener, tls, hub));
         tokio::spawn(sweep(Arc::clone(&store), config.retention_us()));
+        let (stop, stopped) = watch::channel(false);
+        console::start(config, stores, (&store, Arc::new(SystemClock)), stopped)?;
         info!(name, %listen, store = config.store.kind(), "ready");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!(%error, "the service supervisor could not be told");
@@ -54,6 +58,7 @@ pub(crate) fn run(config: &HubConfig) -> Result<()> {
             _ = interrupt.recv() => {}
         }
         info!("stopping; hosts go to another hub or wait for this one");
+        stop.send_replace(true);
         Ok(())
     })
 }

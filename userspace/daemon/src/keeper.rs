@@ -19,6 +19,7 @@ mod person;
 mod presented;
 mod renewal;
 mod tokens;
+mod visitors;
 mod voter;
 
 use std::collections::{HashMap, HashSet};
@@ -55,6 +56,7 @@ pub(crate) use obtained::IdentityRule;
 use obtained::Obtained;
 pub(crate) use tokens::Proven;
 use tokens::{Raw, Tokens};
+pub(crate) use visitors::{Visitors, people_of};
 
 /// How long a token may live, in seconds: a cut is kept until every token of before it has ended.
 pub(crate) const LIFE_S_MAX: i64 = 7 * 86_400;

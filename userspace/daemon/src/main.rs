@@ -6,6 +6,7 @@ mod approvals;
 mod archiver;
 mod asker;
 mod config;
+mod console;
 mod control;
 mod credential;
 mod desk;

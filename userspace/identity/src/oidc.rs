@@ -7,6 +7,7 @@
 //! record and never holds any part of a token.
 
 mod actor;
+pub mod authorization_code;
 mod claims;
 pub mod client;
 pub mod client_credentials;

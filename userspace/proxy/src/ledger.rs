@@ -160,6 +160,11 @@ impl<'d> Ledger<'d> {
         self.write(Frame::Control(Control { at: now, kind: "session.dismissed", detail: &detail }));
     }
 
+    /// Whether an operator wants it to end; whoever asks is woken when that is so.
+    pub(crate) fn is_to_end(&self, cx: &std::task::Context<'_>) -> bool {
+        self.entry.as_ref().is_some_and(|open| open.is_to_end(cx))
+    }
+
     /// Which session.
     pub(crate) fn session(&self) -> SessionId {
         self.session

@@ -79,6 +79,9 @@ struct Gates {
 /// What a session's driver is made of.
 type Parts<'w> = (PostgresSession, (Login<'w>, Bearer<'w>), Limiter<'w>, Follower);
 
+/// Why an operator's end of a session is none of its identity.
+const BY_OPERATOR: &str = "ended_by_operator";
+
 /// How a session ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -90,6 +93,8 @@ pub(crate) enum End {
     Journal,
     /// The agent acts for nobody any more.
     Dismissed,
+    /// An operator ended it.
+    Operator,
 }
 
 impl End {
@@ -101,6 +106,7 @@ impl End {
             Self::Socket(Side::Upstream, _) => "target_lost",
             Self::Journal => "journal_failed",
             Self::Dismissed => "identity_ended",
+            Self::Operator => BY_OPERATOR,
         }
     }
 }
@@ -147,9 +153,16 @@ impl<'w> Relay<'w> {
         loop {
             self.follower.watch(cx);
             self.follow(self.worker.door.clock.now());
+            if self.ledger.is_to_end(cx) {
+                self.dismiss(BY_OPERATOR, self.worker.door.clock.now());
+            }
             self.settle();
-            if self.dismissed.is_some() {
-                return Poll::Ready(End::Dismissed);
+            if let Some(why) = self.dismissed {
+                return Poll::Ready(if why == BY_OPERATOR {
+                    End::Operator
+                } else {
+                    End::Dismissed
+                });
             }
             let mut moved = self.login.poll(&mut self.session, cx).is_ready();
             moved |= self.poll_bearer(cx).is_ready();
@@ -383,7 +396,10 @@ impl<'w> Relay<'w> {
         }
         self.give_up(&Over::IdentityEnded(why));
         self.ledger.dismissed(why, now);
-        let text = format!("vestibule: whom this agent acts for has lost access ({why})");
+        let text = match why {
+            BY_OPERATOR => "vestibule: an operator ended this session".to_owned(),
+            why => format!("vestibule: whom this agent acts for has lost access ({why})"),
+        };
         // admin_shutdown (PostgreSQL documentation, appendix A): what a server says that ends a session.
         if let Some(request) = self.session.dismiss(*b"57P01", &text) {
             self.limiter.give_up(self.ledger.accepted().clone(), request);

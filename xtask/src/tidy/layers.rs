@@ -76,8 +76,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("parquet", &["archive"]),
     ("ed25519", &["archive"]),
     ("rustls", &["proxy", "ca", "hub"]),
-    // The vault's client, where issuers say who logged out, hosts and their hub; `http-body-util` goes with it.
-    ("hyper", &["proxy", "daemon", "hub"]),
+    // The vault's client, where issuers say who logged out, the console, hosts and their hub; `http-body-util` goes
+    // with it.
+    ("hyper", &["proxy", "console", "daemon", "hub"]),
+    ("axum", &["console"]),
+    ("askama", &["console"]),
+    ("tower", &["console"]),
     ("rcgen", &["ca"]),
     ("cryptoki", &["ca"]),
     ("x509-parser", &["ca", "hub"]),

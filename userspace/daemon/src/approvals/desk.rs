@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use approval::control::Ask;
 use approval::desk::{Desk, DeskError, Later, Standing, Which};
+use approval::request::ApprovalRequest;
 use approval::vote::Voted;
 use approval::{Vote, VoteError};
 use journal::recorder::Recorder;
@@ -61,6 +62,14 @@ impl Desk for HostDesk {
 
     fn show(&self, id: RequestId) -> Later<'_, Result<Option<Standing>, DeskError>> {
         Box::pin(async move { Ok(self.approvals.with(|book| book.standing(id).cloned())) })
+    }
+
+    fn alike<'a>(
+        &'a self,
+        request: &'a ApprovalRequest,
+        most: usize,
+    ) -> Later<'a, Result<Vec<Standing>, DeskError>> {
+        Box::pin(async move { Ok(self.approvals.with(|book| book.alike(request, most))) })
     }
 
     fn vote(

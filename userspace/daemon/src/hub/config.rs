@@ -11,6 +11,8 @@ use proxy::secret::vault::Vault;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::console::ConsoleRule;
+use crate::keeper::{IssuerRule, Rules};
 use crate::secret::{Place, Stores, VaultSecret, VaultServer};
 use crate::tls;
 
@@ -26,6 +28,11 @@ pub(crate) struct HubConfig {
     pub(super) store: StoreRule,
     /// Where some secrets are.
     vault: Option<VaultServer>,
+    /// Whose tokens say who people are.
+    #[serde(default)]
+    pub(super) issuer: Vec<IssuerRule>,
+    /// The console, where people answer; there is none where absent.
+    pub(super) console: Option<ConsoleRule>,
 }
 
 /// Where hosts come to, and which ones.
@@ -108,6 +115,9 @@ impl HubConfig {
         ensure!(is_right, "store: retention_days: from 1 to {RETENTION_DAYS_MAX}");
         config.store.check(config.vault.is_some()).context("store")?;
         config.vault.as_ref().map(VaultServer::rules).transpose().context("vault")?;
+        config.identities().check(config.vault.is_some())?;
+        let check = |rule: &ConsoleRule| rule.check(config.identities());
+        config.console.as_ref().map_or(Ok(()), check).context("console")?;
         Ok(config)
     }
 
@@ -124,7 +134,13 @@ impl HubConfig {
 
     /// The variables of the environment that hold secrets.
     pub(super) fn variables(&self) -> Vec<String> {
-        self.store.postgresql.iter().filter_map(|database| database.secret_env.clone()).collect()
+        let own = self.store.postgresql.iter().filter_map(|database| database.secret_env.clone());
+        own.chain(self.identities().places().filter_map(|place| place.env.cloned())).collect()
+    }
+
+    /// What it says of issuers.
+    fn identities(&self) -> Rules<'_> {
+        Rules { issuers: &self.issuer, identities: &[] }
     }
 
     /// The vault.

@@ -177,6 +177,17 @@ impl<'c> Rules<'c> {
         obtained::check(self.identities, self.issuers, has_vault)
     }
 
+    /// Whether the daemon has a client at that issuer.
+    pub(crate) fn has_client(self, url: &str) -> bool {
+        self.issuers.iter().any(|rule| rule.url == url && rule.client.is_some())
+    }
+
+    /// Whether tokens of that issuer may be for this audience.
+    pub(crate) fn has_audience(self, url: &str, audience: &str) -> bool {
+        let of = self.issuers.iter().find(|rule| rule.url == url);
+        of.is_some_and(|rule| rule.audiences.iter().any(|known| known == audience))
+    }
+
     /// The names of each `[[identity]]`.
     pub(crate) fn names(self) -> Vec<&'c str> {
         self.identities.iter().map(IdentityRule::name).collect()

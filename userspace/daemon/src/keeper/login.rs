@@ -271,7 +271,7 @@ impl Keeper {
 }
 
 /// A name that nobody guesses.
-fn random() -> Result<String> {
+pub(super) fn random() -> Result<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).context("no random numbers")?;
     Ok(hex(&random))

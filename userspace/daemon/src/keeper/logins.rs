@@ -293,7 +293,7 @@ impl Keeper {
         }
     }
 
-    async fn refreshed(&self, login: &Login) -> Result<Tokens, &'static str> {
+    pub(super) async fn refreshed(&self, login: &Login) -> Result<Tokens, &'static str> {
         let idp = login.subject().map(|subject| Arc::clone(&subject.idp)).ok_or("no_client")?;
         let (provider, own) = self.at(&idp).ok_or("no_client")?;
         let client = own.get().await.map_err(|_| "client_secret")?;
@@ -357,7 +357,7 @@ impl Keeper {
 }
 
 /// The word for the end of a refresh token.
-const OVER: &str = "invalid_grant";
+pub(super) const OVER: &str = "invalid_grant";
 
 /// What an identity has that its next token may leave out: when, how and how well the person logged in, and where.
 pub(super) fn filled(identity: &Identity, from: &Identity) -> Option<Identity> {

@@ -14,6 +14,8 @@ pub const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
 pub struct Metadata {
     /// Its keys.
     pub jwks: Url,
+    /// Where people sign in with a browser.
+    pub authorization: Option<Url>,
     /// Where tokens are had.
     pub token: Option<Url>,
     /// Where a token can be asked about (RFC 7662).
@@ -24,6 +26,8 @@ pub struct Metadata {
     pub device_authorization: Option<Url>,
     /// Whether it says who logged out (OpenID Connect Back-Channel Logout 1.0 §2.1).
     pub backchannel_logout: bool,
+    /// Whether it names itself where it sends browsers back (RFC 9207 §3).
+    pub names_itself: bool,
 }
 
 /// Why there is no metadata to go by.
@@ -76,11 +80,14 @@ fn read(issuer: &Issuer, object: &Map<String, Value>) -> Result<Metadata, Discov
     };
     Ok(Metadata {
         jwks: at("jwks_uri")?.ok_or(DiscoveryError::NoKeys)?,
+        authorization: at("authorization_endpoint")?,
         token: at("token_endpoint")?,
         introspection: at("introspection_endpoint")?,
         revocation: at("revocation_endpoint")?,
         device_authorization: at("device_authorization_endpoint")?,
         backchannel_logout: object.get("backchannel_logout_supported") == Some(&Value::Bool(true)),
+        names_itself: object.get("authorization_response_iss_parameter_supported")
+            == Some(&Value::Bool(true)),
     })
 }
 

@@ -173,6 +173,9 @@ pub enum TokenError {
     /// A logout token that was here before.
     #[error("replayed")]
     Replayed,
+    /// An answer to another question (OpenID Connect Core 1.0 §3.1.3.7).
+    #[error("nonce")]
+    Nonce,
     /// The issuer's keys can't be had, and there are none that still stand.
     #[error("issuer_unreachable")]
     IssuerUnreachable,
@@ -205,6 +208,7 @@ impl TokenError {
             Self::ActorDepth => "actor_depth",
             Self::Event => "event",
             Self::Replayed => "replayed",
+            Self::Nonce => "nonce",
             Self::IssuerUnreachable => "issuer_unreachable",
             Self::IssuerUnsound => "issuer_unsound",
         }

@@ -1,0 +1,134 @@
+//! What happened on this host, for the console: of the archive and the journal.
+
+use ::console::surroundings::{Failed, Found, Past, PastCommand, Replay, Wanted};
+use approval::desk::Later;
+use archive::search::{self, COMMANDS_MAX, Cut, Place, ROWS_LOOKED_AT_MAX, Sought, Whole};
+use journal::row::EventRow;
+use types::id::SessionId;
+
+use super::around::{Around, blocking, failed};
+
+impl Past for Around {
+    fn search(&self, wanted: Wanted) -> Later<'_, Result<Found, Failed>> {
+        let place = self.place();
+        Box::pin(blocking(move || {
+            let Wanted { from_us, until_us, agent, person, object, decision, session, most } =
+                wanted;
+            let sought =
+                Sought { from_us, until_us, agent, person, object, decision, session, most };
+            let found = search::search(&place()?, &sought).map_err(|error| failed(&error))?;
+            let search::Found { events, cut } = found;
+            let commands = events.into_iter().map(|event| command(event, None)).collect();
+            Ok(Found { commands, is_cut: cut.map(|cut| said(cut, most)) })
+        }))
+    }
+
+    fn replay(&self, session: String) -> Later<'_, Result<Option<Replay>, Failed>> {
+        let place = self.place();
+        Box::pin(blocking(move || {
+            let Ok(id) = session.parse::<SessionId>() else { return Ok(None) };
+            let whole = search::session(&place()?, &session, opened_us(id));
+            Ok(replay(session, whole.map_err(|error| failed(&error))?))
+        }))
+    }
+}
+
+impl Around {
+    /// Where to look, once that is asked: it reads the checkpoint.
+    fn place(&self) -> impl FnOnce() -> Result<Place, Failed> + use<> {
+        let (archive, journal) = (self.archive_dir.clone(), self.journal_dir.clone());
+        let (node, durable) = (self.node.clone(), self.door.recorder.durable());
+        move || {
+            let whose = (node.as_str(), super::around::epoch());
+            search::place(&archive, whose, &journal, durable).map_err(|error| failed(&error))
+        }
+    }
+}
+
+/// When a session opened, by its id (RFC 9562 §5.7), microseconds since 1970 UTC.
+fn opened_us(session: SessionId) -> i64 {
+    let [a, b, c, d, e, f, ..] = *session.as_bytes();
+    i64::from_be_bytes([0, 0, a, b, c, d, e, f]).saturating_mul(1_000)
+}
+
+fn replay(session: String, whole: Whole) -> Option<Replay> {
+    let Whole { session: row, events, recordings, cut } = whole;
+    let first = events.first();
+    let agent = row.as_ref().map(|row| &row.agent_id).or(first.map(|event| &event.agent_id))?;
+    let target = row.as_ref().map(|row| &row.target_name);
+    let target = target.or(first.map(|event| &event.target_name));
+    let user = row.as_ref().map(|row| row.actor_user.clone());
+    let mut replay = Replay {
+        session,
+        agent: agent.clone(),
+        user: user.or(first.map(|event| event.actor_user.clone())).flatten(),
+        target: target.cloned().unwrap_or_default(),
+        opened_us: row.as_ref().map(|row| row.opened_at.0),
+        closed_us: row.as_ref().and_then(|row| row.closed_at).map(|at| at.0),
+        close_reason: row.as_ref().and_then(|row| row.close_reason.clone()),
+        commands: Vec::new(),
+        is_cut: cut.map(|cut| said(cut, COMMANDS_MAX)),
+    };
+    let mut recordings = recordings.into_iter().peekable();
+    for event in events {
+        // Both are in the order of commands; a command has one recording at most.
+        while recordings.next_if(|one| one.session_seq < event.session_seq).is_some() {}
+        let own = recordings.next_if(|one| one.session_seq == event.session_seq);
+        let texts = own.map(|own| (own.statement, own.parameters));
+        replay.commands.push(command(event, texts));
+    }
+    Some(replay)
+}
+
+fn command(event: EventRow, texts: Option<(Option<String>, Option<String>)>) -> PastCommand {
+    let (text, parameters) = texts.unwrap_or_default();
+    PastCommand {
+        at_us: event.ts.0,
+        session: event.session_id,
+        number: u32::try_from(event.session_seq).unwrap_or(0),
+        kind: event.kind,
+        agent: event.agent_id,
+        user: event.actor_user,
+        target: event.target_name,
+        protocol: event.protocol,
+        verb: event.verb,
+        objects: event.objects,
+        statement: event.statement_norm,
+        decision: event.decision,
+        rule: event.rule_id,
+        reason: event.decision_reason,
+        status: event.status,
+        error: event.error_code,
+        rows: event.rows,
+        masked: event.masked_count,
+        duration_us: event.duration_us,
+        decided_us: event.decided_us,
+        held_us: event.held_us,
+        upstream_us: event.upstream_us,
+        approval: event.approval_id,
+        approver: event.approver_id,
+        text,
+        parameters,
+    }
+}
+
+fn said(cut: Cut, most: usize) -> String {
+    match cut {
+        Cut::Most => format!("These are the {most} that are shown at most: there may be more."),
+        Cut::Rows => format!("{ROWS_LOOKED_AT_MAX} rows were looked at: ask for less time."),
+        Cut::Journal => "The journal holds more than is looked at, until it is sealed.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::clock::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_sessions_id_says_when_it_opened() {
+        let at = Timestamp { unix_us: 1_796_112_930_123_456, mono_ns: 0 };
+        assert_eq!(opened_us(SessionId::new(at, [7; 10])), 1_796_112_930_123_000);
+    }
+}
