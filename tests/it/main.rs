@@ -24,6 +24,8 @@ mod enroll;
 mod ephemeral;
 mod evidence;
 mod exchange;
+mod fleet;
+mod fleet_held;
 mod flood;
 mod forged;
 mod functions;

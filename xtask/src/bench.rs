@@ -34,6 +34,16 @@ pub(crate) fn run_identity(quick: bool, json: Option<&Path>) -> Result<()> {
     start("bench-identity", quick, json)
 }
 
+/// Drives approvals through two hubs.
+///
+/// # Errors
+/// If something can't be built or run, or a vote or a request is lost.
+pub(crate) fn run_hub(quick: bool, json: Option<&Path>) -> Result<()> {
+    setup::ensure(Scope::Bench)?;
+    run(cargo(None).args(["build", "--release", "--quiet", "-p", "daemon", "-p", "bench"]))?;
+    start("bench-hub", quick, json)
+}
+
 /// Runs the comparison.
 ///
 /// # Errors

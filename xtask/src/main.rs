@@ -76,6 +76,9 @@ enum Task {
         /// Measure what whom an agent acts for costs by itself: per command, connection, change and token
         #[arg(long, conflicts_with_all = ["kernel", "masks"])]
         identity: bool,
+        /// Drive approvals of many hosts through two hubs, one of which is killed again and again
+        #[arg(long, conflicts_with_all = ["kernel", "masks", "identity"])]
+        hub: bool,
         /// Short rounds and 100 MB of bulk data
         #[arg(long)]
         quick: bool,
@@ -107,6 +110,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { identity: true, quick, json, .. } => {
             bench::run_identity(quick, json.as_deref())
         }
+        Task::Bench { hub: true, quick, json, .. } => bench::run_hub(quick, json.as_deref()),
         Task::Bench { quick, json, .. } => bench::run_bench(quick, json.as_deref()),
     }
 }
