@@ -7,6 +7,7 @@
 
 mod acting_as;
 mod bearer;
+mod browser;
 mod bulk;
 mod by_hand;
 mod cancel;

@@ -205,6 +205,14 @@ impl Person<'_> {
         self.at(selector, "fill", &json!([text])).map(drop)
     }
 
+    /// Chooses an option of a list by its value.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn choose(&self, selector: &str, value: &str) -> Result<()> {
+        self.at(selector, "selectOption", &json!([value])).map(drop)
+    }
+
     /// Presses a key, by its name: `Tab`, `Enter`, `Control+A`.
     ///
     /// # Errors
@@ -287,6 +295,15 @@ impl Person<'_> {
         self.on_page("evaluate", &json!([expression]))
     }
 
+    /// Answers by how many CSS pixels the page is wider than the window: what a phone has to scroll sideways for.
+    ///
+    /// # Errors
+    /// If the browser is gone.
+    pub fn overhang(&self) -> Result<i64> {
+        let width = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        self.evaluate(width)?.as_i64().context("a width")
+    }
+
     /// Loads the page again.
     ///
     /// # Errors
@@ -347,6 +364,17 @@ impl Person<'_> {
             "do": "ask", "name": self.name, "method": method, "url": url, "headers": headers, "body": body,
         }))?;
         serde_json::from_value(told).context("an answer")
+    }
+
+    /// Sends a form with this person's cookies, as a page of the same origin would, but by no page's doing.
+    ///
+    /// # Errors
+    /// If nothing answers.
+    pub fn post_form(&self, url: &str, form: &str) -> Result<Answer> {
+        let (scheme, rest) = url.split_once("://").context("a URL")?;
+        let origin = format!("{scheme}://{}", rest.split('/').next().unwrap_or_default());
+        let headers = [("content-type", "application/x-www-form-urlencoded"), ("origin", &*origin)];
+        self.ask("POST", url, &headers, Some(form))
     }
 
     /// Answers the cookies of this person, as Playwright says them.

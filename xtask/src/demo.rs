@@ -1,20 +1,22 @@
 //! `cargo xtask demo`: the main job end to end, in plain words.
 //!
-//! A bank, the daemon before it, psql and a psycopg script as agents: a read that comes back masked, a
-//! refused DROP, the daemon killed within a transaction; then the evidence, and what an auditor gets out of it. Everything
-//! runs on a server and a daemon of its own and is gone afterwards, but the folder it names.
+//! A bank, the daemon before it, psql and a psycopg script as agents: a read that comes back masked, a refused DROP, a
+//! DELETE that waits until a person approves it in a browser, the daemon killed within a transaction; then the evidence,
+//! and what an auditor gets out of it. Everything runs on a server and a daemon of its own and is gone afterwards, but
+//! the folder it names.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use integration::process::run as run_program;
-use integration::{Evidence, World, bank, paths};
+use integration::{Evidence, Office, World, bank, paths};
 
 use crate::command::{cargo, run as run_command};
 use crate::setup::{self, Scope, require_root};
 use crate::term::{bold, say};
 
+mod approval;
 mod crash;
 mod proof;
 mod questions;
@@ -47,7 +49,8 @@ pub(crate) fn run(out: &Path, quick: bool) -> Result<()> {
 
 fn tell(story: &mut Story, out: &Path, quick: bool) -> Result<()> {
     story.chapter("A bank, and the door before it");
-    let mut world = World::start()?;
+    let mut office = Office::start(&[])?;
+    let world = &office.world;
     let rows: u64 = world.bank.sql(bank::COUNT_ROWS)?.trim().parse().context("the bank's rows")?;
     ensure!(rows >= BANK_ROWS, "the bank holds {rows} rows only");
     story.say(&format!(
@@ -55,17 +58,18 @@ fn tell(story: &mut Story, out: &Path, quick: bool) -> Result<()> {
         world.bank.port()
     ));
     story.say("vestibuled runs; its hooks see every connection that an enrolled agent makes.");
-    read(story, &world)?;
+    read(story, world)?;
     let transactions = if quick { TRANSACTIONS_QUICK } else { TRANSACTIONS };
-    work(story, &world, transactions)?;
-    refuse(story, &world)?;
-    crash::survive(story, &mut world)?;
-    let evidence = world.evidence()?;
+    work(story, world, transactions)?;
+    refuse(story, world)?;
+    approval::approve(story, &office, out, quick)?;
+    crash::survive(story, &mut office.world)?;
+    let evidence = office.world.evidence()?;
     proof::prove(story, &evidence, out)?;
     questions::ask(story, &evidence, out)?;
     let shown = summary(&evidence, transactions)?;
-    world.daemon.stop()?;
-    keep(story, &world, out, &shown)
+    office.world.daemon.stop()?;
+    keep(story, &office.world, out, &shown)
 }
 
 fn read(story: &mut Story, world: &World) -> Result<()> {

@@ -15,6 +15,7 @@ mod corpus;
 mod demo;
 mod escape;
 mod mask;
+mod screenshots;
 mod setup;
 mod term;
 mod test;
@@ -61,6 +62,8 @@ enum Task {
     MaskTest(mask::Args),
     /// Compare the analysis of SQL with PostgreSQL's own parser and executor, on its regression corpus
     CorpusTest(corpus::Args),
+    /// Open the console's pages in a browser and leave pictures of them in docs/screenshots
+    Screenshots,
     /// Boot stock Debian kernels under QEMU and run the escape suite in them
     VmTest(vm::Args),
     /// Check the structure of the sources: layers, owners of heavy dependencies, limits
@@ -103,6 +106,7 @@ fn run(task: Task) -> Result<()> {
         Task::EscapeTest(args) => escape::run(&args),
         Task::MaskTest(args) => mask::run(&args),
         Task::CorpusTest(args) => corpus::run(&args),
+        Task::Screenshots => screenshots::run(),
         Task::VmTest(args) => vm::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bench { kernel: true, quick, json, .. } => bench::run_kernel(quick, json.as_deref()),

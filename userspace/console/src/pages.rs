@@ -78,9 +78,9 @@ pub(crate) fn page(status: StatusCode, template: &impl Template) -> Response {
 /// A name and a value on a page.
 pub(crate) type Fact = (&'static str, Html);
 
-/// A value that may be missing.
+/// A value that may be missing or empty.
 pub(crate) fn or_dash(value: Option<&str>) -> Html {
-    text(value.unwrap_or("-"))
+    text(value.filter(|value| !value.is_empty()).unwrap_or("-"))
 }
 
 /// `1 command`, `2 commands`.

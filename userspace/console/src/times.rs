@@ -61,7 +61,9 @@ pub(crate) fn field(at_us: i64) -> String {
 
 /// How far away an instant is: `in 4 min`, `3 h ago`.
 pub(crate) fn away(at_us: i64, now_us: i64) -> String {
-    let apart = span(at_us.abs_diff(now_us));
+    // Whole seconds: nobody reads a page to the millisecond.
+    let s = at_us.abs_diff(now_us) / 1_000_000;
+    let apart = if s < 10 { format!("{s} s") } else { span(s * 1_000_000) };
     match at_us.cmp(&now_us) {
         std::cmp::Ordering::Greater => format!("in {apart}"),
         _ => format!("{apart} ago"),
@@ -118,5 +120,6 @@ mod tests {
         }
         assert_eq!(away(240_000_000, 0), "in 4 min");
         assert_eq!(away(0, 240_000_000), "4 min ago");
+        assert_eq!(away(0, 3_752_000), "3 s ago");
     }
 }

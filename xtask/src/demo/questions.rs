@@ -1,4 +1,4 @@
-//! Four questions of an auditor, asked with DuckDB on the files as they lie.
+//! Five questions of an auditor, asked with DuckDB on the files as they lie.
 
 use std::fmt::Write;
 use std::fs;
@@ -34,6 +34,12 @@ ORDER BY session_seq",
         "SELECT agent_id, m.entity, sum(m.\"count\") AS masked_values
 FROM (SELECT agent_id, unnest(masked) AS m FROM events WHERE masked_count > 0)
 GROUP BY ALL ORDER BY masked_values DESC",
+    ),
+    (
+        "Every approval: who asked, who approved, after how long, what ran, rows affected?",
+        "SELECT approval_ts, actor_user AS asked_by, agent_id, approver_id AS approved_by,
+       date_diff('second', ts, approval_ts) AS waited_s, statement_norm AS ran, \"rows\" AS rows_affected
+FROM events WHERE decision = 'approved' ORDER BY approval_ts",
     ),
 ];
 

@@ -93,6 +93,7 @@ const PACKAGES: &[Package] = &[
     package("npm", Probe::Program("npm"), TEST),
     // The console's pages are opened in it, and its fonts are what screenshots are drawn with.
     package("chromium", Probe::Files(&["/usr/bin/chromium"]), TEST),
+    package("pngquant", Probe::Program("pngquant"), TEST),
     package("fonts-dejavu-core", Probe::Files(&["/usr/share/fonts/truetype/dejavu"]), TEST),
     // Attempts to get past the door rewrite addresses and load modules.
     package("nftables", Probe::Program("nft"), &[Scope::Test, Scope::Vm]),
