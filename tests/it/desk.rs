@@ -214,10 +214,7 @@ fn a_delete_waits_for_a_second_person_and_runs_once() {
     // The same again waits again; and a refusal is told.
     let waits = desk.psql(Some(ALICE), &[], &delete(7));
     let second = desk.next(&[&id]);
-    assert!(
-        desk.approvals(None, &["show", &second]).stdout.contains("before: "),
-        "past ones"
-    );
+    assert!(desk.approvals(None, &["show", &second]).stdout.contains("before: "), "past ones");
     let denied =
         desk.approvals(Some(RUTH), &["deny", &second, "--yes", "--reason", "once is enough"]);
     assert!(denied.stdout.contains("refused: the agent is told"), "{denied:?}");
@@ -359,11 +356,8 @@ fn what_was_approved_is_what_it_was_after_a_kill() {
     assert!(end(desk.psql(None, &[], &update(22))).1.contains("UPDATE 1"), "alike");
     let held = desk.psql(None, &[], &delete(23));
     let waits = desk.next(&[]);
-    let held_too = desk.psql(
-        None,
-        &[],
-        "UPDATE transfers SET amount = 0, memo = memo WHERE id = 24",
-    );
+    let held_too =
+        desk.psql(None, &[], "UPDATE transfers SET amount = 0, memo = memo WHERE id = 24");
     let half = desk.next(&[&waits]);
     desk.approve(DANA, &half, "counted");
     let before = desk.standing(&grant);

@@ -35,14 +35,9 @@ fn a_delete_waits_is_approved_in_a_browser_and_runs_once() {
     // Exactly it, to the byte.
     assert_eq!(dana.exact_text("#statement").unwrap(), plain(PURGE));
     let facts = dana.text("main").unwrap();
-    for fact in [
-        "back-office",
-        "Carl",
-        "psql",
-        "delete transfers",
-        "transfers-are-approved",
-        "1 of dba",
-    ] {
+    for fact in
+        ["back-office", "Carl", "psql", "delete transfers", "transfers-are-approved", "1 of dba"]
+    {
         assert!(facts.contains(fact), "{fact}: {facts}");
     }
     picture(&dana, "request");

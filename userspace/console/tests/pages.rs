@@ -338,7 +338,8 @@ fn an_answer_counts_once_and_for_what_was_shown() {
     let form = |answer, shown, reason| {
         [("csrf", &*csrf), ("shown", shown), ("answer", answer), ("reason", reason)]
     };
-    let changed = bob.post(&vote, &form("approve", &"0".repeat(64), "")).unwrap();
+    let other = "0".repeat(64);
+    let changed = bob.post(&vote, &form("approve", &other, "")).unwrap();
     assert!(
         changed.status == 409 && changed.body.contains("what you were shown is not what waits")
     );

@@ -243,7 +243,7 @@ else:
     let child = Child::python(&enrolled.path, script).says("done");
     assert_eq!(bed.processes(), [child.pid()]);
     drop(child);
-    assert_eq!(bed.processes(), []);
+    assert_eq!(bed.processes(), Vec::<u32>::new());
 }
 
 /// A cgroup's directory is found by its id.
