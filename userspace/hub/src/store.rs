@@ -8,8 +8,9 @@ mod postgres;
 mod tests;
 mod words;
 
-use approval::Vote;
 use approval::desk::{Standing, Which};
+use approval::{ApprovalRequest, Vote};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use types::approval::RequestId;
 
@@ -28,6 +29,39 @@ pub const REQUESTS_MAX: u64 = 200_000;
 
 /// Texts of waiting requests in all: those of four hosts that hold as much as a host may.
 pub const TEXT_BYTES_MAX: usize = 4 * approval::book::WAITING_BYTES_MAX;
+
+/// What of a request holds values: it is kept apart, and while the request waits alone.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Text {
+    text: String,
+    parameters: Vec<String>,
+    /// Clients are started with statements, too.
+    command_line: Option<String>,
+}
+
+impl Text {
+    /// Takes it out of a request.
+    fn take(request: &mut ApprovalRequest) -> Self {
+        Self {
+            text: std::mem::take(&mut request.text),
+            parameters: std::mem::take(&mut request.parameters),
+            command_line: request.requester.command_line.take(),
+        }
+    }
+
+    /// Puts it back.
+    fn give(self, request: &mut ApprovalRequest) {
+        let Self { text, parameters, command_line } = self;
+        (request.text, request.parameters) = (text, parameters);
+        request.requester.command_line = command_line;
+    }
+
+    fn bytes(&self) -> usize {
+        let Self { text, parameters, command_line } = self;
+        let parameters: usize = parameters.iter().map(String::len).sum();
+        text.len() + parameters + command_line.as_ref().map_or(0, String::len)
+    }
+}
 
 /// Where a hub keeps it.
 #[derive(Debug)]

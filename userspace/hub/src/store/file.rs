@@ -15,7 +15,7 @@ use approval::desk::{Standing, Which};
 use redb::{Database, ReadableDatabase};
 use types::approval::RequestId;
 
-use super::{Bell, Cast, Progress, StoreError, TEXT_BYTES_MAX, Word};
+use super::{Bell, Cast, Progress, StoreError, TEXT_BYTES_MAX, Text, Word};
 use crate::protocol::{DueVote, Hello, Settled, VoteId};
 use commit::Committer;
 
@@ -38,12 +38,6 @@ struct Texts {
     bytes: usize,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Text {
-    text: String,
-    parameters: Vec<String>,
-}
-
 impl FileStore {
     /// Opens the file, or makes it; nobody else may have it open.
     ///
@@ -64,9 +58,8 @@ impl FileStore {
     ) -> Result<(), StoreError> {
         let mut texts = Vec::with_capacity(standings.len());
         for Standing { request, ended, .. } in &mut standings {
-            let text = std::mem::take(&mut request.text);
-            let parameters = std::mem::take(&mut request.parameters);
-            texts.push((request.id, ended.is_none().then_some(Text { text, parameters })));
+            let text = Text::take(request);
+            texts.push((request.id, ended.is_none().then_some(text)));
         }
         self.texts().check(&texts)?;
         let node = node.to_owned();
@@ -207,18 +200,11 @@ impl Texts {
     }
 
     fn complete(&self, mut standing: Standing) -> Standing {
-        if let Some(Text { text, parameters }) = self.of.get(&standing.request.id)
+        if let Some(text) = self.of.get(&standing.request.id)
             && standing.ended.is_none()
         {
-            standing.request.text.clone_from(text);
-            standing.request.parameters.clone_from(parameters);
+            text.clone().give(&mut standing.request);
         }
         standing
-    }
-}
-
-impl Text {
-    fn bytes(&self) -> usize {
-        self.text.len() + self.parameters.iter().map(String::len).sum::<usize>()
     }
 }

@@ -14,13 +14,12 @@ use std::sync::Arc;
 use approval::desk::{Over, Standing, Which};
 use approval::vote::Answer;
 use approval::{Ending, Vote};
-use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use types::approval::RequestId;
 use types::secret::Secret;
 
-use super::{Bell, Cast, Progress, REQUESTS_MAX, StoreError, WAITING_MAX};
+use super::{Bell, Cast, Progress, REQUESTS_MAX, StoreError, Text, WAITING_MAX};
 use crate::protocol::{DueVote, Hello, Settled, VoteId, progress};
 use pool::Pool;
 
@@ -42,13 +41,6 @@ pub type Password = Arc<dyn Fn() -> io::Result<Secret<Vec<u8>>> + Send + Sync>;
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: Pool,
-}
-
-/// What a request says, as it is kept while it waits.
-#[derive(Serialize, Deserialize)]
-struct Text {
-    text: String,
-    parameters: Vec<String>,
 }
 
 impl PostgresStore {
@@ -93,9 +85,7 @@ impl PostgresStore {
             let request = &mut standing.request;
             let (id, at_us, expires_us) =
                 (request.id.to_string(), request.at_us, request.expires_us);
-            let text = std::mem::take(&mut request.text);
-            let parameters = std::mem::take(&mut request.parameters);
-            texts.push(serde_json::to_string(&Text { text, parameters })?);
+            texts.push(serde_json::to_string(&Text::take(request))?);
             waits.push(standing.ended.is_none());
             far.push(i64::try_from(progress(standing)).unwrap_or(i64::MAX));
             told.push(serde_json::to_string(standing)?);
@@ -242,8 +232,7 @@ fn standing(row: &Row) -> Result<Standing, StoreError> {
         standing.ended = Some(Over { how, reason: None, at_us });
     }
     if let Some(text) = row.get::<_, Option<&str>>(2).filter(|_| standing.ended.is_none()) {
-        let Text { text, parameters } = serde_json::from_str(text)?;
-        (standing.request.text, standing.request.parameters) = (text, parameters);
+        serde_json::from_str::<Text>(text)?.give(&mut standing.request);
     }
     for vote in row.get::<_, Vec<&str>>(3) {
         let vote: Vote = serde_json::from_str(vote)?;

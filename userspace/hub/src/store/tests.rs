@@ -59,7 +59,11 @@ fn request(number: u8, node: &str) -> Standing {
         expires_us: at_us + 600_000_000,
         session: "s".into(),
         command: 1,
-        requester: Requester { agent: "a".into(), ..Requester::default() },
+        requester: Requester {
+            agent: "a".into(),
+            command_line: Some(format!("psql -c {TEXT}")),
+            ..Requester::default()
+        },
         target: Reached::default(),
         kind: "db.query".into(),
         verb: "DELETE".into(),
@@ -108,6 +112,7 @@ fn vote(sub: &str, user: &str, answer: Answer) -> Vote {
 
 fn over(mut standing: Standing, how: Ending) -> Standing {
     (standing.request.text, standing.request.parameters) = (String::new(), Vec::new());
+    standing.request.requester.command_line = None;
     standing.ended = Some(Over { how, reason: None, at_us: standing.request.at_us + 1 });
     standing
 }
