@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use types::approval::RequestId;
 
 use crate::protocol::VoteId;
-use crate::store::{Cast, Progress, Store, StoreError, Word};
+use crate::store::{Awaited, Cast, Progress, Store, StoreError};
 
 /// How long a person waits to hear what a host made of a vote; it is kept all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,14 +43,13 @@ impl HubDesk {
         if let Err(error) = would_count(&standing, &vote) {
             return Ok(Err(error));
         }
-        let mut words = self.store.words();
         match self.store.cast(id, vote).await? {
             Cast::Kept(vote) => {
-                let said = self.outcome(vote, &mut words).await?;
+                let said = self.outcome(vote).await?;
                 Ok(said.unwrap_or(Ok(Voted::Kept)))
             }
             Cast::Already(vote) => {
-                let said = self.outcome(vote, &mut words).await?;
+                let said = self.outcome(vote).await?;
                 Ok(said.unwrap_or(Ok(Voted::Kept)).map(|voted| match voted {
                     Voted::Kept => Voted::Kept,
                     _ => Voted::Already,
@@ -65,22 +64,14 @@ impl HubDesk {
     }
 
     /// What became of a vote; `None` where its host has not said in time.
-    async fn outcome(
-        &self,
-        vote: VoteId,
-        words: &mut crate::store::Words,
-    ) -> Result<Option<Result<Voted, VoteError>>, StoreError> {
+    async fn outcome(&self, vote: VoteId) -> Result<Option<Result<Voted, VoteError>>, StoreError> {
+        let waiter = self.store.wait_for(Awaited::Settled(vote));
         let until = Instant::now() + PATIENCE;
         loop {
             if let Progress::Settled(outcome) = self.store.progress(vote).await? {
                 return Ok(Some(outcome));
             }
-            let ours = |word: &Word| match word {
-                Word::Settled(ids) => ids.contains(&vote),
-                Word::Anything => true,
-                Word::Standings | Word::Votes(_) => false,
-            };
-            if tokio::time::timeout_at(until, words.until(ours)).await.is_err() {
+            if tokio::time::timeout_at(until, waiter.told()).await.is_err() {
                 return Ok(None);
             }
         }

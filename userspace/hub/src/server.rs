@@ -26,7 +26,7 @@ use crate::protocol::{
     BODY_BYTES_MAX, DUE_MAX, Due, Hello, Outcomes, Problem, STANDINGS_MAX, Standings, WAIT_S_MAX,
     Wanted,
 };
-use crate::store::{Store, StoreError, Word};
+use crate::store::{Awaited, Store, StoreError};
 
 pub use crate::peer::Hosts;
 
@@ -210,18 +210,13 @@ impl Caller {
 /// Votes for a node as soon as there are any, or none when it was waited long enough.
 async fn due(store: &Store, node: &str, wait: Duration) -> Result<Due, StoreError> {
     let until = Instant::now() + wait;
-    let mut words = store.words();
+    let waiter = store.wait_for(Awaited::Votes(node.to_owned()));
     loop {
         let votes = store.due(node, DUE_MAX).await?;
         if !votes.is_empty() {
             return Ok(Due { votes });
         }
-        let for_us = |word: &Word| match word {
-            Word::Votes(of) => of == node,
-            Word::Anything => true,
-            Word::Standings | Word::Settled(_) => false,
-        };
-        if tokio::time::timeout_at(until, words.until(for_us)).await.is_err() {
+        if tokio::time::timeout_at(until, waiter.told()).await.is_err() {
             return Ok(Due::default());
         }
     }

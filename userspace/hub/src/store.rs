@@ -18,7 +18,7 @@ use crate::protocol::{DueVote, Hello, Settled, VoteId};
 
 pub use file::FileStore;
 pub use postgres::{Password, PostgresRules, PostgresStore};
-pub(crate) use words::{Bell, Word, Words};
+pub(crate) use words::{Awaited, Bell, Waiter, Word};
 
 /// Requests that wait at one host, as far as a hub takes them: as many as a host has.
 pub const WAITING_MAX: usize = approval::book::WAITING_MAX;
@@ -223,9 +223,9 @@ impl Store {
         self.bell().changes()
     }
 
-    /// What happens from now on, here or at another hub.
-    pub(crate) fn words(&self) -> Words {
-        self.bell().words()
+    /// One who waits for something that happens here or at another hub.
+    pub(crate) fn wait_for(&self, awaited: Awaited) -> Waiter {
+        self.bell().wait_for(awaited)
     }
 
     fn bell(&self) -> &Bell {

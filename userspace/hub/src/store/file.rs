@@ -73,7 +73,7 @@ impl FileStore {
                 kept.put(id, text);
             }
         }
-        self.bell.tell(Word::Standings);
+        self.bell.tell(&Word::Standings);
         Ok(())
     }
 
@@ -105,7 +105,7 @@ impl FileStore {
         let node = node.to_owned();
         let ids = settled.iter().map(|settled| settled.id).collect();
         self.committer.run(move |transaction| tables::settle(transaction, &node, &settled)).await?;
-        self.bell.tell(Word::Settled(ids));
+        self.bell.tell(&Word::Settled(ids));
         Ok(())
     }
 
@@ -113,7 +113,7 @@ impl FileStore {
         let (cast, node) =
             self.committer.run(move |transaction| tables::cast(transaction, id, &vote)).await?;
         if let (Cast::Kept(_), Some(node)) = (cast, node) {
-            self.bell.tell(Word::Votes(node));
+            self.bell.tell(&Word::Votes(node));
         }
         Ok(cast)
     }
@@ -169,7 +169,7 @@ impl FileStore {
             texts.put(*id, None);
         }
         drop(texts);
-        self.bell.tell(Word::Standings);
+        self.bell.tell(&Word::Standings);
     }
 
     fn texts(&self) -> MutexGuard<'_, Texts> {

@@ -280,20 +280,19 @@ fn whoever_waits_is_told() {
         let id = standing.request.id;
         // The listening connection is made meanwhile.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        let mut words = other.words();
-        let told = words.until(|word| *word == Word::Standings);
-        let (_, told) = tokio::join!(one.tell(HOST, vec![standing]), soon(told));
+        let mut changes = other.changes();
+        changes.mark_unchanged();
+        let (told, changed) = tokio::join!(one.tell(HOST, vec![standing]), soon(changes.changed()));
         told.unwrap();
-        let mut words = other.words();
-        let told = words.until(|word| *word == Word::Votes(HOST.into()));
+        changed.unwrap().unwrap();
+        let waiter = other.wait_for(Awaited::Votes(HOST.into()));
         let cast = one.cast(id, vote("u-1", "Ann", Answer::Approve));
-        let (cast, told) = tokio::join!(cast, soon(told));
+        let (cast, told) = tokio::join!(cast, soon(waiter.told()));
         told.unwrap();
         let Cast::Kept(kept) = cast.unwrap() else { panic!("not kept") };
-        let mut words = other.words();
-        let told = words.until(|word| *word == Word::Settled(vec![kept]));
+        let waiter = other.wait_for(Awaited::Settled(kept));
         let settled = vec![Settled { id: kept, outcome: Ok(Voted::Counted) }];
-        let (_, told) = tokio::join!(one.settle(HOST, settled), soon(told));
+        let (_, told) = tokio::join!(one.settle(HOST, settled), soon(waiter.told()));
         told.unwrap();
     });
 }

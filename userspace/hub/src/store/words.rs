@@ -1,12 +1,11 @@
-//! What those who wait are told.
+//! What those who wait are told: each that which it waits for, however many wait for something else.
 
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, watch};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
 
 use crate::protocol::VoteId;
-
-/// Words that somebody who waits may be behind; whoever is further looks for itself.
-const BEHIND_MAX: usize = 1_024;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,34 +20,71 @@ pub(crate) enum Word {
     Anything,
 }
 
-/// Tells all who wait.
-#[derive(Debug)]
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Awaited {
+    /// Votes for a node.
+    Votes(String),
+    /// A vote's outcome.
+    Settled(VoteId),
+}
+
+/// Tells those who wait; as many as there are connections.
+#[derive(Clone, Debug)]
 pub(crate) struct Bell {
-    words: broadcast::Sender<Word>,
+    waiting: Arc<Mutex<Waiting>>,
     changed: watch::Sender<u64>,
 }
 
-/// What is told to one of them.
+#[derive(Debug, Default)]
+struct Waiting {
+    of: HashMap<Awaited, Vec<(u64, Arc<Notify>)>>,
+    /// The last number given to one who waits.
+    last: u64,
+}
+
+/// One who waits, from its making on.
 #[derive(Debug)]
-pub(crate) struct Words(broadcast::Receiver<Word>);
+pub(crate) struct Waiter {
+    awaited: Awaited,
+    number: u64,
+    notify: Arc<Notify>,
+    waiting: Arc<Mutex<Waiting>>,
+}
 
 impl Default for Bell {
     fn default() -> Self {
-        Self { words: broadcast::channel(BEHIND_MAX).0, changed: watch::channel(1).0 }
+        Self { waiting: Arc::default(), changed: watch::channel(1).0 }
     }
 }
 
 impl Bell {
     /// Tells it.
-    pub(crate) fn tell(&self, word: Word) {
-        // Nobody may be waiting.
-        drop(self.words.send(word));
+    pub(crate) fn tell(&self, word: &Word) {
+        let waiting = lock(&self.waiting);
+        let ring = |awaited: &Awaited| {
+            let of = waiting.of.get(awaited).into_iter().flatten();
+            of.for_each(|(_, notify)| notify.notify_one());
+        };
+        match word {
+            Word::Standings => {}
+            Word::Votes(node) => ring(&Awaited::Votes(node.clone())),
+            Word::Settled(ids) => ids.iter().for_each(|id| ring(&Awaited::Settled(*id))),
+            Word::Anything => {
+                waiting.of.values().flatten().for_each(|(_, notify)| notify.notify_one());
+            }
+        }
+        drop(waiting);
         self.changed.send_modify(|number| *number = number.wrapping_add(1));
     }
 
-    /// What is told from now on.
-    pub(crate) fn words(&self) -> Words {
-        Words(self.words.subscribe())
+    /// One who is told from now on.
+    pub(crate) fn wait_for(&self, awaited: Awaited) -> Waiter {
+        let mut waiting = lock(&self.waiting);
+        waiting.last = waiting.last.wrapping_add(1);
+        let (number, notify) = (waiting.last, Arc::new(Notify::new()));
+        waiting.of.entry(awaited.clone()).or_default().push((number, Arc::clone(&notify)));
+        Waiter { awaited, number, notify, waiting: Arc::clone(&self.waiting) }
     }
 
     /// A number that grows with every word.
@@ -57,21 +93,28 @@ impl Bell {
     }
 }
 
-impl Words {
-    /// Completes at a word that is meant; and where words were missed.
-    pub(crate) async fn until(&mut self, is_meant: impl Fn(&Word) -> bool) {
-        loop {
-            match self.0.recv().await {
-                Ok(word) if is_meant(&word) => break,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => break,
-                // The bell is gone, and whoever waits goes with it.
-                Err(RecvError::Closed) => std::future::pending().await,
+impl Waiter {
+    /// Completes once it was told since it last did.
+    pub(crate) async fn told(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.waiting);
+        if let Some(of) = waiting.of.get_mut(&self.awaited) {
+            of.retain(|(number, _)| *number != self.number);
+            if of.is_empty() {
+                waiting.of.remove(&self.awaited);
             }
         }
-        // One look is enough for all that was said so far.
-        while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.0.try_recv() {}
     }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    // No code that can panic leaves a half of anything under it.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Word {
@@ -119,5 +162,30 @@ mod tests {
             assert_eq!(Word::read(&word.written()), word);
         }
         assert_eq!(Word::read("s1,x"), Word::Anything);
+    }
+
+    #[test]
+    fn who_waits_is_told_what_it_waits_for_and_forgotten_after() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.block_on(async {
+            let bell = Bell::default();
+            let (one, other) = (
+                bell.wait_for(Awaited::Settled(VoteId(1))),
+                bell.wait_for(Awaited::Votes("a".into())),
+            );
+            let soon = std::time::Duration::from_millis(50);
+            let is_told =
+                async |waiter: &Waiter| tokio::time::timeout(soon, waiter.told()).await.is_ok();
+            bell.tell(&Word::Settled(vec![VoteId(1), VoteId(2)]));
+            assert!(is_told(&one).await && !is_told(&one).await && !is_told(&other).await);
+            bell.tell(&Word::Votes("b".into()));
+            bell.tell(&Word::Standings);
+            assert!(!is_told(&other).await);
+            bell.tell(&Word::Anything);
+            assert!(is_told(&one).await && is_told(&other).await);
+            drop((one, other));
+            assert!(lock(&bell.waiting).of.is_empty());
+        });
     }
 }

@@ -180,15 +180,15 @@ impl Way {
                 done = &mut listening, if !is_listening => {
                     done.map_err(|error| StoreError::Postgres(told(&error)))?;
                     is_listening = true;
-                    bell.tell(Word::Anything);
+                    bell.tell(&Word::Anything);
                 }
                 message = messages.next() => match message {
-                    Some(Ok(AsyncMessage::Notification(said))) => bell.tell(Word::read(said.payload())),
+                    Some(Ok(AsyncMessage::Notification(said))) => bell.tell(&Word::read(said.payload())),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(StoreError::Postgres(told(&error))),
                     None => return Err(StoreError::Postgres("the connection ended".into())),
                 },
-                () = tokio::time::sleep(LOOK_AGAIN) => bell.tell(Word::Anything),
+                () = tokio::time::sleep(LOOK_AGAIN) => bell.tell(&Word::Anything),
             }
         }
     }
