@@ -108,6 +108,11 @@ impl SimulatedHost {
         Ok(asked)
     }
 
+    /// Whether it is at a hub.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.status().hub.is_some()
+    }
+
     /// Requests that nobody answered yet.
     pub(crate) fn waiting(&self) -> usize {
         self.approvals.with(approval::Book::waiting)

@@ -116,6 +116,9 @@ fn run(cli: &Cli) -> Result<()> {
     let mut told = local.block_on(&runtime, async {
         let hosts = names.iter().map(|name| SimulatedHost::start(name, &files, &urls));
         let hosts: Vec<SimulatedHost> = hosts.collect::<Result<_>>()?;
+        while !hosts.iter().all(SimulatedHost::is_connected) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let (casts, took) =
             drive(&hosts, &approvers, cli.rate, Duration::from_secs(seconds)).await?;
         stop.store(true, Ordering::SeqCst);

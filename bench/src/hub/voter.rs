@@ -27,14 +27,17 @@ const PEOPLE: usize = 240;
 /// Addresses that they come from: the API takes ten calls a second from each.
 const ADDRESSES: usize = 60;
 
-/// How long a vote is tried for.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a vote is tried for: longer than the minute for which the API refuses who comes too often.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How long one answer may take: hubs wait 5 s for hosts.
 const ANSWER: Duration = Duration::from_secs(8);
 
-/// What is waited before the next try.
+/// What is waited before the second try; it doubles.
 const AGAIN: Duration = Duration::from_millis(25);
+
+/// The longest wait between two tries.
+const AGAIN_MOST: Duration = Duration::from_millis(800);
 
 /// An acknowledged vote.
 pub(crate) struct Cast {
@@ -94,7 +97,7 @@ impl Approvers {
     ) -> Result<Cast> {
         let begun = Instant::now();
         let body = json!({ "answer": "approve", "shown_sha256": shown }).to_string();
-        let mut at = number;
+        let (mut at, mut again, mut last) = (number, AGAIN, String::new());
         while begun.elapsed() < PATIENCE {
             let hub = if at % 2 == 0 { self.hubs[0] } else { self.hubs[1] };
             let asked = async {
@@ -110,16 +113,20 @@ impl Approvers {
                     return Ok(Cast { request, voted, ms });
                 }
                 // The host has not told the hub yet, or the hub can't say.
-                Ok(Ok((404 | 429 | 502 | 503, _))) => {}
+                Ok(Ok((status @ (404 | 429 | 502 | 503), answer))) => {
+                    last = format!("{status}: {answer}");
+                }
                 Ok(Ok((status, answer))) => bail!("{request}: {status}: {answer}"),
                 // It was killed.
-                Ok(Err(_)) | Err(_) => {}
+                Ok(Err(error)) => last = error.to_string(),
+                Err(late) => last = late.to_string(),
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
             at += 1;
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(again).await;
+            again = (again * 2).min(AGAIN_MOST);
         }
-        bail!("{request}: not acknowledged in {} s", PATIENCE.as_secs())
+        bail!("{request}: not acknowledged in {} s: {last}", PATIENCE.as_secs())
     }
 
     /// How often it was asked again.
