@@ -211,10 +211,16 @@ impl Book {
         listed
     }
 
-    /// Requests that are over and were alike: the same pattern, newest first.
+    /// Requests that are over and were alike, newest first: the same statement without literals, by the same agent,
+    /// whichever start of it, at the same target.
     pub fn alike(&self, request: &ApprovalRequest, most: usize) -> Vec<Standing> {
         let over = self.over.values().rev();
-        let alike = over.filter(|standing| standing.request.pattern == request.pattern);
+        let alike = over.filter(|standing| {
+            let past = &standing.request;
+            past.normalized == request.normalized
+                && past.requester.agent == request.requester.agent
+                && past.target.name == request.target.name
+        });
         alike.take(most).cloned().collect()
     }
 
