@@ -210,7 +210,8 @@ impl Place {
     /// Has a command wait.
     fn ask(&self, text: &str, change: impl FnOnce(&mut ApprovalRequest)) -> RequestId {
         let mut random = [0; 10];
-        random[0] = u8::try_from(self.desk.0.lock().unwrap().waiting()).unwrap();
+        let asked = self.desk.0.lock().unwrap().list(Which::All, 255).len();
+        random[0] = u8::try_from(asked).unwrap();
         let id = RequestId::new(Still.now(), random);
         let mut request = request(id, text);
         change(&mut request);

@@ -39,8 +39,9 @@ pub(crate) async fn wait(
 ) -> Result<Json<Changed>, Problem> {
     let Query(Waiting { seen, wait_s }) = waiting?;
     let (seen, wait_s) = (seen.unwrap_or(0), wait_s.unwrap_or(WAIT_S));
-    if wait_s > WAIT_S_MAX {
-        let detail = format!("wait_s: at most {WAIT_S_MAX}");
+    // The document says int64, which programs of any language have.
+    if wait_s > WAIT_S_MAX || i64::try_from(seen).is_err() {
+        let detail = format!("wait_s: at most {WAIT_S_MAX}; seen: what was answered before");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "query", detail));
     }
     let place = Arc::clone(&state.waiters).try_acquire_owned();
