@@ -296,7 +296,7 @@ fn sessions_are_replayed_and_found_in_journal_and_archive() {
         }
         for (query, is_found) in [
             ("object=customers", true),
-            ("object=public.customers&agent=support-assistant", true),
+            ("object=customers&agent=support-assistant", true),
             ("object=transfers", false),
             ("agent=back-office", false),
             ("object=customers&until=2001-01-01T00:00", false),
