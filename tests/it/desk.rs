@@ -318,6 +318,9 @@ fn whom_the_agent_around_acts_for_does_not_approve() {
     desk.log_in(RUTH);
     let carl = desk.story.token(CARL);
     let outer = desk.story.token(RUTH);
+    // All at once: the provider ends connections that rest for five seconds.
+    desk.story.place.idp.set_groups(ALICE, &["risk"]).unwrap();
+    let alice = desk.story.token(ALICE);
     let mut command = desk.cli(Some(DANA));
     let inner =
         format!("$RUN {INNER} --token-file {} -- psql -XAt -c '{}'", carl.display(), delete(14));
@@ -330,9 +333,6 @@ fn whom_the_agent_around_acts_for_does_not_approve() {
     assert_eq!(desk.standing(&id)["request"]["requester"]["user"], "Carl");
     desk.refused(Some(RUTH), &["approve", &id, "--yes"], "Ruth");
     desk.refused(Some(DANA), &["approve", &id, "--yes"], "Dana");
-    desk.log_in(ALICE);
-    desk.story.place.idp.set_groups(ALICE, &["risk"]).unwrap();
-    let alice = desk.story.token(ALICE);
     let words = ["approve", &id, "--yes", "--token-file", alice.to_str().unwrap()];
     let voted = desk.approvals(None, &words);
     assert!(voted.stdout.contains("granted"), "{voted:?}");
