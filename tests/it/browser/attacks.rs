@@ -1,12 +1,11 @@
 //! What others try on an approver's browser, and past it: refused, nothing voted, and recorded.
 
 use integration::Browser;
-use integration::browser::{DESK, Window};
+use integration::browser::{DESK, Person, Window};
 use integration::idp::{CARL, DANA};
 use integration::office::Office;
-use integration::process::wait_until;
 
-use super::{PURGE, card, id_of, no_complaint, purge_is_counted, remaining, runs};
+use super::{PURGE, card, id_of, purge_is_counted, remaining, runs};
 
 /// Another browser, by its own word.
 const OTHER: Window = Window { user_agent: Some("Mozilla/5.0 (another) Browser/1.0"), ..DESK };
@@ -129,22 +128,26 @@ fn a_browser_is_no_help_to_others() {
     drop(next);
 
     let evidence = office.world.evidence().unwrap();
-    for why in
-        ["sign_in_of_another_browser", "other_browser", "cross_site", "csrf", "shown_differs"]
-    {
+    for (kind, why) in [
+        ("console.refused", "sign_in_of_another_browser"),
+        ("console.refused", "other_browser"),
+        ("console.refused", "cross_site"),
+        ("console.refused", "csrf"),
+        ("approval.vote_refused", "shown_differs"),
+    ] {
         let sql = format!(
-            "SELECT count(*) FROM control WHERE kind = 'console.refused' AND detail LIKE '%\"{why}\"%'"
+            "SELECT count(*) FROM control WHERE kind = '{kind}' AND detail LIKE '%\"{why}\"%'"
         );
-        wait_until(why, 5, || Ok(evidence.count(&sql)? >= 1)).unwrap();
+        assert!(evidence.count(&sql).unwrap() >= 1, "{why} is not recorded");
     }
     let votes = "SELECT count(*) FROM control WHERE kind = 'approval.voted'";
     assert_eq!(evidence.count(votes).unwrap(), 1);
 }
 
-/// The frame of the stranger's page was refused, and the browser says so; nothing else.
-fn no_complaint_but_the_strangers(person: &integration::browser::Person<'_>) {
+/// The frame of the stranger's page was refused, and the browser says so; nothing of a script's ran.
+#[track_caller]
+fn no_complaint_but_the_strangers(person: &Person<'_>) {
     let seen = person.seen().unwrap();
     assert!(seen.errors.iter().any(|error| error.contains("frame")), "{:?}", seen.errors);
-    assert!(seen.dialogs.is_empty());
-    let _ = no_complaint;
+    assert!(seen.dialogs.is_empty(), "{:?}", seen.dialogs);
 }

@@ -119,6 +119,28 @@ pub fn plain(text: &str) -> String {
     out
 }
 
+/// A person's words as they may be told on somebody's terminal, in one line: letters of every script stay; what
+/// hides, turns text around or gives a terminal orders stands by its number.
+pub fn spoken(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(' '),
+            c if moves(c) => out.push_str(&number(c)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Controls, and marks of format that show nothing themselves (Unicode's categories Cc and, of Cf, those that hide or
+/// reorder; lines' and paragraphs' separators).
+fn moves(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// A character's number, `<U+202E>`.
 pub fn number(c: char) -> String {
     format!("<U+{:04X}>", u32::from(c))
@@ -135,6 +157,18 @@ fn is_plain(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_on_a_terminal_stay_words() {
+        for (said, told) in [
+            ("not today, M\u{fc}ller\nplease", "not today, M\u{fc}ller please"),
+            ("\u{202e}no\u{1b}[2J", "<U+202E>no<U+001B>[2J"),
+            ("a\u{200b}b\u{feff}\u{2028}", "a<U+200B>b<U+FEFF><U+2028>"),
+            ("\u{43d}\u{435}\u{442}", "\u{43d}\u{435}\u{442}"),
+        ] {
+            assert_eq!(spoken(said), told);
+        }
+    }
 
     #[test]
     fn strange_characters_are_shown_by_their_number() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use approval::event::Ending;
 use approval::request::Grant;
+use approval::shown::spoken;
 use journal::record::Approval;
 use proto::session::{Refusal, Verdict};
 use tokio::time::Sleep;
@@ -102,6 +103,7 @@ impl Over {
         let request = request.map_or_else(String::new, |id| format!("; request {id}"));
         match self {
             Self::Refused(Some(words)) => {
+                let words = spoken(words);
                 (format!("{reason} (refused: {words}{request})"), *b"42501")
             }
             Self::Refused(None) => (format!("{reason} (refused{request})"), *b"42501"),
