@@ -162,8 +162,8 @@ fn steps() -> Vec<Step> {
         },
         Step {
             name: "Node packages",
-            // The provider whose tokens agents act by.
-            scopes: &[Scope::Test, Scope::Bench],
+            // htmx, which the daemon has built in; the provider that people are known by; what drives a browser.
+            scopes: EVERY,
             look: node::look,
             install: node::install,
             otherwise: "npm must reach its registry: npm install --prefix target/node pg oidc-provider playwright-core axe-core",

@@ -15,6 +15,9 @@ use super::Story;
 /// What waits: deletes of transfers, by [`office::APPROVALS`].
 const RISKY: &str = "DELETE FROM transfers WHERE from_account = 4711 AND made_at < '2026-02-01'";
 
+/// Why it is approved.
+const REASON: &str = "closed account, ticket 4711";
+
 /// Has a command wait, approves it in a browser (by the command line in a hurry), and shows that it runs once.
 ///
 /// # Errors
@@ -23,7 +26,8 @@ pub(super) fn approve(story: &mut Story, office: &Office, out: &Path, quick: boo
     story.chapter("An agent's DELETE waits for a person");
     story.say("A policy has deletes of transfers wait for somebody of the group dba:");
     let (_, policy) = office::APPROVALS;
-    story.quote(policy.rsplit_once("@id").map_or(policy, |(_, last)| last).trim_start_matches('('));
+    let last = policy.rsplit_once("@id").map_or(policy, |(_, last)| last);
+    story.quote(&format!("@id{last}"));
     let before = rows(office)?;
     story.say("back-office, an agent that acts for Carl, sends by psql:");
     story.quote(RISKY);
@@ -68,7 +72,7 @@ fn in_a_browser(story: &mut Story, office: &Office, out: &Path) -> Result<()> {
     let picture = out.join("approval.png");
     dana.picture(&picture, true)?;
     story.say(&format!("The whole page: {}. She approves.", picture.display()));
-    dana.fill("#approve-reason", "closed account, ticket 4711")?;
+    dana.fill("#approve-reason", REASON)?;
     dana.click("#approve")?;
     dana.wait_for(".told")
 }
@@ -88,8 +92,8 @@ fn by_command(story: &mut Story, office: &Office, id: &str) -> Result<()> {
     office.idp.approve(DANA, line.trim().rsplit(' ').next().unwrap_or_default())?;
     said.read_to_string(&mut line).context("the end of the login")?;
     ensure!(login.wait(20)? == Some(Some(0)), "{line}");
-    let words = ["approvals", "approve", id, "--yes", "--reason", "closed account, ticket 4711"];
-    story.quote(&format!("vestibule {}", words.join(" ")));
+    let words = ["approvals", "approve", id, "--yes", "--reason", REASON];
+    story.quote(&format!("vestibule approvals approve {id} --yes --reason '{REASON}'"));
     let told = run(office.world.daemon.cli().args(words), 30)?.ok()?;
     ensure!(told.contains(RISKY), "another statement is shown: {told}");
     story.quote(&told);

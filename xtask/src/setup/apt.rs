@@ -56,6 +56,7 @@ pub(super) fn install(scope: Scope) -> Result<()> {
 
 const BUILD: &[Scope] = &[Scope::Demo, Scope::Test, Scope::Bench, Scope::Vm];
 const TEST: &[Scope] = &[Scope::Test];
+const SHOWN: &[Scope] = &[Scope::Demo, Scope::Test];
 const BENCH: &[Scope] = &[Scope::Bench];
 const POOL: &[Scope] = &[Scope::Test, Scope::Bench];
 const VM: &[Scope] = &[Scope::Vm];
@@ -89,12 +90,13 @@ const PACKAGES: &[Package] = &[
     // Containers as agents; runc, because crun refuses hosts with both versions of cgroups.
     package("podman", Probe::Program("podman"), TEST),
     package("runc", Probe::Program("runc"), TEST),
-    package("nodejs", Probe::Program("node"), TEST),
-    package("npm", Probe::Program("npm"), TEST),
+    // The daemon has htmx built in, which npm brings.
+    package("nodejs", Probe::Program("node"), BUILD),
+    package("npm", Probe::Program("npm"), BUILD),
     // The console's pages are opened in it, and its fonts are what screenshots are drawn with.
-    package("chromium", Probe::Files(&["/usr/bin/chromium"]), TEST),
+    package("chromium", Probe::Files(&["/usr/bin/chromium"]), SHOWN),
     package("pngquant", Probe::Program("pngquant"), TEST),
-    package("fonts-dejavu-core", Probe::Files(&["/usr/share/fonts/truetype/dejavu"]), TEST),
+    package("fonts-dejavu-core", Probe::Files(&["/usr/share/fonts/truetype/dejavu"]), SHOWN),
     // Attempts to get past the door rewrite addresses and load modules.
     package("nftables", Probe::Program("nft"), &[Scope::Test, Scope::Vm]),
     package("kmod", Probe::Program("depmod"), &[Scope::Test, Scope::Vm]),
