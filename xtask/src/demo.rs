@@ -129,8 +129,8 @@ fn summary(evidence: &Evidence<'_>, transactions: u32) -> Result<String> {
          still recorded, 2 falsified records named.",
         count("count(DISTINCT agent_id)")?,
         count("coalesce(sum(masked_count), 0)::bigint")?,
-        count("count(*) FILTER (decision = 'deny')")?,
-        count("count(*) FILTER (status = 'interrupted')")?,
+        count("count(*) FILTER (status = 'denied')")?,
+        count("count(*) FILTER (status = 'interrupted' AND decision <> 'deny')")?,
     ))
 }
 

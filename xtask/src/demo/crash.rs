@@ -37,7 +37,8 @@ const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_ty
 
 /// What was under way when the daemon died.
 const INTERRUPTED: &str = "SELECT node_id || '/' || log_epoch || '/' || seq AS record, agent_id, verb, \
-     array_to_string(objects, ' ') AS objects, decision, status FROM events WHERE status = 'interrupted'";
+     array_to_string(objects, ' ') AS objects, decision, status FROM events \
+     WHERE status = 'interrupted' AND decision <> 'deny'";
 
 /// Kills the daemon, shows that nobody gets past, starts it again and shows what it had recorded.
 ///
