@@ -97,12 +97,14 @@ impl Web {
         let jar = self.jar.entry(place.to_owned()).or_default();
         let cookies: Vec<String> =
             jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut line = |name: &str, value: &str| request.push_str(&format!("{name}: {value}\r\n"));
+        let mut line = |name: &str, value: &str| request.extend([name, ": ", value, "\r\n"]);
         line("User-Agent", &self.agent);
         if !cookies.is_empty() {
             line("Cookie", &cookies.join("; "));
         }
-        headers.iter().for_each(|(name, value)| line(name, value));
+        for (name, value) in headers {
+            line(name, value);
+        }
         if let Some(body) = body {
             if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
                 line("Content-Type", "application/x-www-form-urlencoded");
@@ -150,7 +152,7 @@ pub fn encoded(form: &[(&str, &str)]) -> String {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
                     out.push(char::from(byte));
                 }
-                byte => out.push_str(&format!("%{byte:02X}")),
+                byte => out.extend(["%".to_owned(), format!("{byte:02X}")]),
             }
             out
         })
@@ -164,7 +166,7 @@ pub fn encoded(form: &[(&str, &str)]) -> String {
 fn exchange(place: &str, request: &str, url: &str) -> Result<Page> {
     let mut stream =
         TcpStream::connect(place).with_context(|| format!("{place}: nobody listens"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).with_context(|| format!("{url}: no answer"))?;

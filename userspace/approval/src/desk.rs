@@ -74,6 +74,7 @@ pub struct Standing {
 
 impl Standing {
     /// The same without what is long: the text and the parameters.
+    #[must_use]
     pub fn brief(&self) -> Self {
         let (text, parameters) = (String::new(), Vec::new());
         let Self { request, votes, grant, ended } = self;

@@ -163,7 +163,7 @@ impl Assembler {
                 if begun.identity != 0 && !session.identities.contains_key(&begun.identity) {
                     return Err(Malformed("command of an identity that was not given"));
                 }
-                if session.commands.insert(begun.command, begun).is_some() && !carried {
+                if session.commands.insert(begun.command, *begun).is_some() && !carried {
                     return Err(Malformed("command began already"));
                 }
             }

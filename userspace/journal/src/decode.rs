@@ -34,7 +34,7 @@ pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed>
             at: cursor.timestamp()?,
             identity: Arc::new(identity::get(&mut cursor)?),
         })),
-        FrameKind::Begin => Record::Begin(begin(&mut cursor)?),
+        FrameKind::Begin => Record::Begin(Box::new(begin(&mut cursor)?)),
         FrameKind::End => Record::End(end(&mut cursor)?),
         FrameKind::SessionClose => Record::SessionClose(ClosedSession {
             session: session(&mut cursor)?,

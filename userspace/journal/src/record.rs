@@ -151,7 +151,7 @@ pub enum Record {
     /// From [`Frame::Identity`].
     Identity(Box<ChangedIdentity>),
     /// From [`Frame::Begin`].
-    Begin(BegunCommand),
+    Begin(Box<BegunCommand>),
     /// From [`Frame::End`].
     End(EndedCommand),
     /// From [`Frame::SessionClose`].

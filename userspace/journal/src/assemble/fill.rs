@@ -39,6 +39,7 @@ pub(super) fn event(
     let objects = objects(begun);
     // A command that a crash ended has its end on another boot's clock.
     let same_boot = segment.boot_id == opened.boot_id;
+    let timed = |at: Option<Timestamp>| at.filter(|_| same_boot);
     let mut row = EventRow {
         node_id: segment.node.clone(),
         log_epoch: epoch(segment),
@@ -80,16 +81,10 @@ pub(super) fn event(
         bytes_out: long(outcome.bytes_out),
         duration_us: same_boot.then(|| long(ended.at.us_since(begun.at))),
         decided_us: begun.decided_us.map(i64::from),
-        first_byte_us: outcome
-            .first_at
-            .filter(|_| same_boot)
-            .map(|first| long(first.us_since(begun.at))),
+        first_byte_us: timed(outcome.first_at).map(|first| long(first.us_since(begun.at))),
         columns: columns(&begun.columns),
-        sent_us: outcome.sent_at.filter(|_| same_boot).map(|sent| long(sent.us_since(begun.at))),
-        upstream_us: outcome
-            .sent_at
-            .filter(|_| same_boot)
-            .map(|sent| long(ended.at.us_since(sent))),
+        sent_us: timed(outcome.sent_at).map(|sent| long(sent.us_since(begun.at))),
+        upstream_us: timed(outcome.sent_at).map(|sent| long(ended.at.us_since(sent))),
         status: outcome.status.as_str().to_owned(),
         error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
         ..EventRow::default()

@@ -126,8 +126,8 @@ fn weigh(session: &mut PostgresSession, flags: u8) -> bool {
 fn release(session: &mut PostgresSession, flags: u8, held: &mut Vec<CommandId>) {
     for command in held.drain(..) {
         let refusal = Refusal::new("fuzz".into(), "no".into());
-        let verdict = match flags & 66 {
-            66 => Verdict::RollBack(refusal),
+        let verdict = match flags & 0x42 {
+            0x42 => Verdict::RollBack(refusal),
             2 => Verdict::Deny(refusal),
             _ => Verdict::Allow,
         };

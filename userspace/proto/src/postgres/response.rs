@@ -33,7 +33,7 @@ impl PostgresSession {
                 self.expects.push_front(Expect::Function(None));
                 Some(())
             }
-            Some(Expect::Function(None)) => None,
+            Some(Expect::Function(None) | Expect::Undo) => None,
             Some(Expect::Sync) => {
                 // Ending the implicit transaction failed; its ReadyForQuery still comes.
                 let cut = self.take_cut(summary.code);
@@ -45,7 +45,6 @@ impl PostgresSession {
                 self.expects.push_front(Expect::Failing);
                 Some(())
             }
-            Some(Expect::Undo) => None,
             Some(Expect::FailingStep) => {
                 self.skip_to_sync(None);
                 Some(())

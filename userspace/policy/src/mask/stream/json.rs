@@ -146,7 +146,7 @@ impl Json {
             b'}' | b']' => self.leave(),
             b':' => self.here = self.named(state),
             b',' => {
-                self.here = self.around.last().map_or_else(Here::default, |around| around.next())
+                self.here = self.around.last().map_or_else(Here::default, |around| around.next());
             }
             _ => {}
         }
