@@ -114,6 +114,8 @@ impl Event {
             Self::Requested(request) => {
                 let mut request = request.clone();
                 (request.text, request.parameters) = (String::new(), Vec::new());
+                // Clients are started with statements, too.
+                request.requester.command_line = None;
                 serde_json::to_string(&Self::Requested(request))
             }
             _ => serde_json::to_string(self),

@@ -57,10 +57,13 @@ impl Console {
                 let ip = peer.ip().to_canonical();
                 match acceptor {
                     None => answer(stream, ip, router).await,
-                    Some(acceptor) => match shaken(acceptor, stream).await {
-                        Some(stream) => answer(stream, ip, router).await,
-                        None => debug!("a handshake with the console failed"),
-                    },
+                    Some(acceptor) => {
+                        if let Some(stream) = shaken(acceptor, stream).await {
+                            answer(stream, ip, router).await;
+                        } else {
+                            debug!("a handshake with the console failed");
+                        }
+                    }
                 }
                 drop(place);
             });

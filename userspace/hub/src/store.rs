@@ -32,6 +32,7 @@ pub const TEXT_BYTES_MAX: usize = 4 * approval::book::WAITING_BYTES_MAX;
 
 /// What of a request holds values: it is kept apart, and while the request waits alone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "named as in the request")]
 struct Text {
     text: String,
     parameters: Vec<String>,

@@ -114,11 +114,11 @@ impl Approvals {
     ///
     /// # Errors
     /// If it does not count, or can't be written down.
-    pub fn vote(&self, id: RequestId, vote: Vote) -> Result<(Voted, Lsn), VoteError> {
+    pub fn vote(&self, id: RequestId, vote: &Vote) -> Result<(Voted, Lsn), VoteError> {
         let mut state = self.state();
         // By this host's clock, whoever's the vote came by.
         self.expire_one(&mut state, id);
-        let (voted, events) = state.book.vote(id, &vote)?;
+        let (voted, events) = state.book.vote(id, vote)?;
         for event in events {
             self.record(&mut state, event)
                 .map_err(|error| VoteError::NotRecorded(error.to_string()))?;

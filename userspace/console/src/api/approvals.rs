@@ -36,6 +36,7 @@ pub(crate) struct Listed {
 
 /// A request as it stands, with what a vote commits to.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "named as programs read them")]
 pub(crate) struct Shown {
     #[serde(flatten)]
     standing: Standing,

@@ -49,6 +49,7 @@ struct WaitingPart {
     list: Waiting,
 }
 
+#[expect(clippy::struct_field_names, reason = "named as the template says it")]
 struct Waiting {
     count_words: String,
     waiting: Vec<Line>,
@@ -56,6 +57,7 @@ struct Waiting {
 }
 
 /// A request in a list.
+#[expect(clippy::struct_field_names, reason = "named as the template says it")]
 pub(crate) struct Line {
     pub(crate) id: String,
     pub(crate) verb: Html,
@@ -120,7 +122,7 @@ async fn waiting(state: &State, signed: &Signed) -> Result<Waiting, Refusal> {
         _ => format!("{number} requests wait for an answer."),
     };
     if own > 0 {
-        count_words.push_str(&format!(" You answered {own} of them."));
+        count_words += &format!(" You answered {own} of them.");
     }
     let mut list = Waiting { count_words, waiting, seen: String::new() };
     // What was seen is known by its digest: hints of times change with it, once a minute.
@@ -167,7 +169,7 @@ fn what(accesses: &[String]) -> String {
     const SHOWN: usize = 3;
     let mut line = accesses.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if let Some(more @ 1..) = accesses.len().checked_sub(SHOWN) {
-        line.push_str(&format!(" and {more} more"));
+        line += &format!(" and {more} more");
     }
     line
 }

@@ -135,7 +135,7 @@ pub(crate) async fn render(
         needs: request.terms.iter().map(need).collect(),
         votes: votes.iter().map(|vote| VoteLine::of(vote, now_us)).collect(),
         grant: grant.as_ref().map(granted),
-        end: ended.as_ref().and_then(over),
+        end: ended.as_ref().map(over),
         cannot,
         may_break,
         shown: shown_sha256(request),
@@ -221,10 +221,10 @@ fn granted(grant: &Grant) -> Html {
     text(&format!("Granted, {how} by {}; {used}.", grant.approvers.join(", ")))
 }
 
-fn over(over: &Over) -> Option<Html> {
+fn over(over: &Over) -> Html {
     let Over { how: _, reason, at_us } = over;
     let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    Some(text(&format!("Over since {} UTC{reason}", crate::times::utc(*at_us))))
+    text(&format!("Over since {} UTC{reason}", crate::times::utc(*at_us)))
 }
 
 fn word(answer: Answer) -> &'static str {

@@ -105,7 +105,7 @@ fn offer(
     };
     let mut response = page(status, &template);
     if is_new {
-        set_cookie(&mut response, state.cookies.set(Cookie::Browser, &name));
+        set_cookie(&mut response, &state.cookies.set(Cookie::Browser, &name));
     }
     Ok(response)
 }
@@ -141,7 +141,7 @@ pub(crate) async fn go(
         nonce: random::name().map_err(no_random)?,
         verifier: Secret::new(random::name().map_err(no_random)?),
     };
-    let url = state.parts.people.ask(&asking).await.map_err(|error| unproven(error))?;
+    let url = state.parts.people.ask(&asking).await.map_err(unproven)?;
     if !state.visits.ask(asking, browser(&name, &headers), own_path(&to), now) {
         return Err(Refusal::failed("Too many people sign in at once: try again."));
     }
@@ -191,11 +191,13 @@ pub(crate) async fn came_back(
     leave_before(&state, &headers);
     let begun = state.visits.begin(&login, person.clone(), browser(own, &headers), now);
     let (visit, ended) = begun.map_err(|error| Refusal::failed(error.to_string()))?;
-    ended.iter().for_each(|login| state.parts.people.forget(login));
+    for login in &ended {
+        state.parts.people.forget(login);
+    }
     let detail = serde_json::json!({ "user": subject.user, "person": person, "from": from });
     state.note("console.signed_in", detail).await;
     let mut response = Redirect::to(&to).into_response();
-    set_cookie(&mut response, state.cookies.set(Cookie::Visit, &visit));
+    set_cookie(&mut response, &state.cookies.set(Cookie::Visit, &visit));
     Ok(response)
 }
 
@@ -212,7 +214,7 @@ pub(crate) async fn leave(
     let detail = serde_json::json!({ "person": signed.person(), "from": signed.from });
     state.note("console.signed_out", detail).await;
     let mut response = Redirect::to("/sign-in?told=out").into_response();
-    set_cookie(&mut response, state.cookies.take(Cookie::Visit));
+    set_cookie(&mut response, &state.cookies.take(Cookie::Visit));
     Ok(response)
 }
 
@@ -226,7 +228,7 @@ fn leave_before(state: &State, headers: &HeaderMap) {
             state.parts.people.forget(&visit.login);
         }
         Err(NoVisit::Over(login) | NoVisit::OtherBrowser(login)) => {
-            state.parts.people.forget(&login)
+            state.parts.people.forget(&login);
         }
         Err(NoVisit::None) => {}
     }
@@ -245,7 +247,7 @@ fn unproven(error: Unproven) -> Refusal {
     Refusal::told(StatusCode::FORBIDDEN, format!("You were not signed in: {why}."))
 }
 
-fn set_cookie(response: &mut Response, cookie: String) {
-    let value = HeaderValue::from_str(&cookie).expect("a name made here is what a header may hold");
+fn set_cookie(response: &mut Response, cookie: &str) {
+    let value = HeaderValue::from_str(cookie).expect("a name made here is what a header may hold");
     response.headers_mut().append(SET_COOKIE, value);
 }

@@ -107,7 +107,7 @@ fn take(
         recorder.control("approval.vote_refused", &detail.to_string())
     };
     let not_durable = |error: &dyn std::error::Error| DeskError(error.to_string());
-    let (taken, lsn) = match approvals.vote(id, vote.clone()) {
+    let (taken, lsn) = match approvals.vote(id, &vote) {
         Ok((voted, lsn)) => (Ok(voted), lsn),
         Err(error) => {
             let lsn = refused(&error).map_err(|error| not_durable(&error))?;

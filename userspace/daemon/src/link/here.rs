@@ -46,7 +46,7 @@ impl Host for Here {
             let mut last = None;
             let mut taken = Vec::with_capacity(votes.len());
             for (id, vote) in votes {
-                let (outcome, lsn) = match self.approvals.vote(id, vote.clone()) {
+                let (outcome, lsn) = match self.approvals.vote(id, &vote) {
                     Ok((voted, lsn)) => (Ok(voted), lsn),
                     Err(error) => {
                         let lsn = self.refused(id, &vote, &error);

@@ -162,10 +162,10 @@ fn who_waits_is_woken_and_the_journal_has_all_of_it() {
     assert!(changes.has_changed().unwrap());
     assert_eq!(*changes.borrow_and_update(), 1);
     assert!(host.approvals.release(asked.id, &wanted(&asked, &policies)).is_none());
-    let (voted, lsn) = host.approvals.vote(asked.id, vote(&asked, Said::Approve)).unwrap();
+    let (voted, lsn) = host.approvals.vote(asked.id, &vote(&asked, Said::Approve)).unwrap();
     assert_eq!((voted, woken.0.load(Ordering::Relaxed)), (Voted::Granted, 1));
     host.recorder.wait(lsn).unwrap();
-    let again = host.approvals.vote(asked.id, vote(&asked, Said::Approve)).unwrap();
+    let again = host.approvals.vote(asked.id, &vote(&asked, Said::Approve)).unwrap();
     assert_eq!(again, (Voted::Already, lsn), "durable as it was");
     assert_eq!(host.approvals.poll(asked.id, &waker), Answer::Granted);
     let other = request(2, Coverage::Command);
@@ -213,7 +213,7 @@ fn what_is_refused_late_or_ended_is_over() {
         host.approvals.ask(asked.clone()).unwrap();
         assert_eq!(host.approvals.poll(asked.id, &waker), Answer::Waits);
     }
-    host.approvals.vote(refused.id, vote(&refused, Said::Deny)).unwrap();
+    host.approvals.vote(refused.id, &vote(&refused, Said::Deny)).unwrap();
     let reason = Some("not on a Friday".to_owned());
     assert_eq!(host.approvals.poll(refused.id, &waker), Answer::Over(Ending::Refused, reason));
     host.approvals.end(ended.id, Ending::Disconnected);
@@ -223,7 +223,7 @@ fn what_is_refused_late_or_ended_is_over() {
     assert_eq!(host.approvals.expire(), 0);
     host.at(100);
     // By the host's clock, whatever the vote says.
-    let voted = host.approvals.vote(late.id, vote(&late, Said::Approve));
+    let voted = host.approvals.vote(late.id, &vote(&late, Said::Approve));
     assert_eq!(voted, Err(VoteError::Over(Ending::Expired)));
     assert_eq!(host.approvals.poll(late.id, &waker), Answer::Over(Ending::Expired, None));
     assert_eq!((host.approvals.expire(), woken.0.load(Ordering::Relaxed)), (0, 3));
@@ -236,7 +236,7 @@ fn two_at_once_do_not_overspend() {
     let policies = policies();
     let asked = request(1, Coverage::Alike(50));
     host.approvals.ask(asked.clone()).unwrap();
-    host.approvals.vote(asked.id, vote(&asked, Said::Approve)).unwrap();
+    host.approvals.vote(asked.id, &vote(&asked, Said::Approve)).unwrap();
     let spent = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -265,7 +265,7 @@ fn what_can_not_be_written_down_did_not_happen() {
     let asked = request(2, Coverage::Command);
     host.approvals.ask(asked.clone()).unwrap();
     host.recorder.close().unwrap();
-    let voted = host.approvals.vote(asked.id, vote(&asked, Said::Approve));
+    let voted = host.approvals.vote(asked.id, &vote(&asked, Said::Approve));
     assert!(matches!(voted, Err(VoteError::NotRecorded(_))), "{voted:?}");
     assert_eq!(host.approvals.with(Book::waiting), 1);
     assert!(host.approvals.release(asked.id, &wanted(&asked, &policies())).is_none());
@@ -424,7 +424,7 @@ fn a_grant_for_a_session_is_not_of_whom_it_acts_for_later() {
     let host = Host::new();
     let asked = request(1, Coverage::Session);
     host.approvals.ask(asked.clone()).unwrap();
-    host.approvals.vote(asked.id, vote(&asked, Said::Approve)).unwrap();
+    host.approvals.vote(asked.id, &vote(&asked, Said::Approve)).unwrap();
     let policies = policies();
     let spent = |since| host.approvals.spend(&wanted(&asked, &policies), 2, since).is_some();
     assert!(spent(i64::MIN) && spent(1_000_000));

@@ -210,12 +210,11 @@ impl Relay<'_> {
             // A command that is alike may have used what was granted before this one woke.
             own.or_else(|| self.spend(&held.command, &asked, &claim))
         });
-        match grant {
-            Some(grant) => self.conclude_held(*held, Some(&grant), Verdict::Allow),
-            None => {
-                let refusal = held.refusal(&Over::Changed);
-                self.conclude_held(*held, None, refusal);
-            }
+        if let Some(grant) = grant {
+            self.conclude_held(*held, Some(&grant), Verdict::Allow);
+        } else {
+            let refusal = held.refusal(&Over::Changed);
+            self.conclude_held(*held, None, refusal);
         }
         Poll::Ready(())
     }

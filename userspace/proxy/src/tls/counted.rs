@@ -32,7 +32,7 @@ impl Counted {
     pub(crate) fn is_closed(&self) -> bool {
         let ready = pin!(self.stream.ready(Interest::READABLE));
         match ready.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(ready) => ready.map_or(true, |ready| ready.is_read_closed()),
+            Poll::Ready(ready) => ready.map_or(true, tokio::io::Ready::is_read_closed),
             Poll::Pending => false,
         }
     }
