@@ -101,7 +101,7 @@ fn a_host_speaks_for_itself_alone() {
 fn a_daemon_goes_to_the_next_hub_and_says_where_it_is() {
     let mut world = World::start().unwrap();
     let node = world.daemon.slice();
-    let files = certificates(&[node.clone()]).unwrap();
+    let files = certificates(std::slice::from_ref(&node)).unwrap();
     let store = database(&world.bank).unwrap();
     let hosts = [node.clone()];
     let start = |name| {

@@ -48,7 +48,7 @@ impl Fleet {
         let daemon = Daemon::start_with(Supervisor::None, bank.port(), 2, &policies, "").unwrap();
         let mut world = World { daemon, bank };
         let node = world.daemon.slice();
-        let files = certificates(&[node.clone()]).unwrap();
+        let files = certificates(std::slice::from_ref(&node)).unwrap();
         let (store, hosts) = (database(&world.bank).unwrap(), [node.clone()]);
         let issuer = idp.issuer();
         let more = format!(

@@ -158,7 +158,7 @@ fn what_is_approved_runs_once_and_the_record_says_by_whom() {
     let evidence = desk.world().evidence().unwrap();
     let rows = evidence
         .query(
-            "SELECT decision, approver_id, approval_scope, approval_id, held_us > 100000 AS held, status, \"rows\", \
+            "SELECT decision, approver_id, approval_scope, approval_id, held_us > 1000 AS held, status, \"rows\", \
              approval_ts >= ts AS later, rule_id FROM events WHERE approval_id IS NOT NULL ORDER BY ts",
         )
         .unwrap();

@@ -46,7 +46,7 @@ impl Believing {
 }
 
 fn bearing(asked: &mut Requests, path: &str, token: &str) -> Value {
-    asked.ask("GET", path, json!({"Authorization": format!("Bearer {token}")}), "")
+    asked.ask("GET", path, &json!({"Authorization": format!("Bearer {token}")}), "")
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn forged_bearer_tokens_are_refused_recorded_and_go_nowhere() {
         match *word {
             // More than a head may be: it is not even read.
             "too_large" => {
-                assert!(seen["status"] == 431 || seen.get("error").is_some(), "{what}: {seen}")
+                assert!(seen["status"] == 431 || seen.get("error").is_some(), "{what}: {seen}");
             }
             // It does not say that it is of an issuer that counts: the target's own matter.
             "wrong_issuer" => assert_eq!(seen["status"], 200, "{what}: {seen}"),
@@ -164,7 +164,7 @@ fn forged_bearer_tokens_are_refused_recorded_and_go_nowhere() {
             json!({"Authorization": format!("Bearer {sound}"), "X-Authorization": format!("bearer {sound}")}),
         ),
     ] {
-        let seen = asked.ask("GET", &path, headers.clone(), "");
+        let seen = asked.ask("GET", &path, &headers, "");
         assert_eq!(seen["status"], 401, "{seen}");
         assert!(body(&seen)["detail"].as_str().unwrap().ends_with(": not_taken_here"), "{seen}");
     }

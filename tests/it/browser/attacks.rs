@@ -13,6 +13,7 @@ const OTHER: Window = Window { user_agent: Some("Mozilla/5.0 (another) Browser/1
 const NOT_OURS: &str = "This did not come from a page of this console";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn a_browser_is_no_help_to_others() {
     let office = Office::start(&[]).unwrap();
     purge_is_counted(&office);

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{PURGE, card, id_of, no_complaint, picture, purge_is_counted, remaining, runs};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn a_delete_waits_is_approved_in_a_browser_and_runs_once() {
     let office = Office::start(&[]).unwrap();
     purge_is_counted(&office);

@@ -320,6 +320,7 @@ impl Book {
         standing.ended = Some(Over { how, reason, at_us });
         // What was asked is in the archive; here it would hold values for longer than they are needed.
         (standing.request.text, standing.request.parameters) = (String::new(), Vec::new());
+        standing.request.requester.command_line = None;
         self.over.insert(id, standing);
         self.over_order.push_back(id);
         while self.over_order.len() > OVER_KEPT {

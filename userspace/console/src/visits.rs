@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    const LIFE: Life = Life { idle: Duration::from_secs(60), most: Duration::from_secs(300) };
+    const LIFE: Life = Life { idle: Duration::from_mins(1), most: Duration::from_mins(5) };
     const OWN: Browser<'static> = Browser { name: "b", agent: "Mozilla" };
 
     fn at(seconds: u64) -> Timestamp {

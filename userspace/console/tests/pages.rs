@@ -46,7 +46,9 @@ impl Desk for Memory {
         Box::pin(async move {
             let mut book = self.0.lock().unwrap();
             Ok(book.vote(id, &vote).map(|(voted, events)| {
-                events.iter().for_each(|event| book.apply(event));
+                for event in &events {
+                    book.apply(event);
+                }
                 voted
             }))
         })

@@ -187,6 +187,7 @@ fn raise_descriptor_limit() -> u64 {
 pub(crate) const EPOCH: u32 = 1;
 
 /// Everything but sockets: journal, policy, kernel hooks.
+#[expect(clippy::too_many_lines, reason = "one thing after the other, each once")]
 fn prepare(
     config: &Config,
     stores: Stores<'_>,

@@ -152,7 +152,6 @@ impl Webhooks {
             (None, _) if notice.is_alert() => {
                 info!(hook = &**hook, message = &*notice.id, "an alert is delivered");
             }
-            (None, _) => {}
             (Some(why), true) => {
                 let attempts = attempt.attempt;
                 warn!(
@@ -167,7 +166,7 @@ impl Webhooks {
             (Some(why), false) if attempt.attempt == 1 || notice.is_alert() => {
                 warn!(hook = &**hook, message = &*notice.id, why, "a message is not delivered yet");
             }
-            (Some(_), false) => {}
+            (None, _) | (Some(_), false) => {}
         }
     }
 

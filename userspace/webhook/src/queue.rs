@@ -102,6 +102,7 @@ pub(crate) struct Failure {
 
 /// What became of an attempt: the record of kind `webhook.delivered` or `webhook.failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "named as in the record")]
 pub struct Attempt {
     pub(crate) hook: Arc<str>,
     pub(crate) message: Arc<str>,

@@ -31,7 +31,7 @@ pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let Args { id, output } = args;
     match output {
         Output::Json => {
-            println!("{}", serde_json::to_string(&asked(control, &Ask::Show { id: *id })?)?)
+            println!("{}", serde_json::to_string(&asked(control, &Ask::Show { id: *id })?)?);
         }
         Output::Table => {
             let (standing, alike) = fetched(control, *id)?;

@@ -122,7 +122,7 @@ async fn waiting(state: &State, signed: &Signed) -> Result<Waiting, Refusal> {
         _ => format!("{number} requests wait for an answer."),
     };
     if own > 0 {
-        count_words += &format!(" You answered {own} of them.");
+        count_words = format!("{count_words} You answered {own} of them.");
     }
     let mut list = Waiting { count_words, waiting, seen: String::new() };
     // What was seen is known by its digest: hints of times change with it, once a minute.
@@ -169,7 +169,7 @@ fn what(accesses: &[String]) -> String {
     const SHOWN: usize = 3;
     let mut line = accesses.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if let Some(more @ 1..) = accesses.len().checked_sub(SHOWN) {
-        line += &format!(" and {more} more");
+        line = format!("{line} and {more} more");
     }
     line
 }

@@ -58,7 +58,7 @@ pub(crate) async fn show(
     let told = (told.as_deref() == Some("ended")).then_some("The session is ended.");
     let mut count_words = count(u64::try_from(total).unwrap_or(u64::MAX), "open session") + ".";
     if total > open.len() {
-        count_words += &format!(" The newest {} are shown.", open.len());
+        count_words = format!("{count_words} The newest {} are shown.", open.len());
     }
     let template = SessionsPage {
         frame: Frame::of(&state, &signed, "sessions", "Sessions"),

@@ -98,7 +98,7 @@ impl Desk {
         let key = Approver::key(&approver);
         let (at_us, way) = (self.door.clock.now().unix_us, WAY.to_owned());
         let vote = Vote { approver, answer, reason, at_us, way, from, shown_sha256 };
-        let voted = match self.approvals.desk.take(id, vote)? {
+        let voted = match self.approvals.desk.take(id, &vote)? {
             Ok(voted) => voted,
             Err(error) => {
                 let reason = error.to_string();

@@ -49,7 +49,7 @@ impl HostDesk {
     pub(crate) fn take(
         &self,
         id: RequestId,
-        vote: Vote,
+        vote: &Vote,
     ) -> Result<Result<Voted, VoteError>, DeskError> {
         take(&self.approvals, &self.recorder, id, vote)
     }
@@ -79,7 +79,7 @@ impl Desk for HostDesk {
     ) -> Later<'_, Result<Result<Voted, VoteError>, DeskError>> {
         let (approvals, recorder) = (Arc::clone(&self.approvals), self.recorder.clone());
         Box::pin(async move {
-            let taken = move || take(&approvals, &recorder, id, vote);
+            let taken = move || take(&approvals, &recorder, id, &vote);
             let taken = tokio::task::spawn_blocking(taken).await;
             taken.unwrap_or_else(|_| Err(DeskError("it is about to end".to_owned())))
         })
@@ -96,10 +96,10 @@ fn take(
     approvals: &Approvals,
     recorder: &Recorder,
     id: RequestId,
-    vote: Vote,
+    vote: &Vote,
 ) -> Result<Result<Voted, VoteError>, DeskError> {
     let refused = |error: &VoteError| {
-        let Vote { approver, answer, reason: _, at_us: _, way, from, shown_sha256 } = &vote;
+        let Vote { approver, answer, reason: _, at_us: _, way, from, shown_sha256 } = vote;
         let detail = serde_json::json!({
             "request": id, "approver": approver.key(), "user": approver.user, "answer": answer, "way": way,
             "from": from, "shown_sha256": shown_sha256, "why": error, "reason": error.to_string(),
@@ -107,7 +107,7 @@ fn take(
         recorder.control("approval.vote_refused", &detail.to_string())
     };
     let not_durable = |error: &dyn std::error::Error| DeskError(error.to_string());
-    let (taken, lsn) = match approvals.vote(id, &vote) {
+    let (taken, lsn) = match approvals.vote(id, vote) {
         Ok((voted, lsn)) => (Ok(voted), lsn),
         Err(error) => {
             let lsn = refused(&error).map_err(|error| not_durable(&error))?;

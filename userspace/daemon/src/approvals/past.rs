@@ -115,8 +115,10 @@ mod tests {
         .to_string()
     }
 
-    fn past(state: &Path, journal: &Path, end: Lsn) -> Result<Past, (anyhow::Error, Past)> {
-        of(state, (journal, end), Queue::default(), SystemClock.now(), true).unwrap()
+    fn past(state: &Path, journal: &Path, end: Lsn) -> Result<Past, Box<(anyhow::Error, Past)>> {
+        of(state, (journal, end), Queue::default(), SystemClock.now(), true)
+            .unwrap()
+            .map_err(Box::new)
     }
 
     #[test]
@@ -151,7 +153,7 @@ mod tests {
         let at = bytes.windows(7).position(|seven| seven == b"ann@idp").unwrap();
         bytes[at] ^= 1;
         std::fs::write(segment.unwrap(), bytes).unwrap();
-        let (_, past) = past(state.path(), journal.path(), last).unwrap_err();
+        let (_, past) = *past(state.path(), journal.path(), last).unwrap_err();
         assert_eq!(spent_of(&past), [] as [u32; 0]);
     }
 }

@@ -47,8 +47,8 @@ impl Around {
 
 /// When a session opened, by its id (RFC 9562 §5.7), microseconds since 1970 UTC.
 fn opened_us(session: SessionId) -> i64 {
-    let [a, b, c, d, e, f, ..] = *session.as_bytes();
-    i64::from_be_bytes([0, 0, a, b, c, d, e, f]).saturating_mul(1_000)
+    let head = session.as_bytes().iter().take(6);
+    head.fold(0_i64, |ms, byte| ms << 8 | i64::from(*byte)).saturating_mul(1_000)
 }
 
 fn replay(session: String, whole: Whole) -> Option<Replay> {

@@ -160,16 +160,15 @@ impl Visitors {
             return Err(unproven(Refused::LivesTooLong.as_str()));
         }
         let key: [u8; 32] = Sha256::digest(token.expose()).into();
-        let identity = match self.word(&key, now) {
-            Some(identity) => identity,
-            None => {
-                let raw = Raw::of(token, &verified);
-                let identity = verified.identity(Way::Bearer);
-                let identity = self.keeper.confirmed(&raw, identity, now).await;
-                let identity = identity.map_err(of_refused)?;
-                self.heard(key, now, &identity);
-                identity
-            }
+        let identity = if let Some(identity) = self.word(&key, now) {
+            identity
+        } else {
+            let raw = Raw::of(token, &verified);
+            let identity = verified.identity(Way::Bearer);
+            let identity = self.keeper.confirmed(&raw, identity, now).await;
+            let identity = identity.map_err(of_refused)?;
+            self.heard(key, now, &identity);
+            identity
         };
         let proven = self.keeper.uncut(Proven::from(identity)).map_err(of_refused)?;
         let scopes = verified.scope.as_deref().unwrap_or_default();

@@ -100,6 +100,8 @@ impl Http {
             // The environment of a daemon is no place to say where tokens go.
             .no_proxy()
             .pool_max_idle_per_host(4)
+            // Before servers close it (Node's own after 5 s): what is written to a closed one is not sent again.
+            .pool_idle_timeout(std::time::Duration::from_secs(3))
             .user_agent("vestibule");
         if let Some(path) = ca_file {
             builder = builder.tls_certs_merge(certificates(path).ok_or(HttpError::CaFile)?);

@@ -313,7 +313,10 @@ fn command(text: &str, normalized: &str, risks: Risk, parameters: &[(u32, &str)]
     }];
     let parameter = |(type_oid, text): &(u32, &str)| Parameter {
         type_oid: *type_oid,
-        value: ParameterValue::Text { text: (*text).to_owned(), bytes: text.len() as u32 },
+        value: ParameterValue::Text {
+            text: (*text).to_owned(),
+            bytes: u32::try_from(text.len()).unwrap(),
+        },
     };
     Command {
         id: CommandId(1),
