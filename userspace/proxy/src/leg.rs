@@ -107,6 +107,11 @@ impl Leg {
         self.stream.wire().came()
     }
 
+    /// Ends the connection; nobody reads it any more.
+    pub(crate) fn part(&self) {
+        self.stream.wire().part();
+    }
+
     /// Bytes written to the wire.
     pub(crate) fn written(&self) -> u64 {
         self.stream.wire().written()

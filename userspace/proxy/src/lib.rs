@@ -32,6 +32,7 @@ mod ledger;
 mod leg;
 mod limiter;
 mod login;
+mod parting;
 mod preface;
 mod relay;
 mod serve;

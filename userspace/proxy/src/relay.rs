@@ -238,6 +238,7 @@ impl<'w> Relay<'w> {
         self.ledger.close(reason, carried, now);
         self.knowledge.close(now);
         self.worker.waiters.forget(self.slot);
+        self.downstream.part();
     }
 
     fn poll_write(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {

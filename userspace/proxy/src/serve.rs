@@ -29,6 +29,7 @@ use crate::ledger::{Ledger, record_refusal};
 use crate::leg::Leg;
 use crate::limiter::Limiter;
 use crate::login::Login;
+use crate::parting::part;
 use crate::preface::{self, Opened};
 use crate::relay::{End, Relay};
 use crate::targets::{Protocol, TargetRule};
@@ -70,7 +71,7 @@ pub(crate) async fn serve(
     let door = &worker.door;
     let admitted = match admit(door, &downstream, source).await {
         Ok(admitted) => admitted,
-        Err((refused, cookie)) => return refuse(door, &refused, cookie),
+        Err((refused, cookie)) => return refuse(door, &refused, cookie, Some(&downstream)),
     };
     let (accepted, principal, follower, target, rule, names) = match admitted {
         Admitted::Session { accepted, principal, follower, target, rule, names } => {
@@ -82,7 +83,8 @@ pub(crate) async fn serve(
     };
     // Counted before it dials: those on their way are as bounded as those open.
     let Some(_place) = door.counters.sessions_open.place(door.sessions_max) else {
-        return refuse(door, &Refused::too_many(door, &accepted), Some(accepted.socket_cookie));
+        let too_many = Refused::too_many(door, &accepted);
+        return refuse(door, &too_many, Some(accepted.socket_cookie), Some(&downstream));
     };
     drop(entering);
     let (dialled, candidates) =
@@ -165,11 +167,17 @@ fn hand_over(
     let stream = downstream.into_std();
     let taken = stream.is_ok_and(|stream| service.serve(stream, accepted, principal));
     if !taken {
-        refuse(door, &too_many, Some(cookie));
+        refuse(door, &too_many, Some(cookie), None);
     }
 }
 
-fn refuse(door: &Door, refused: &Refused, socket_cookie: Option<u64>) {
+/// Records it; then the agent may see it. Without a socket, that is closed already.
+fn refuse(
+    door: &Door,
+    refused: &Refused,
+    socket_cookie: Option<u64>,
+    downstream: Option<&TcpStream>,
+) {
     door.counters.connections_refused.up();
     if let Err(error) = record_refusal(door, refused) {
         warn!(%error, "a refused connection could not be recorded");
@@ -177,6 +185,9 @@ fn refuse(door: &Door, refused: &Refused, socket_cookie: Option<u64>) {
     if let Some(cookie) = socket_cookie {
         // What the kernel counts of a refused flow went nowhere; it can't differ.
         door.flows.session_ended(cookie, Bytes::unread(0), door.clock.now());
+    }
+    if let Some(downstream) = downstream {
+        part(downstream);
     }
     info!(reason = refused.kind(), "connection refused");
 }

@@ -9,6 +9,8 @@ use rustix::io::ioctl_fionread;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::parting::part;
+
 /// A socket and what went over it.
 #[derive(Debug)]
 pub(crate) struct Counted {
@@ -35,6 +37,11 @@ impl Counted {
             Poll::Ready(ready) => ready.map_or(true, tokio::io::Ready::is_read_closed),
             Poll::Pending => false,
         }
+    }
+
+    /// Ends the connection as of [`part`]; what came is to be asked before.
+    pub(crate) fn part(&self) {
+        part(&self.stream);
     }
 
     /// Bytes written to the peer.
