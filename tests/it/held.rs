@@ -294,6 +294,72 @@ fn a_grant_covers_what_it_says_and_nobody_elses() {
     assert_eq!(evidence.count(uses).unwrap(), 3);
 }
 
+const ESTIMATED: ExtraPolicy<'static> = (
+    "held.cedar",
+    r#"
+@id("deletes-wait")
+@approve("groups=dba|risk, request=10m, estimate=explain")
+forbid (principal == Agent::"back-office", action == Action::"delete", resource);
+@id("updates-wait")
+@approve("groups=dba|risk, request=10m, estimate=explain")
+forbid (principal == Agent::"back-office", action == Action::"update", resource);
+@id("calls")
+permit (principal == Agent::"back-office", action, resource);
+"#,
+);
+
+/// What is planned is not run, and what may run when it is planned is not.
+#[test]
+fn people_are_told_how_many_rows_the_server_expects() {
+    let desk = Desk::ruled(ESTIMATED);
+    let _ = desk.sql("ANALYZE case_notes");
+    let liar = "CREATE SEQUENCE called; GRANT ALL ON SEQUENCE called TO app; \
+                CREATE FUNCTION liar() RETURNS int IMMUTABLE LANGUAGE sql AS $$SELECT nextval('called')::int$$";
+    let _ = desk.sql(liar);
+    let mut agent = desk.lines();
+    for (line, rows) in [
+        ("DELETE FROM case_notes", Some(20)),
+        ("DELETE FROM case_notes WHERE marker > %s#10", Some(10)),
+        ("DELETE FROM case_notes WHERE marker > liar()", None),
+        ("DELETE FROM nowhere", None),
+        ("UPDATE case_notes SET body = 'y' WHERE marker <= 5", Some(5)),
+    ] {
+        agent.write(line);
+        notice(&agent.line());
+        let request = desk.waiting();
+        assert_eq!(request["rows_estimated"].as_u64(), rows, "{line}: {request}");
+        desk.deny(&request, "no");
+        assert!(agent.line().starts_with("error 42501 "));
+        assert_eq!(agent.ask("status"), "IDLE");
+    }
+    assert_eq!(desk.sql("SELECT is_called FROM called"), "f");
+    let locks = "SELECT count(*) FROM pg_locks WHERE mode LIKE 'Row%'";
+    assert_eq!((desk.left(), desk.sql(locks)), ("20".to_owned(), "0".to_owned()));
+    // Its locks and its errors would be the agent's.
+    assert_eq!(agent.ask("BEGIN"), "done -1");
+    agent.write("DELETE FROM case_notes");
+    notice(&agent.line());
+    let request = desk.waiting();
+    assert!(request["rows_estimated"].is_null(), "{request}");
+    desk.approve(&request);
+    assert_eq!((agent.line().as_str(), agent.ask("ROLLBACK").as_str()), ("done 20", "done -1"));
+    // Somebody else's lock is not waited for as long as it is held.
+    let lock = "BEGIN; LOCK TABLE case_notes; SELECT pg_sleep(120)";
+    let locked = "FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'case_notes'::regclass";
+    std::thread::scope(|scope| {
+        scope.spawn(|| desk.world().bank.sql(lock));
+        let count = || desk.sql(&format!("SELECT count(*) {locked}"));
+        wait_until("the table is locked", 30, || Ok(count() == "1")).unwrap();
+        agent.write("DELETE FROM case_notes");
+        notice(&agent.line());
+        let request = desk.waiting();
+        assert_eq!((&request["rows_estimated"], count().as_str()), (&Value::Null, "1"));
+        desk.deny(&request, "no");
+        assert!(agent.line().starts_with("error 42501 "));
+        let _ = desk.sql(&format!("SELECT pg_terminate_backend(pid) {locked}"));
+    });
+}
+
 #[test]
 fn who_goes_away_or_cancels_runs_nothing() {
     let desk = Desk::start();

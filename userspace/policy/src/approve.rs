@@ -41,6 +41,7 @@ pub(crate) fn read(policy: &Arc<str>, text: &str) -> Result<Terms, String> {
         covers: Coverage::Command,
         transaction_s: TRANSACTION_S,
         before_write: false,
+        estimates: false,
         break_glass: Arc::new([]),
     };
     if !text.contains('=') {
@@ -72,6 +73,10 @@ pub(crate) fn read(policy: &Arc<str>, text: &str) -> Result<Terms, String> {
                 Some(())
             }
             "transaction" => span().map(|s| terms.transaction_s = s),
+            "estimate" if value == "explain" => {
+                terms.estimates = true;
+                Some(())
+            }
             "covers" => coverage(value).map(|covers| terms.covers = covers),
             _ => None,
         };
@@ -86,7 +91,7 @@ pub(crate) fn read(policy: &Arc<str>, text: &str) -> Result<Terms, String> {
 fn not_understood(term: &str) -> String {
     format!(
         "@approve: {:?} is not like groups=dba|risk, people=2, request=15m, grant=5m, covers=command (alike*20, \
-         session), transaction=60s (before-write), break_glass=incident",
+         session), transaction=60s (before-write), estimate=explain, break_glass=incident",
         term.trim()
     )
 }
@@ -133,8 +138,10 @@ mod tests {
         assert_eq!((full.people, full.request_s, full.grant_s), (2, 3_600, 30));
         assert_eq!((full.covers, full.transaction_s), (Coverage::Alike(20), 5));
         assert_eq!((full.groups.len(), full.break_glass.len(), full.before_write), (2, 1, false));
+        assert!(!full.estimates);
         let first = read(&policy, "groups=a, transaction=before-write, covers=session").unwrap();
         assert_eq!((first.before_write, first.covers), (true, Coverage::Session));
+        assert!(read(&policy, "groups=a, estimate=explain").unwrap().estimates);
         for wrong in [
             "",
             "a|",
@@ -151,6 +158,7 @@ mod tests {
             "groups=a, covers=alike",
             "groups=a, transaction=never",
             "groups=a, group=b",
+            "groups=a, estimate=analyze",
             "groups=a,",
         ] {
             assert!(read(&policy, wrong).is_err(), "{wrong}");

@@ -6,6 +6,7 @@
 
 pub(crate) mod asking;
 pub mod binding;
+pub(crate) mod estimate;
 pub(crate) mod terms;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,8 @@ pub(crate) struct Held {
     pub(crate) behind: VecDeque<Command>,
     /// The request, once people are asked.
     pub(crate) request: Option<RequestId>,
+    /// The server was asked what it expects of it, or need not be.
+    pub(crate) is_estimated: bool,
     timer: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
@@ -154,7 +156,8 @@ impl Held {
         (since, decided): (Timestamp, Timestamp),
     ) -> Self {
         let (behind, request, timer) = (VecDeque::new(), None, None);
-        Self { command, decision, asked, since, decided, behind, request, timer }
+        let is_estimated = false;
+        Self { command, decision, asked, since, decided, behind, request, is_estimated, timer }
     }
 
     /// Until when it may wait, monotonic nanoseconds, and what it is then; `timeout_us` is the server's, and

@@ -79,6 +79,8 @@ pub struct Terms {
     pub transaction_s: u32,
     /// Within a transaction, approval is asked for before its first write or not at all.
     pub before_write: bool,
+    /// The server may be asked how many rows it expects the command to touch.
+    pub estimates: bool,
     /// Members of these groups may let it through alone, in an emergency; nobody where empty.
     pub break_glass: Arc<[Arc<str>]>,
 }

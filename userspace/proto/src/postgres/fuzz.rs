@@ -75,7 +75,11 @@ pub fn one_input(mut input: &[u8]) {
         settle(&mut session, *flags, holds.then_some(&mut held));
         if !held.is_empty() && !session.is_left() {
             session.tell_held("waits", "for people");
-            session.ask_timeout();
+            if length % 2 == 0 {
+                session.ask_timeout();
+            } else {
+                session.ask_plan();
+            }
         }
         while weigh(&mut session, *flags) {
             settle(&mut session, *flags, None);

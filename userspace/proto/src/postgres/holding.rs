@@ -17,15 +17,17 @@ use super::{Phase, PostgresSession};
 #[derive(Debug, Default)]
 pub(super) struct Holding {
     /// What came before it and was not written.
-    taken_back: Vec<u8>,
+    pub(super) taken_back: Vec<u8>,
     /// What came before it since the last Sync is at the server.
-    is_within: bool,
+    pub(super) is_within: bool,
     /// How many bytes behind its message were looked at.
     looked: usize,
     /// A Terminate is among them.
     is_left: bool,
     /// What the server says of its `statement_timeout`, in words.
     timeout: Option<Box<str>>,
+    /// Its plan, where that was asked for.
+    pub(super) plan: Option<Box<str>>,
 }
 
 impl PostgresSession {
@@ -142,7 +144,8 @@ impl PostgresSession {
             && self.replication() == Replication::No
             && self.server.transaction != Transaction::Failed
         {
-            self.ask_hidden("SHOW statement_timeout", Purpose::Timeout);
+            message::query(self.transmit.upstream.buffer(), "SHOW statement_timeout");
+            self.begin_hidden(Purpose::Timeout, 1);
         }
     }
 

@@ -15,6 +15,7 @@ mod copy_in;
 mod copy_out;
 mod credential;
 mod cursors;
+mod estimate;
 mod executing;
 mod expect;
 mod extended;

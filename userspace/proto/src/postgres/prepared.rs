@@ -134,6 +134,7 @@ pub(super) struct Bind<'a> {
     values: Reader<'a>,
     count: usize,
     pub(super) formats: Formats,
+    bound: &'a [u8],
 }
 
 impl<'a> Bind<'a> {
@@ -142,12 +143,14 @@ impl<'a> Bind<'a> {
         let mut reader = Reader::new(body);
         let portal = reader.cstr()?;
         let statement = reader.cstr()?;
+        let bound = reader.rest();
         let parameter_formats = formats(&mut reader)?;
         let count = usize::from(reader.u16()?);
         let values = reader;
         for _ in 0..count {
             reader.value()?;
         }
+        let bound = bound.get(..bound.len() - reader.rest().len())?;
         let formats = match formats(&mut reader)?.as_slice() {
             [] => Formats::All(Format::Text),
             [one] => Formats::All(*one),
@@ -160,6 +163,7 @@ impl<'a> Bind<'a> {
             values,
             count,
             formats,
+            bound,
         })
     }
 
@@ -180,7 +184,13 @@ impl<'a> Bind<'a> {
             values,
             count,
             formats,
+            bound: &[],
         })
+    }
+
+    /// The part that says what its parameters are: their formats and values.
+    pub(super) fn bound(&self) -> &'a [u8] {
+        self.bound
     }
 
     /// SHA-256 of all parameters as they are bound: their number, formats and values.

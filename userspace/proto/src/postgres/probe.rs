@@ -32,6 +32,8 @@ pub(super) enum Probe {
         bytes: usize,
         /// What for.
         purpose: Purpose,
+        /// ReadyForQuerys to come.
+        runs: u8,
     },
 }
 
@@ -42,6 +44,8 @@ pub(super) enum Purpose {
     Catalog,
     /// The server's `statement_timeout`.
     Timeout,
+    /// The server's plan of what is held.
+    Plan,
 }
 
 /// Why a probe brought nothing.
@@ -111,13 +115,13 @@ impl PostgresSession {
             out.push(0);
         });
         let purpose = Purpose::Catalog;
-        self.probe = Probe::Running { status, rows: Ok(Vec::new()), bytes: 0, purpose };
+        self.probe = Probe::Running { status, rows: Ok(Vec::new()), bytes: 0, purpose, runs: 1 };
     }
 
-    /// Asks something while a command of the agent's is held.
-    pub(super) fn ask_hidden(&mut self, sql: &str, purpose: Purpose) {
-        message::query(self.transmit.upstream.buffer(), sql);
-        self.probe = Probe::Running { status: None, rows: Ok(Vec::new()), bytes: 0, purpose };
+    /// Awaits the answer to what went up while a command of the agent's is held: so many runs of messages.
+    pub(super) fn begin_hidden(&mut self, purpose: Purpose, runs: u8) {
+        let (status, rows) = (None, Ok(Vec::new()));
+        self.probe = Probe::Running { status, rows, bytes: 0, purpose, runs };
     }
 
     /// Goes on without a probe, or after one.
@@ -134,10 +138,13 @@ impl PostgresSession {
 
     /// Takes one message of the probe's answer; `None` if it is malformed or not due.
     pub(super) fn probe_message(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Option<()> {
-        let Probe::Running { rows, bytes, purpose, .. } = &mut self.probe else { return None };
+        let Probe::Running { rows, bytes, purpose, runs, .. } = &mut self.probe else {
+            return None;
+        };
         let purpose = *purpose;
         match tag {
             b'T' | b'C' | b'I' => {}
+            b'1' | b'2' | b'3' if purpose == Purpose::Plan => {}
             b'D' => {
                 *bytes += body.len();
                 if let Ok(so_far) = rows {
@@ -157,16 +164,19 @@ impl PostgresSession {
                     self.relay(frame);
                 }
             }
+            b'Z' if *runs > 1 => *runs -= 1,
             b'Z' => {
                 let (rows, failure) = match std::mem::replace(rows, Ok(Vec::new())) {
                     Ok(rows) => (Some(rows), None),
                     Err(failure) => (None, Some(failure)),
                 };
-                if purpose == Purpose::Timeout {
-                    self.note_timeout(rows.as_deref().unwrap_or_default());
-                } else {
-                    self.probe_failure = failure;
-                    self.events.push_back(Event::Probed(rows));
+                match purpose {
+                    Purpose::Catalog => {
+                        self.probe_failure = failure;
+                        self.events.push_back(Event::Probed(rows));
+                    }
+                    Purpose::Timeout => self.note_timeout(rows.as_deref().unwrap_or_default()),
+                    Purpose::Plan => self.note_plan(rows.as_deref().unwrap_or_default()),
                 }
                 self.end_probe();
             }

@@ -31,6 +31,7 @@ pub(crate) struct Asking<'a> {
     pub(crate) shown: Shown,
     pub(crate) whole: Option<&'a [u8; 32]>,
     pub(crate) transaction: Transaction,
+    pub(crate) rows_estimated: Option<u64>,
     pub(crate) now: Timestamp,
 }
 
@@ -49,8 +50,8 @@ pub(crate) fn not_shown(command: &Command, whole: Option<&[u8; 32]>) -> Option<&
 
 /// The request.
 pub(crate) fn request(ledger: &Ledger<'_>, asking: Asking<'_>) -> ApprovalRequest {
-    let Asking { node, around, command, decision, asked, claim, shown, whole, transaction, now } =
-        asking;
+    let Asking { node, around, command, decision, asked, claim, shown, whole, .. } = asking;
+    let Asking { transaction, rows_estimated, now, .. } = asking;
     let statement = &command.statement;
     let mut parameters: Vec<String> = shown.parameters.iter().map(parameter).collect();
     if let Some(whole) = whole {
@@ -74,7 +75,7 @@ pub(crate) fn request(ledger: &Ledger<'_>, asking: Asking<'_>) -> ApprovalReques
         text: shown.text.to_string(),
         parameters,
         is_masked: shown.is_masked,
-        rows_estimated: None,
+        rows_estimated,
         transaction: transaction.as_str().to_owned(),
         reason: decision.reason.to_string(),
         policy_digest: hex(&decision.policy_digest),

@@ -52,6 +52,11 @@ impl Asked {
         self.each.iter().any(|terms| terms.before_write)
     }
 
+    /// Whether the server may be asked what it expects of the command: any policy lets it be.
+    pub(crate) fn estimates(&self) -> bool {
+        self.each.iter().any(|terms| terms.estimates)
+    }
+
     /// What a grant for this statement covers: the least of what each policy has it cover. Of what says by
     /// its literals what it does it covers the very command.
     pub(crate) fn covers(&self, statement: &Statement) -> Coverage {
@@ -156,6 +161,7 @@ mod tests {
             covers,
             transaction_s: 5,
             before_write: people > 1,
+            estimates: false,
             break_glass: [].into(),
         })
     }

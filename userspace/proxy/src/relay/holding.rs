@@ -15,6 +15,7 @@ use types::decision::{Decision, Effect};
 use super::Relay;
 use crate::approvals::Answer;
 use crate::approvals::asking::{self, Asking};
+use crate::approvals::estimate;
 use crate::approvals::terms::{Asked, Claim};
 use crate::held::{Held, Over, granted};
 use crate::limiter;
@@ -82,7 +83,9 @@ impl Relay<'_> {
             if !self.session.is_settled() {
                 return Poll::Pending;
             }
-            self.ask();
+            if !self.estimate() {
+                self.ask();
+            }
             return Poll::Ready(());
         };
         let over = if self.session.is_left() {
@@ -110,6 +113,15 @@ impl Relay<'_> {
         Poll::Ready(())
     }
 
+    /// Asks the server how many rows it expects, once, where policy lets it and the statement can be planned without
+    /// effect; whether that is under way.
+    fn estimate(&mut self) -> bool {
+        let Some(held) = &mut self.held else { return false };
+        let is_asked = std::mem::replace(&mut held.is_estimated, true);
+        let may = held.asked.estimates() && estimate::is_planned_only(&held.command.statement);
+        !is_asked && may && self.session.ask_plan()
+    }
+
     /// Asks people, once the server has answered all that came before.
     fn ask(&mut self) {
         let Some(held) = self.held.take() else { return };
@@ -130,6 +142,7 @@ impl Relay<'_> {
             shown,
             whole: self.session.whole_parameters(),
             transaction: self.session.transaction(),
+            rows_estimated: self.session.plan().and_then(estimate::rows),
             now,
         };
         let request = asking::request(&self.ledger, asking);

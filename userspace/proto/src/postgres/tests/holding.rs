@@ -402,3 +402,102 @@ fn what_is_bound_is_known_whole_where_it_is_cut() {
     assert_ne!(one, digest(&[&long(b'2')]));
     assert_eq!(digest(&[b"short"]), None);
 }
+
+fn transaction_of_ours(explained: &[Vec<u8>]) -> Vec<u8> {
+    let begin = query("BEGIN READ ONLY; SET LOCAL statement_timeout = '2s'");
+    [begin, explained.concat(), query("ROLLBACK")].concat()
+}
+
+fn begun_of_ours() -> Vec<u8> {
+    [complete("BEGIN"), complete("SET"), ready(b'T')].concat()
+}
+
+#[test]
+fn the_servers_plan_is_asked_for_and_hidden() {
+    let plan = [columns(&["QUERY PLAN"]), row(&[Some("[{}]")]), complete("EXPLAIN")].concat();
+    let acts = [
+        Act::Bytes(agent(&[query("DELETE FROM held;")])),
+        Act::Sees(|session| {
+            assert!(session.ask_plan() && !session.is_settled());
+            assert!(!session.ask_plan(), "one at a time");
+        }),
+        Act::Bytes(server(&[begun_of_ours(), plan, ready(b'T'), complete("ROLLBACK")])),
+        Act::Sees(|session| assert!(!session.is_settled())),
+        Act::Bytes(server(&[ready(b'I')])),
+        Act::Sees(|session| {
+            assert!(session.is_settled() && !session.may_hold_locks());
+            assert_eq!(session.plan(), Some("[{}]"));
+        }),
+        Act::Decide(allow),
+        Act::Bytes(server(&[complete("DELETE 3"), ready(b'I')])),
+    ];
+    let seen = check_acts(&acts);
+    let ours = transaction_of_ours(&[query("EXPLAIN (FORMAT JSON) DELETE FROM held;")]);
+    assert_eq!(seen.up, [ours, query("DELETE FROM held;")].concat());
+    assert_eq!(seen.down, [complete("DELETE 3"), ready(b'I')].concat());
+    assert_eq!(seen.statuses(), [Status::Ok]);
+}
+
+#[test]
+fn a_plan_is_of_what_is_bound_and_its_error_is_nobodys() {
+    let sql = "DELETE FROM held WHERE a = $1";
+    let asked =
+        [parse("", sql, &[23]), bind("", "", true, &[&[0, 0, 0, 7]], &[1]), execute(""), sync()];
+    let answered = [
+        [begun_of_ours(), done(b'3'), done(b'1'), failed("22P03", "incorrect"), ready(b'E')]
+            .concat(),
+        [done(b'3'), ready(b'E'), complete("ROLLBACK"), ready(b'I')].concat(),
+    ];
+    let acts = [
+        Act::Bytes(agent(&[asked.concat()])),
+        Act::Sees(|session| assert!(session.ask_plan())),
+        Act::Bytes(server(&answered)),
+        Act::Sees(|session| {
+            assert_eq!((session.is_settled(), session.plan()), (true, None));
+        }),
+        Act::Decide(deny),
+        Act::Bytes(server(&[failed("42601", "syntax error"), ready(b'I')])),
+    ];
+    let seen = check_acts(&acts);
+    let explained = format!("EXPLAIN (FORMAT JSON) {sql}");
+    let ours = "vestibule_plan";
+    let planned = transaction_of_ours(&[
+        close(b'S', ours),
+        parse(ours, &explained, &[23]),
+        bind(ours, ours, true, &[&[0, 0, 0, 7]], &[]),
+        execute(ours),
+        sync(),
+        close(b'S', ours),
+        sync(),
+    ]);
+    assert!(seen.up.starts_with(&planned), "{:?}", String::from_utf8_lossy(&seen.up));
+    assert_eq!(seen.down, [refused(), ready(b'I')].concat());
+}
+
+#[test]
+fn no_plan_is_asked_for_where_its_locks_or_errors_would_be_the_agents() {
+    let [begin, answered] = begun();
+    let acts = [
+        begin,
+        answered,
+        Act::Bytes(agent(&[query("DELETE FROM held")])),
+        Act::Sees(|session| assert!(!session.ask_plan())),
+        Act::Decide(allow),
+        Act::Bytes(server(&[complete("DELETE 0"), ready(b'T')])),
+    ];
+    assert_eq!(check_acts(&acts).up, [query("BEGIN"), query("DELETE FROM held")].concat());
+    let [first, second, third, last] = steps("DELETE FROM held").try_into().unwrap();
+    let acts = [
+        Act::Bytes(agent(&[first, second])),
+        Act::Bytes(agent(&[third, last])),
+        Act::Sees(|session| assert!(!session.ask_plan())),
+    ];
+    check_acts(&acts);
+    let two = "SELECT 1; DELETE FROM held";
+    let acts = [
+        Act::Bytes(agent(&[query(two)])),
+        Act::Sees(|session| assert!(!session.ask_plan())),
+        Act::Decide(allow),
+    ];
+    assert_eq!(check_acts(&acts).up, query(two));
+}
