@@ -3,13 +3,16 @@
 use std::process::Command;
 
 use integration::certificates::Certificates;
-use integration::hub::{HubRules, certificates, database, host_settings};
+use integration::hub::{HubRules, certificates, database, encrypted_database, host_settings};
 use integration::process::{run, wait_until};
-use integration::{Hub, World, paths};
+use integration::{Hub, Postgres, World, paths};
 use serde_json::{Value, json};
 
 /// Hosts that nobody is.
 const HOSTS: [&str; 3] = ["db-1.bank.test", "db-2.bank.test", "stray.bank.test"];
+
+/// A store for one hub.
+const FILE: &str = "file = \"HERE/hub.redb\"";
 
 fn hosts() -> Vec<String> {
     HOSTS.map(str::to_owned).into()
@@ -62,7 +65,8 @@ fn a_host_speaks_for_itself_alone() {
         name: "hub-1",
         certificates: &files,
         hosts: &["db-1.bank.test".to_owned(), "DB-2.bank.test".to_owned()],
-        store: "file = \"HERE/hub.redb\"",
+        revoked: "",
+        store: FILE,
         more: "",
     };
     let hub = Hub::start(&rules).unwrap();
@@ -98,6 +102,58 @@ fn a_host_speaks_for_itself_alone() {
 }
 
 #[test]
+fn a_host_whose_certificate_is_revoked_does_not_come() {
+    let (hosts, name, more) = (hosts(), "hub-1", "");
+    let files = certificates(&hosts).unwrap();
+    files.revoke(HOSTS[1]).unwrap();
+    let start = |revoked| {
+        let rules =
+            HubRules { name, certificates: &files, hosts: &hosts, revoked, store: FILE, more };
+        Hub::start(&rules).unwrap()
+    };
+    for (revoked, statuses) in [("", [200, 200]), ("revoked.pem", [200, 0])] {
+        let hub = start(revoked);
+        let status = |host: &str| {
+            let votes = format!("/v1/nodes/{host}/votes?wait_s=0");
+            asked(&hub, &files, host, &[&votes]).0
+        };
+        assert_eq!([status(HOSTS[0]), status(HOSTS[1])], statuses, "{revoked}: {}", hub.log());
+        assert_eq!(hub.log().contains("revoked"), !revoked.is_empty(), "{}", hub.log());
+    }
+}
+
+#[test]
+fn a_hubs_database_is_the_one_it_says_and_is_spoken_to_in_secret() {
+    let (hosts, name, revoked, more) = (hosts(), "hub-1", "", "");
+    let files = certificates(&hosts).unwrap();
+    let settings = files.server_settings();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let server = Postgres::with_settings(&settings).unwrap();
+    let store = encrypted_database(&server, &files).unwrap();
+    let start = |store| {
+        let rules = HubRules { name, certificates: &files, hosts: &hosts, revoked, store, more };
+        Hub::start(&rules)
+    };
+    let _hub = start(&store).unwrap();
+    let with = |is: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+             WHERE datname = 'hub' AND pid <> pg_backend_pid() AND ssl = {is}"
+        );
+        server.sql(&sql).unwrap().trim().parse::<u32>().unwrap()
+    };
+    assert!(with("true") > 0 && with("false") == 0);
+    // Another authority's word for it; and by a name that it has not.
+    let stranger = Certificates::make("IP:127.0.0.1").unwrap();
+    let (ours, theirs) = (files.path("bank.crt"), stranger.path("bank.crt"));
+    let other = store.replace(ours.to_str().unwrap(), theirs.to_str().unwrap());
+    for wrong in [other, store.replace("@127.0.0.1", "@localhost")] {
+        let error = format!("{:#}", start(&wrong).unwrap_err());
+        assert!(error.contains("certificate"), "{error}");
+    }
+}
+
+#[test]
 fn a_daemon_goes_to_the_next_hub_and_says_where_it_is() {
     let mut world = World::start().unwrap();
     let node = world.daemon.slice();
@@ -105,7 +161,9 @@ fn a_daemon_goes_to_the_next_hub_and_says_where_it_is() {
     let store = database(&world.bank).unwrap();
     let hosts = [node.clone()];
     let start = |name| {
-        let rules = HubRules { name, certificates: &files, hosts: &hosts, store: &store, more: "" };
+        let (revoked, more) = ("", "");
+        let rules =
+            HubRules { name, certificates: &files, hosts: &hosts, revoked, store: &store, more };
         Hub::start(&rules).unwrap()
     };
     let (mut one, mut other) = (start("hub-1"), start("hub-2"));

@@ -10,6 +10,7 @@ use integration::idp::{CLIENT, SignedBy};
 use integration::process::{Running, run, wait_until};
 use integration::world::{WRITER, WRITER_POLICY};
 use integration::{Agent, Daemon, Hub, Idp, Postgres, World, bank};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::oidc::now;
@@ -33,23 +34,26 @@ forbid (principal, action == Action::"update", resource) when { resource is Tabl
 /// The audience of people's tokens for the API.
 const AUDIENCE: &str = "https://bank.example/approvals";
 
-/// A host and two hubs.
+/// A host and its hubs.
 struct Fleet {
     world: World,
-    hubs: [Hub; 2],
+    hubs: Vec<Hub>,
     idp: Idp,
     _files: Certificates,
 }
 
 impl Fleet {
-    fn start() -> Self {
+    /// With so many hubs: one has a file, several a database.
+    fn start(count: usize) -> Self {
         let (bank, idp) = (Postgres::start().unwrap(), Idp::start().unwrap());
         let policies = [WRITER_POLICY, WAITS];
         let daemon = Daemon::start_with(Supervisor::None, bank.port(), 2, &policies, "").unwrap();
         let mut world = World { daemon, bank };
         let node = world.daemon.slice();
         let files = certificates(std::slice::from_ref(&node)).unwrap();
-        let (store, hosts) = (database(&world.bank).unwrap(), [node.clone()]);
+        let database = database(&world.bank).unwrap();
+        let store = if count == 1 { "file = \"HERE/hub.redb\"" } else { &database };
+        let (hosts, revoked) = ([node.clone()], "");
         let issuer = idp.issuer();
         let more = format!(
             "[console]\nlisten = \"CONSOLE\"\nexternal_url = \"http://CONSOLE\"\nissuer = \"{issuer}\"\n\
@@ -58,12 +62,12 @@ impl Fleet {
              client = {{ id = \"{CLIENT}\", secret_env = \"HUB_CLIENT_SECRET\" }}\n"
         );
         let start = |name| {
-            let rules =
-                HubRules { name, certificates: &files, hosts: &hosts, store: &store, more: &more };
+            let (certificates, hosts, more) = (&files, &hosts, more.as_str());
+            let rules = HubRules { name, certificates, hosts, revoked, store, more };
             Hub::start(&rules).unwrap()
         };
-        let hubs = [start("hub-1"), start("hub-2")];
-        let settings = host_settings(&files, &node, &[&hubs[0], &hubs[1]]);
+        let hubs: Vec<Hub> = ["hub-1", "hub-2"].into_iter().take(count).map(start).collect();
+        let settings = host_settings(&files, &node, &hubs.iter().collect::<Vec<_>>());
         world.daemon.restart_with(&settings).unwrap();
         let own = Self { world, hubs, idp, _files: files };
         wait_until("it is connected", 20, || Ok(own.hub_of_host().is_some())).unwrap();
@@ -153,7 +157,7 @@ fn said(mut process: Running) -> String {
 
 #[test]
 fn what_waits_at_a_host_is_answered_at_any_hub_and_ends_by_itself_without() {
-    let mut fleet = Fleet::start();
+    let mut fleet = Fleet::start(2);
     let psql = fleet.psql("DELETE FROM transfers WHERE id = 4711");
     let at = fleet.hub_of_host().unwrap();
     let shown = fleet.waiting(at);
@@ -191,4 +195,27 @@ fn what_waits_at_a_host_is_answered_at_any_hub_and_ends_by_itself_without() {
         Ok(fleet.count(expired) == 1)
     })
     .unwrap();
+}
+
+/// What a hub acknowledged is in its file, whatever becomes of the hub before the host could be told.
+#[test]
+fn a_vote_that_a_hub_keeps_in_its_file_outlives_it() {
+    let mut fleet = Fleet::start(1);
+    let psql = fleet.psql("DELETE FROM transfers WHERE id = 4711");
+    let shown = fleet.waiting(0);
+    let daemon = fleet.world.daemon.count("pid").unwrap();
+    let daemon = Pid::from_raw(i32::try_from(daemon).unwrap()).unwrap();
+    kill_process(daemon, Signal::STOP).unwrap();
+    let id = shown["request"]["id"].as_str().unwrap();
+    let vote = json!({ "answer": "approve", "shown_sha256": shown["shown_sha256"] });
+    let (status, answer) = fleet.api(0, "dana", &format!("/approvals/{id}/votes"), Some(vote));
+    fleet.hubs[0].kill();
+    fleet.hubs[0].restart().unwrap();
+    let listed = fleet.waiting(0);
+    kill_process(daemon, Signal::CONT).unwrap();
+    assert_eq!((status, answer["voted"].as_str()), (200, Some("kept")), "{answer}");
+    assert_eq!(listed["request"]["id"], id, "the host could not say it again");
+    let told = said(psql);
+    assert!(told.contains("DELETE 1"), "{told}");
+    assert_eq!(fleet.control("kind = 'approval.voted' AND detail LIKE '%hub:api%'"), 1);
 }

@@ -76,6 +76,21 @@ impl Certificates {
         .map(drop)
     }
 
+    /// Revokes a certificate of the bank's authority: `revoked.pem` lists it.
+    ///
+    /// # Errors
+    /// If OpenSSL fails.
+    pub fn revoke(&self, name: &str) -> Result<()> {
+        let authority = "[ca]\ndefault_ca = bank\n[bank]\ndatabase = index\ncrlnumber = crlnumber\n\
+                         certificate = bank.crt\nprivate_key = bank.key\ndefault_md = sha256\n\
+                         default_crl_days = 2\n";
+        for (file, text) in [("authority", authority), ("index", ""), ("crlnumber", "01\n")] {
+            fs::write(self.path(file), text)?;
+        }
+        self.openssl(&format!("ca -config authority -revoke {name}.crt"))?;
+        self.openssl("ca -config authority -gencrl -out revoked.pem").map(drop)
+    }
+
     /// Has a server that is started later let in whom these rules (`pg_hba.conf`) let in, and the
     /// superuser by password.
     ///

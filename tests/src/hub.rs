@@ -34,6 +34,8 @@ pub struct HubRules<'a> {
     pub certificates: &'a Certificates,
     /// The hosts that may come.
     pub hosts: &'a [String],
+    /// The list of revoked certificates among `certificates`; none where empty.
+    pub revoked: &'a str,
     /// Its `[store]`; `HERE` stands for a folder of its own.
     pub store: &'a str,
     /// More of its configuration; `CONSOLE` stands for the console's address.
@@ -46,15 +48,19 @@ impl Hub {
     /// # Errors
     /// If it is not built or ends.
     pub fn start(rules: &HubRules<'_>) -> Result<Self> {
-        let HubRules { name, certificates, hosts, store, more } = *rules;
+        let HubRules { name, certificates, hosts, revoked, store, more } = *rules;
         let directory = tempfile::Builder::new().prefix("vestibule-hub-").tempdir()?;
         let mut own =
             Self { process: None, hosts: Port::take()?, console: Port::take()?, directory };
         let path = |name: &str| certificates.path(name).display().to_string();
+        let revoked = match revoked {
+            "" => String::new(),
+            list => format!("revoked = \"{}\"", path(list)),
+        };
         let names: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
         let text = format!(
             "name = \"{name}\"\n[hosts]\nlisten = \"127.0.0.1:{}\"\ncertificate = \"{}\"\nkey = \"{}\"\n\
-             ca = \"{}\"\nnames = [{}]\n[store]\n{store}\n{more}\n",
+             ca = \"{}\"\nnames = [{}]\n{revoked}\n[store]\n{store}\n{more}\n",
             own.hosts.number(),
             path("hub.crt"),
             path("hub.key"),
@@ -145,6 +151,15 @@ pub fn database(server: &Postgres) -> Result<String> {
         postgres::SUPERUSER,
         server.port()
     ))
+}
+
+/// The same for a server with TLS, whose certificate the hubs verify by the bank's authority.
+///
+/// # Errors
+/// If the server does not.
+pub fn encrypted_database(server: &Postgres, certificates: &Certificates) -> Result<String> {
+    let ca = format!(", ca = \"{}\" }}", certificates.path("bank.crt").display());
+    Ok(database(server)?.replace(" }", &ca))
 }
 
 /// Answers certificates for hubs, and one for each of these hosts: `HOST.crt`, `HOST.key`.
