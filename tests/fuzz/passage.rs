@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use policy::classification::Classification;
-use policy::mask::{Catalog, Masks};
+use mask::classification::Classification;
+use mask::{Catalog, Masks};
 use proto::postgres::{PostgresSession, Transport};
 use proto::session::{Session, Verdict};
 use proto::sql::Analyzer;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use integration::Postgres;
-use policy::classification::Classification;
-use policy::mask::{Catalog, Masks, catalog_query};
+use mask::classification::Classification;
+use mask::{Catalog, Masks, catalog_query};
 use proto::sql::{Analyzer, Reading};
 use types::command::Statement;
 use types::redact::{Column, DataClass, Format, MaskRule, Operator, TreatmentKind};

@@ -19,7 +19,7 @@ fn what_the_fuzzers_found_still_holds() {
     each("sql_analysis", 20, proto::sql::fuzz::one_input);
     each("http_requests", 20, proto::http::fuzz::one_input);
     each("masks", 20, |input| match input.split_first() {
-        Some((way, rest)) if way & 1 == 0 => policy::mask::fuzz::one_input(rest),
+        Some((way, rest)) if way & 1 == 0 => mask::fuzz::one_input(rest),
         Some((_, rest)) => passage::one_input(rest),
         None => {}
     });

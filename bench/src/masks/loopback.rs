@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
-use policy::mask::{Catalog, Masks};
+use mask::{Catalog, Masks};
 use proto::postgres::{PostgresSession, Transport};
 use proto::session::{Session, Verdict};
 use proto::sql::Analyzer;

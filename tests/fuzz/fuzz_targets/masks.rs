@@ -7,7 +7,7 @@ mod passage;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     match input.split_first() {
-        Some((way, rest)) if way & 1 == 0 => policy::mask::fuzz::one_input(rest),
+        Some((way, rest)) if way & 1 == 0 => mask::fuzz::one_input(rest),
         Some((_, rest)) => passage::one_input(rest),
         None => {}
     }

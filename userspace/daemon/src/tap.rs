@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use identity::Enrollments;
 use journal::record::{Control, Frame};
 use journal::recorder::{Health, Recorder};
-use policy::mask::{FreeText, Open};
+use mask::{FreeText, Open};
 use redirect::Kernel;
 use redirect::tap::{Change, Direction, Lost, Observed, Tap};
 use serde_json::{Value, json};

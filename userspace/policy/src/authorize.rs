@@ -17,7 +17,7 @@ use types::target::Target;
 
 use crate::load::Loaded;
 use crate::lookup::Lookup;
-use crate::obligation::{Annotations, SoftObligation, strictness};
+use crate::obligation::{Annotations, SoftObligation};
 use crate::policy_set::concerns;
 use crate::request::{Moment, RequestError, Requester};
 
@@ -71,7 +71,7 @@ impl SessionPolicy {
         session
     }
 
-    /// Decides a command that probes these classes ([`crate::mask::Masks::probed`]), at `unix_us`,
+    /// Decides a command that probes these classes ([`mask::Masks::probed`]), at `unix_us`,
     /// microseconds since 1970 UTC; remembers the answer for its very analysis and [`Moment`].
     pub fn authorize(&self, command: &Command, probed: &[DataClass], unix_us: i64) -> Decision {
         let Command { id: _, kind, statement, parameters: _, batch: _, transaction } = command;
@@ -245,7 +245,7 @@ impl SessionPolicy {
                 };
                 // What is not a mask cannot be met here: replace.
                 let operators = ids.iter().map(|id| operator(id).unwrap_or(Operator::Replace));
-                Some(operators.max_by_key(|o| strictness(*o)).unwrap_or(Operator::Replace))
+                Some(operators.max_by_key(|o| o.strictness()).unwrap_or(Operator::Replace))
             }
         }
     }

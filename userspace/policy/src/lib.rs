@@ -1,16 +1,14 @@
-//! The policy decision point: Cedar policies in, decisions and masks out.
+//! The policy decision point: Cedar policies in, decisions out.
 //!
 //! Does no I/O and reads no clock: sources come in as strings, time as a number.
 
 mod approve;
 mod authorize;
 pub mod cases;
-pub mod classification;
 pub mod exchange;
 mod limit;
 mod load;
 pub mod lookup;
-pub mod mask;
 mod obligation;
 mod policy_set;
 mod request;

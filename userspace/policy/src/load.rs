@@ -7,10 +7,10 @@ use std::sync::Arc;
 use cedar_policy::{Effect, Entity, Policy, PolicyId, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 
-use crate::classification::{Classification, ClassificationError};
 use crate::obligation::Annotations;
 use crate::policy_set::PolicySource;
 use crate::request;
+use mask::classification::{Classification, ClassificationError};
 
 /// A validated source.
 pub(crate) struct Loaded {

@@ -78,16 +78,6 @@ impl Annotations {
     }
 }
 
-/// How strict an operator is: of several that apply, the highest wins.
-pub(crate) fn strictness(operator: Operator) -> u8 {
-    match operator {
-        Operator::Partial => 0,
-        Operator::Hash => 1,
-        Operator::Replace => 2,
-        Operator::Null => 3,
-    }
-}
-
 /// The action of showing a class of data.
 pub(crate) const DISCLOSE: &str = "disclose";
 

@@ -17,10 +17,10 @@ use types::principal::{Assurance, Principal};
 use types::target::Target;
 
 use crate::authorize::SessionPolicy;
-use crate::classification::Classification;
 use crate::load::{self, LoadError, Loaded};
 use crate::obligation::{Annotations, SoftObligation};
 use crate::request;
+use mask::classification::Classification;
 
 /// What a policy set is made from.
 #[derive(Clone, Debug, Default)]

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy::mask::{Catalog, catalog_query};
+use mask::{Catalog, catalog_query};
 use proto::postgres::{PostgresSession, Transport, startup_packet};
 use proto::session::{Session, Verdict};
 use proto::sql::Reading as TextReading;
@@ -79,7 +79,7 @@ pub(crate) enum Why {
     Probe(proto::postgres::ProbeFailure),
     /// The rows.
     #[error(transparent)]
-    Rows(#[from] policy::mask::CatalogError),
+    Rows(#[from] mask::CatalogError),
     /// It took too long.
     #[error("it took longer than {} s", PATIENCE.as_secs())]
     Late,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policy::mask::Catalog;
+use mask::Catalog;
 use tokio::sync::Notify;
 use types::addr::OrigDst;
 use types::clock::{Clock, Timestamp};

@@ -8,7 +8,7 @@ use journal::record::{
     Approval, Begin, Control, End, Frame, IdentityChange, Lsn, SessionClose, SessionOpen,
 };
 use journal::recorder::AppendError;
-use policy::mask::Masks;
+use mask::Masks;
 use proto::sql::secrets;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;

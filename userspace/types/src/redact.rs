@@ -31,6 +31,16 @@ impl Operator {
             Self::Null => "null",
         }
     }
+
+    /// How strict it is: of several that apply, the highest wins.
+    pub fn strictness(self) -> u8 {
+        match self {
+            Self::Partial => 0,
+            Self::Hash => 1,
+            Self::Replace => 2,
+            Self::Null => 3,
+        }
+    }
 }
 
 /// One class, and how it is masked.

@@ -75,7 +75,7 @@ fn check_file(file: &File) -> Vec<String> {
         let reaches_out = IO_WORDS.iter().find(|word| code(line).contains(**word));
         if let Some(word) = reaches_out.filter(|_| number < production && is_pure(path)) {
             say(&format!(
-                "`{word}`: types, proto and policy do no I/O, read no clock, spawn nothing"
+                "`{word}`: types, proto, mask and policy do no I/O, read no clock, spawn nothing"
             ));
         }
         if has_unsafe(line) && !UNSAFE_IN.iter().any(|folder| path.starts_with(folder)) {
@@ -92,7 +92,12 @@ fn check_file(file: &File) -> Vec<String> {
 const UNSAFE_IN: &[&str] = &["ebpf/", "userspace/redirect/"];
 
 /// Where nothing reaches outside.
-const PURE_IN: &[&str] = &["userspace/types/src/", "userspace/proto/src/", "userspace/policy/src/"];
+const PURE_IN: &[&str] = &[
+    "userspace/types/src/",
+    "userspace/proto/src/",
+    "userspace/mask/src/",
+    "userspace/policy/src/",
+];
 
 /// Ways to reach outside.
 const IO_WORDS: &[&str] = &[

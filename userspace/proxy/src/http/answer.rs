@@ -8,7 +8,7 @@ use hyper::header::{
     HeaderName, HeaderValue,
 };
 use hyper::{Response, StatusCode, Version};
-use policy::mask::{Form, Masks, TextStream};
+use mask::{Form, Masks, TextStream};
 use proto::http::media::{self, Kind};
 use types::event::Outcome;
 

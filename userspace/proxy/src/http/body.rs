@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use policy::mask::{FreeText, TextStream};
+use mask::{FreeText, TextStream};
 use types::event::{Outcome, Status};
 use types::limits::RESPONSE_SAMPLE_BYTES_MAX;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use policy::mask::{Catalog, catalog_query};
+use mask::{Catalog, catalog_query};
 use proto::session::Session;
 use types::addr::Side;
 use types::clock::Timestamp;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use types::command::{ColumnName, Output, TableName};
 
-use super::super::{Catalog, catalog_query};
 use crate::classification::Classification;
+use crate::{Catalog, catalog_query};
 
 fn classification() -> Classification {
     Classification::parse(
@@ -46,7 +46,7 @@ fn rows(text: &str) -> Vec<Vec<Option<String>>> {
     text.lines().map(|line| line.split('|').map(cell).collect()).collect()
 }
 
-fn read(text: &str) -> Result<Catalog, super::super::CatalogError> {
+fn read(text: &str) -> Result<Catalog, crate::CatalogError> {
     Catalog::from_rows(&classification(), &rows(text), &Catalog::unknown())
 }
 

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::recognizer::{Kinds, find};
 use crate::classification::RecognizerKind::{self, CardNumber, Email, Iban, Phone, UsAba, UsSsn};
+use crate::recognizer::{Kinds, find};
 
 const KINDS: [RecognizerKind; 6] = [UsSsn, CardNumber, Iban, UsAba, Email, Phone];
 

@@ -4,8 +4,8 @@ use types::redact::{MaskRule, Operator};
 use types::secret::Secret;
 
 use super::{Form, HELD_BYTES_MAX, TextStream};
+use crate::Masks;
 use crate::classification::Classification;
-use crate::mask::Masks;
 
 const CLASSES: &str = r#"
 [[class]]

@@ -1,7 +1,7 @@
 //! Says which columns hold which class of data, and which recognizer finds a class in free text.
 //!
 //! Holds the words of `classification.toml` only: who may see a class is for the policies, finding
-//! and masking values is for [`crate::mask`].
+//! and masking values is for the other modules.
 
 use serde::Deserialize;
 use types::command::{ColumnName, TableName};

@@ -15,7 +15,6 @@ use super::catalog::Catalog;
 use super::recognizer::{Kinds, Scan, find};
 use super::redactor::SessionRedactor;
 use crate::classification::Classification;
-use crate::obligation::strictness;
 
 /// Compiled rules, shared by the sessions they hold for.
 #[derive(Debug)]
@@ -165,7 +164,7 @@ impl Masks {
 
     /// The strictest of these rules.
     pub(super) fn stricter(&self, rules: impl IntoIterator<Item = u16>) -> Option<u16> {
-        let rank = |at: &u16| self.rules.get(usize::from(*at)).map(|r| strictness(r.operator));
+        let rank = |at: &u16| self.rules.get(usize::from(*at)).map(|r| r.operator.strictness());
         rules.into_iter().max_by_key(rank)
     }
 }

@@ -1,7 +1,7 @@
 //! JSON as it streams by: which string is a member's name, and what its value is to be masked by.
 
 use super::{HELD_BYTES_MAX, Place, State};
-use crate::mask::recognizer::Kinds;
+use crate::recognizer::Kinds;
 
 /// Where in a document one is.
 #[derive(Debug, Default)]
