@@ -91,9 +91,16 @@ fn run(cli: &Cli) -> Result<()> {
     let (files, server, provider) = (certificates(&names)?, Postgres::start()?, Idp::start()?);
     let store = database(&server)?;
     let console = if cli.by_desk { String::new() } else { console(&provider) };
+    let certificates = &files;
     let start = |name: &str| {
-        let rules =
-            HubRules { name, certificates: &files, hosts: &names, store: &store, more: &console };
+        let rules = HubRules {
+            name,
+            certificates,
+            hosts: &names,
+            revoked: "",
+            store: &store,
+            more: &console,
+        };
         Hub::start(&rules)
     };
     let (steady, other) = (start("hub-1")?, start("hub-2")?);
