@@ -130,7 +130,7 @@ fn a_hubs_database_is_the_one_it_says_and_is_spoken_to_in_secret() {
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let server = Postgres::with_settings(&settings).unwrap();
     let store = encrypted_database(&server, &files).unwrap();
-    let start = |store| {
+    let start = |store: &str| {
         let rules = HubRules { name, certificates: &files, hosts: &hosts, revoked, store, more };
         Hub::start(&rules)
     };
