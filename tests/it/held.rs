@@ -312,22 +312,25 @@ permit (principal == Agent::"back-office", action, resource);
 #[test]
 fn people_are_told_how_many_rows_the_server_expects() {
     let desk = Desk::ruled(ESTIMATED);
-    let _ = desk.sql("ANALYZE case_notes");
+    drop(desk.sql("ANALYZE case_notes"));
     let liar = "CREATE SEQUENCE called; GRANT ALL ON SEQUENCE called TO app; \
                 CREATE FUNCTION liar() RETURNS int IMMUTABLE LANGUAGE sql AS $$SELECT nextval('called')::int$$";
-    let _ = desk.sql(liar);
+    drop(desk.sql(liar));
     let mut agent = desk.lines();
     for (line, rows) in [
-        ("DELETE FROM case_notes", Some(20)),
+        ("DELETE FROM case_notes WHERE marker > 0", Some(20)),
         ("DELETE FROM case_notes WHERE marker > %s#10", Some(10)),
         ("DELETE FROM case_notes WHERE marker > liar()", None),
-        ("DELETE FROM nowhere", None),
+        ("DELETE FROM nowhere WHERE marker > 0", None),
         ("UPDATE case_notes SET body = 'y' WHERE marker <= 5", Some(5)),
     ] {
         agent.write(line);
         notice(&agent.line());
         let request = desk.waiting();
-        assert_eq!(request["rows_estimated"].as_u64(), rows, "{line}: {request}");
+        let told = request["rows_estimated"].as_u64();
+        // It is an estimate: of a histogram.
+        let is_near = |rows: u64| told.is_some_and(|told| told.abs_diff(rows) <= 2);
+        assert!(rows.map_or(told.is_none(), is_near), "{line}: {request}");
         desk.deny(&request, "no");
         assert!(agent.line().starts_with("error 42501 "));
         assert_eq!(agent.ask("status"), "IDLE");
@@ -337,7 +340,7 @@ fn people_are_told_how_many_rows_the_server_expects() {
     assert_eq!((desk.left(), desk.sql(locks)), ("20".to_owned(), "0".to_owned()));
     // Its locks and its errors would be the agent's.
     assert_eq!(agent.ask("BEGIN"), "done -1");
-    agent.write("DELETE FROM case_notes");
+    agent.write("DELETE FROM case_notes WHERE marker > 0");
     notice(&agent.line());
     let request = desk.waiting();
     assert!(request["rows_estimated"].is_null(), "{request}");
@@ -350,13 +353,13 @@ fn people_are_told_how_many_rows_the_server_expects() {
         scope.spawn(|| desk.world().bank.sql(lock));
         let count = || desk.sql(&format!("SELECT count(*) {locked}"));
         wait_until("the table is locked", 30, || Ok(count() == "1")).unwrap();
-        agent.write("DELETE FROM case_notes");
+        agent.write("DELETE FROM case_notes WHERE marker > 0");
         notice(&agent.line());
         let request = desk.waiting();
         assert_eq!((&request["rows_estimated"], count().as_str()), (&Value::Null, "1"));
         desk.deny(&request, "no");
         assert!(agent.line().starts_with("error 42501 "));
-        let _ = desk.sql(&format!("SELECT pg_terminate_backend(pid) {locked}"));
+        drop(desk.sql(&format!("SELECT pg_terminate_backend(pid) {locked}")));
     });
 }
 

@@ -456,7 +456,7 @@ fn a_plan_is_of_what_is_bound_and_its_error_is_nobodys() {
             assert_eq!((session.is_settled(), session.plan()), (true, None));
         }),
         Act::Decide(deny),
-        Act::Bytes(server(&[failed("42601", "syntax error"), ready(b'I')])),
+        Act::Bytes(server(&[done(b'1'), done(b'2'), failed("42601", "syntax error"), ready(b'I')])),
     ];
     let seen = check_acts(&acts);
     let explained = format!("EXPLAIN (FORMAT JSON) {sql}");
@@ -471,7 +471,7 @@ fn a_plan_is_of_what_is_bound_and_its_error_is_nobodys() {
         sync(),
     ]);
     assert!(seen.up.starts_with(&planned), "{:?}", String::from_utf8_lossy(&seen.up));
-    assert_eq!(seen.down, [refused(), ready(b'I')].concat());
+    assert_eq!(seen.down, [done(b'1'), done(b'2'), refused(), ready(b'I')].concat());
 }
 
 #[test]
