@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use integration::paths;
 
-use crate::command::{cargo, run as run_command};
+use crate::command::{cargo, run as run_command, run_logged};
 use crate::setup::{self, Scope};
 use crate::term::{heading, say};
 use crate::tidy;
@@ -21,18 +22,34 @@ const FUZZ: [(&str, u32); 4] =
 /// If anything failed; all of it has run then.
 pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
     setup::ensure(Scope::Test)?;
+    let fuzzers = (fuzz && filter.is_none()).then(|| thread::spawn(build_fuzzers));
     let mut failed = Vec::new();
-    if filter.is_none() {
-        for check in CHECKS.iter().filter(|c| fuzz || c.name != "fuzz") {
-            heading(check.name);
-            if let Err(error) = (check.run)() {
-                say(format_args!("{error:#}"));
-                failed.push(check.name);
-            }
+    let mut check = |name: &'static str, run: &mut dyn FnMut() -> Result<()>| {
+        heading(name);
+        if let Err(error) = run() {
+            say(format_args!("{error:#}"));
+            failed.push(name);
         }
+    };
+    if filter.is_none() {
+        check("format", &mut run_fmt);
+        check("tidy", &mut tidy::run);
+        check("clippy", &mut run_clippy);
+    }
+    heading("build");
+    run_build()?;
+    if let Some(fuzzers) = fuzzers {
+        let mut fuzzers = Some(fuzzers);
+        check("fuzz", &mut || {
+            let built = fuzzers.take().map(thread::JoinHandle::join);
+            built.transpose().map_err(|_| anyhow!("the fuzzers' build panicked"))?.transpose()?;
+            run_fuzz()
+        });
+    }
+    if filter.is_none() {
+        check("escape", &mut run_escape);
     }
     heading("tests");
-    run_build()?;
     let counts = nextest(filter)?;
     if !failed.is_empty() {
         say(format_args!("\nfailed checks: {}", failed.join(", ")));
@@ -44,19 +61,6 @@ pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-struct Check {
-    name: &'static str,
-    run: fn() -> Result<()>,
-}
-
-const CHECKS: &[Check] = &[
-    Check { name: "format", run: run_fmt },
-    Check { name: "tidy", run: tidy::run },
-    Check { name: "clippy", run: run_clippy },
-    Check { name: "escape", run: run_escape },
-    Check { name: "fuzz", run: run_fuzz },
-];
-
 fn run_fmt() -> Result<()> {
     run_command(cargo(None).args(["fmt", "--all", "--check"]))
 }
@@ -65,14 +69,20 @@ fn run_clippy() -> Result<()> {
     run_command(cargo(None).args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]))
 }
 
-/// The programs that the integration tests run lie beside the tests.
+/// The tests, and beside them the programs that integration tests run.
 fn run_build() -> Result<()> {
-    run_command(cargo(None).args(["build", "--quiet"]))
+    run_command(cargo(None).args(["build", "--quiet", "--all-targets"]))
 }
 
 /// On this kernel; others are `cargo xtask vm-test`'s.
 fn run_escape() -> Result<()> {
     crate::escape::run_here()
+}
+
+/// Beside the other checks: a parser in C takes one core minutes to compile with the sanitizer.
+fn build_fuzzers() -> Result<()> {
+    let mut fuzz = cargo(Some("nightly"));
+    run_logged("fuzz", fuzz.args(["fuzz", "build", "--fuzz-dir", "tests/fuzz"]))
 }
 
 fn run_fuzz() -> Result<()> {

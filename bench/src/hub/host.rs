@@ -16,8 +16,9 @@ use journal::record::{Lsn, Record};
 use journal::recorder::{Options, Recorder, Reserve};
 use proxy::approvals::Approvals;
 use tempfile::TempDir;
-use types::approval::{Coverage, RequestId};
+use types::approval::Coverage;
 use types::clock::Clock;
+use types::id::RequestId;
 
 #[path = "../../../userspace/daemon/src/link/here.rs"]
 mod here;

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
-use types::approval::RequestId;
 use types::clock::Clock;
+use types::id::RequestId;
 use types::secret::Secret;
 
 /// People: each votes twice in three seconds at the most, as the API lets one person act once a second.

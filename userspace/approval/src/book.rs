@@ -9,7 +9,9 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use types::approval::{Coverage, RequestId};
+use types::approval::Coverage;
+
+use types::id::RequestId;
 
 use crate::desk::{Over, Standing, Which};
 use crate::event::{Ending, Event};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use crate::desk::{Standing, Which};
 use crate::vote::{Answer, VoteError, Voted};

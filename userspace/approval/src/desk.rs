@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use crate::book::OVER_KEPT;
 use crate::event::Ending;

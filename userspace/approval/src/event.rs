@@ -1,7 +1,7 @@
 //! What happens to requests; each is written down before anybody acts on it.
 
 use serde::{Deserialize, Serialize};
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use crate::request::{ApprovalRequest, Grant};
 use crate::vote::Vote;

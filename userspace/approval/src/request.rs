@@ -1,7 +1,8 @@
 //! What is asked, and what is granted.
 
 use serde::{Deserialize, Serialize};
-use types::approval::{Coverage, RequestId};
+use types::approval::Coverage;
+use types::id::RequestId;
 
 /// A command that waits for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

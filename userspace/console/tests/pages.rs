@@ -17,8 +17,9 @@ use integration::Web;
 use integration::web::{Page, encoded};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use types::approval::{Coverage, RequestId};
+use types::approval::Coverage;
 use types::clock::{Clock, Timestamp};
+use types::id::RequestId;
 use types::identity::Subject;
 use types::secret::Secret;
 

@@ -8,7 +8,7 @@ use approval::desk::{Desk, DeskError, Later, Standing, Which};
 use approval::vote::Voted;
 use approval::{Event, Vote, VoteError};
 use tokio::time::Instant;
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use crate::protocol::VoteId;
 use crate::store::{Awaited, Cast, Progress, Store, StoreError};

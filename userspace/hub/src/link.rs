@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
-use types::approval::RequestId;
 use types::clock::Clock;
+use types::id::RequestId;
 
 use crate::client::{Address, ClientError, Credentials, Line};
 use crate::protocol::{

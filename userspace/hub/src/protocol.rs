@@ -15,7 +15,7 @@ use approval::desk::Standing;
 use approval::vote::Voted;
 use approval::{Vote, VoteError};
 use serde::{Deserialize, Serialize};
-use types::approval::RequestId;
+use types::id::RequestId;
 
 /// The longest body either way: 64 requests of 64 KiB of text that JSON makes six times as long at the worst would
 /// be 24 MiB; [`STANDINGS_BYTES`] of them, and one more, are less than 2 MiB.

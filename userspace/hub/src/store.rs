@@ -12,7 +12,7 @@ use approval::desk::{Standing, Which};
 use approval::{ApprovalRequest, Vote};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use crate::protocol::{DueVote, Hello, Settled, VoteId};
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use types::approval::{Coverage, RequestId};
+use types::approval::Coverage;
+
 use types::command::{Parameter, ParameterValue, Risk};
 use types::event::{Outcome, WindowUse};
-use types::id::{AgentName, CgroupId, CommandId, PolicyId, SessionId};
+use types::id::{AgentName, CgroupId, CommandId, PolicyId, RequestId, SessionId};
 use types::principal::{
     Confinement, ImageKey, Inode, Login, Principal, Process, ProcessKey, Provenance,
 };

@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use types::approval::{Coverage, RequestId};
+use types::approval::Coverage;
+
 use types::clock::Timestamp;
 use types::command::{Action, CommandKind, Parameter, Risk, Statement};
 use types::decision::{Decision, Effect};
 use types::event::Outcome;
-use types::id::{CommandId, PolicyId, SessionId};
+use types::id::{CommandId, PolicyId, RequestId, SessionId};
 use types::identity::Identity;
 use types::principal::Principal;
 use types::target::{Target, Tls, UsedCredential};

@@ -24,8 +24,9 @@ use journal::record::{CONTROL_DETAIL_BYTES_MAX, Lsn};
 use journal::recorder::{AppendError, Recorder};
 use tokio::sync::{broadcast, watch};
 use tracing::warn;
-use types::approval::{Coverage, RequestId};
+use types::approval::Coverage;
 use types::clock::Clock;
+use types::id::RequestId;
 
 use self::binding::Bindings;
 

@@ -12,10 +12,10 @@ use approval::shown::spoken;
 use journal::record::Approval;
 use proto::session::{Refusal, Verdict};
 use tokio::time::Sleep;
-use types::approval::RequestId;
 use types::clock::Timestamp;
 use types::command::Command;
 use types::decision::Decision;
+use types::id::RequestId;
 
 use crate::approvals::terms::Asked;
 

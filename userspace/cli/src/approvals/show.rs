@@ -9,8 +9,8 @@ use approval::desk::Standing;
 use approval::shown::{shown, shown_sha256};
 use approval::vote::{Answer, Vote};
 use clap::Args as ClapArgs;
-use types::approval::RequestId;
 use types::clock::utc;
+use types::id::RequestId;
 
 use super::{asked, line, state};
 use crate::Output;

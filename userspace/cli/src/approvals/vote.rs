@@ -9,7 +9,7 @@ use approval::control::{Ask, Told};
 use approval::shown::shown_sha256;
 use approval::vote::{Answer, Voted};
 use clap::Args as ClapArgs;
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use super::show::{fetched, print};
 use super::{asked, state};

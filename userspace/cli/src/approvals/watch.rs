@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use approval::control::{Ask, Told};
 use approval::desk::{Standing, Which};
 use clap::Args as ClapArgs;
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use super::{asked, row, state};
 use crate::Output;

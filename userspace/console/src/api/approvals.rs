@@ -10,7 +10,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use super::Problem;
 use super::called::Called;

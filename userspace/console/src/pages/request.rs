@@ -12,7 +12,7 @@ use axum::extract::{Path, Query, State as Shared};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use super::approvals::{Line, state_of};
 use super::{Fact, Frame, or_dash, page};

@@ -9,7 +9,7 @@ use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use super::request;
 use crate::refusal::Refusal;

@@ -9,8 +9,8 @@ use approval::vote::Answer;
 use approval::{Approver, Book, Vote};
 use serde::Deserialize as _;
 use serde_json::Value;
-use types::approval::RequestId;
 use types::control::{Check, Response, Verdict};
+use types::id::RequestId;
 
 use crate::asker::{Asker, HostUser};
 use crate::desk::{Desk, check};

@@ -13,7 +13,7 @@ use proxy::approvals::Approvals;
 use serde::Deserialize as _;
 use tokio::sync::Semaphore;
 use tracing::warn;
-use types::approval::RequestId;
+use types::id::RequestId;
 
 /// How long a watch goes on without a change: less than its asker's patience.
 const WATCH_PATIENCE: Duration = Duration::from_secs(25);

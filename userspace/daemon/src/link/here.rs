@@ -11,7 +11,7 @@ use journal::record::Lsn;
 use journal::recorder::{AppendError, Recorder};
 use proxy::approvals::Approvals;
 use tokio::sync::broadcast;
-use types::approval::RequestId;
+use types::id::RequestId;
 
 /// What the link drives.
 pub(crate) struct Here {

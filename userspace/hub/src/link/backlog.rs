@@ -7,7 +7,7 @@ use approval::Event;
 use approval::desk::Standing;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use super::Host;
 use crate::protocol::{STANDINGS_BYTES, STANDINGS_MAX};

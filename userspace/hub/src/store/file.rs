@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use approval::Vote;
 use approval::desk::{Standing, Which};
 use redb::{Database, ReadableDatabase};
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use super::{Bell, Cast, Progress, StoreError, TEXT_BYTES_MAX, Text, Word};
 use crate::protocol::{DueVote, Hello, Settled, VoteId};

@@ -16,7 +16,7 @@ use approval::vote::Answer;
 use approval::{Ending, Vote};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use types::approval::RequestId;
+use types::id::RequestId;
 use types::secret::Secret;
 
 use super::{Bell, Cast, Progress, REQUESTS_MAX, StoreError, Text, WAITING_MAX};

@@ -435,7 +435,8 @@ fn long(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use types::approval::{Coverage, RequestId};
+    use types::approval::Coverage;
+    use types::id::RequestId;
 
     use super::*;
 

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use types::addr::OrigDst;
-use types::approval::RequestId;
 use types::clock::Timestamp;
 use types::command::{Action, Analysis, CommandKind, Statement};
 use types::decision::{Effect, Limit, Measure};
 use types::event::{Outcome, Status};
-use types::id::{AgentName, CgroupId, CommandId, SessionId};
+use types::id::{AgentName, CgroupId, CommandId, RequestId, SessionId};
 use types::identity::{Actor, Identity, Subject, Token, Way};
 use types::principal::{Assurance, ImageKey, Inode, Login};
 use types::redact::{DataClass, MaskCount};

@@ -4,7 +4,8 @@ use approval::request::{Grant, Reached, Requester};
 use approval::vote::Answer;
 use approval::{Approver, Book, Vote};
 use proptest::prelude::*;
-use types::approval::{Coverage, RequestId};
+use types::approval::Coverage;
+use types::id::RequestId;
 
 use super::*;
 

@@ -10,7 +10,7 @@ use redb::{
     WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
-use types::approval::RequestId;
+use types::id::RequestId;
 
 use crate::protocol::{DueVote, Hello, Outcome, Settled, VoteId, progress as progress_of};
 use crate::store::{Cast, Progress, REQUESTS_MAX, StoreError, WAITING_MAX};
