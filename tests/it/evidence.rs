@@ -25,35 +25,52 @@ fn eventful() -> World {
 fn every_auditors_question_is_answered_from_the_files() {
     let world = eventful();
     let evidence = world.evidence().unwrap();
-    // Q01: who touched customers.
-    let rows = evidence
-        .duckdb(
-            "SELECT agent_id, verb, decision, count(*) AS n FROM events \
-             WHERE array_to_string(objects, ' ') LIKE '%customers%' AND kind = 'db.query' \
-             GROUP BY ALL ORDER BY verb, decision",
-        )
-        .unwrap();
-    assert!(rows.iter().all(|r| r["agent_id"] == integration::world::READER), "{rows:?}");
-    let refused = rows.iter().find(|r| r["verb"] == "DROP TABLE").unwrap();
-    assert_eq!((&refused["decision"], refused["n"].as_u64()), (&"deny".into(), Some(1)));
-    let read: u64 =
-        rows.iter().filter(|r| r["verb"] == "SELECT").map(|r| r["n"].as_u64().unwrap()).sum();
-    assert_eq!(read, 2);
-    // Q05: what was denied and why.
-    let rows = evidence
-        .duckdb("SELECT rule_id, count(*) AS denied FROM events WHERE decision = 'deny' GROUP BY rule_id")
-        .unwrap();
-    assert_eq!(rows.len(), 1, "{rows:?}");
-    assert!(!rows[0]["rule_id"].as_str().unwrap().is_empty());
-    // Q11: masked fields by agent.
-    let rows = evidence
-        .duckdb(
-            "SELECT agent_id, m.entity AS entity, sum(m.\"count\") AS n FROM \
-             (SELECT agent_id, unnest(masked) AS m FROM events) GROUP BY ALL ORDER BY entity",
-        )
-        .unwrap();
-    let entities: Vec<&str> = rows.iter().map(|r| r["entity"].as_str().unwrap()).collect();
-    assert_eq!(entities, ["email", "us_ssn"], "{rows:?}");
+    let named = evidence.query("SELECT DISTINCT unnest(objects) AS object FROM events").unwrap();
+    let customers = named.iter().filter_map(|row| row["object"].as_str());
+    let customers: Vec<&str> = customers.filter(|name| name.contains("customers")).collect();
+    let mut touched = Vec::new();
+    for object in customers {
+        touched.extend(evidence.ask("who-touched", &[&format!("object={object}")]).unwrap());
+    }
+    assert!(touched.iter().all(|r| r["agent_id"] == integration::world::READER), "{touched:?}");
+    let refused = touched.iter().find(|r| r["verb"] == "DROP TABLE").unwrap();
+    assert_eq!((&refused["decision"], refused["commands"].as_u64()), (&"deny".into(), Some(1)));
+    let reads = touched.iter().filter(|r| r["verb"] == "SELECT");
+    assert_eq!(reads.map(|r| r["commands"].as_u64().unwrap()).sum::<u64>(), 2);
+    let before = ["object=customers", "to=2020-01-01"];
+    assert_eq!(evidence.ask("who-touched", &before).unwrap(), Vec::<serde_json::Value>::new());
+    let refusals = evidence.ask("refusals", &[]).unwrap();
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert!(!refusals[0]["rule_id"].as_str().unwrap().is_empty());
+    let masked = evidence.ask("masked", &[]).unwrap();
+    let mut entities: Vec<&str> = masked.iter().map(|r| r["entity"].as_str().unwrap()).collect();
+    entities.sort_unstable();
+    assert_eq!(entities, ["email", "us_ssn"], "{masked:?}");
+    let session =
+        evidence.query("SELECT session_id FROM events WHERE verb = 'DROP TABLE'").unwrap();
+    let session = format!("session={}", session[0]["session_id"].as_str().unwrap());
+    let timeline = evidence.ask("session", &[&session]).unwrap();
+    assert_eq!(timeline.last().unwrap()["status"], "denied", "{timeline:?}");
+    let agents = evidence.ask("agents", &[]).unwrap();
+    assert_eq!(agents.len(), 2, "{agents:?}");
+    assert!(evidence.ask("changes", &[]).unwrap().iter().any(|row| row["kind"] == "log.start"));
+    // The rest can be asked, and what must be empty is.
+    let questions = evidence.questions().unwrap();
+    assert!(questions.len() >= 12);
+    for question in &questions {
+        let arguments = question["arguments"].as_array().unwrap();
+        let needed = arguments.iter().filter(|argument| argument["default"].is_null());
+        let told: Vec<String> =
+            needed.map(|argument| format!("{}=x", argument["name"].as_str().unwrap())).collect();
+        let told: Vec<&str> = told.iter().map(String::as_str).collect();
+        let rows = evidence.ask(question["name"].as_str().unwrap(), &told).unwrap();
+        // No clock is kept on a machine for tests.
+        let found = rows.iter().filter(|row| row["clock_state"] != "unsynced").count();
+        assert!(question["expects_none"] == false || found == 0, "{question}: {rows:?}");
+    }
+    // As they ship, for whoever has DuckDB alone.
+    let shipped = evidence.archive().join("std7y/v1/questions/refusals.sql");
+    assert!(fs::read_to_string(shipped).unwrap().contains("CAST(:from AS DATE)"));
 }
 
 #[test]
@@ -68,11 +85,6 @@ fn a_sessions_timeline_is_whole_and_in_order() {
     let verbs: Vec<&str> = rows.iter().map(|r| r["verb"].as_str().unwrap()).collect();
     assert_eq!(verbs, ["SELECT", "SELECT", "DROP TABLE"], "{rows:?}");
     assert_eq!(evidence.count("SELECT count(DISTINCT session_id) FROM events").unwrap(), 1);
-    // Q08: what a session declares is there, and every session is closed.
-    let incomplete = "SELECT count(*) FROM (SELECT s.session_id FROM sessions s LEFT JOIN events e \
-         ON e.session_id = s.session_id GROUP BY s.session_id, s.events_declared, s.close_reason \
-         HAVING count(e.seq) <> s.events_declared OR s.close_reason IS NULL)";
-    assert_eq!(evidence.count(incomplete).unwrap(), 0);
 }
 
 /// The questions of a pack whose right answer on a sound log is: nothing.
@@ -81,10 +93,6 @@ fn what_must_be_empty_is_empty() {
     let world = eventful();
     let evidence = world.evidence().unwrap();
     for (question, sql) in [
-        (
-            "self-approval",
-            "SELECT count(*) FROM events WHERE decision = 'approved' AND (approver_id = actor_user OR approver_id IS NULL)",
-        ),
         (
             "no agent",
             "SELECT count(*) FROM events WHERE agent_id IS NULL AND session_id IS NOT NULL",
@@ -100,11 +108,6 @@ fn what_must_be_empty_is_empty() {
     ] {
         assert_eq!(evidence.count(sql).unwrap(), 0, "{question}");
     }
-    // Q09: the one sequence of all tables has no gap.
-    let gaps = "WITH s AS (SELECT seq FROM events UNION ALL SELECT seq FROM sessions \
-         UNION ALL SELECT seq FROM control UNION ALL SELECT seq FROM recordings) \
-         SELECT max(seq) - min(seq) + 1 - count(DISTINCT seq) FROM s";
-    assert_eq!(evidence.count(gaps).unwrap(), 0);
     // Every column of the contract is there, known or not.
     let described =
         evidence.duckdb("SELECT column_name FROM (DESCRIBE SELECT * FROM events)").unwrap();

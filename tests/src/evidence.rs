@@ -87,6 +87,24 @@ impl<'a> Evidence<'a> {
         rows(&run(&mut query, 60)?.ok().with_context(|| sql.to_owned())?)
     }
 
+    /// Asks a ready question by `vestibule archive ask`, told this (`object=public.customers`).
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn ask(&self, question: &str, told: &[&str]) -> Result<Rows> {
+        let mut ask = self.daemon.cli();
+        ask.args(["archive", "ask", "--output", "json", "--archive"]).arg(&self.archive);
+        rows(&run(ask.arg(question).args(told), 60)?.ok().with_context(|| question.to_owned())?)
+    }
+
+    /// Answers the ready questions: name, arguments, whether they expect no rows.
+    ///
+    /// # Errors
+    /// If they can't be listed.
+    pub fn questions(&self) -> Result<Rows> {
+        rows(&run(self.daemon.cli().args(["archive", "ask", "--output", "json"]), 60)?.ok()?)
+    }
+
     /// Asks DuckDB itself, on the Parquet files as they lie: `events`, `sessions`, `control` and
     /// `recordings` are views over them.
     ///

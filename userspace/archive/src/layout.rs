@@ -23,6 +23,9 @@ pub const README: &str = "std7y/v1/README-AUDITOR.md";
 /// DuckDB's views.
 pub const VIEWS: &str = "std7y/v1/views/duckdb.sql";
 
+/// The folder of ready questions.
+pub const QUESTIONS: &str = "std7y/v1/questions";
+
 /// A file as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@ mod log;
 pub mod merkle;
 pub mod note;
 pub mod query;
+pub mod questions;
 pub mod seal;
 pub mod search;
 pub mod status;

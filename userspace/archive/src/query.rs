@@ -85,6 +85,7 @@ fn views(archive: &Path) -> Result<String, QueryError> {
         let root = format!("{}/", archive.display());
         sql.push_str(&if has_files { texts::view(table, &root) } else { texts::empty_view(table) });
     }
+    sql.push_str(texts::DERIVED);
     Ok(sql)
 }
 

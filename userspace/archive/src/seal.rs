@@ -23,7 +23,7 @@ use crate::log::{Log, LogError};
 use crate::merkle::Tile;
 use crate::note::Checkpoint;
 use crate::writer::{TableFile, WriteError, Written};
-use crate::{files, texts};
+use crate::{files, questions, texts};
 
 /// Rows of one step at most: its leaves take 4 Mi × 32 B = 128 MiB when it is verified, and no
 /// Parquet file has more rows.
@@ -198,11 +198,15 @@ impl Step<'_> {
             dir.join(texts::class(table)).join(format!("table={}", table.as_str())).is_dir()
         };
         let key = format!("{}/{}", layout::log_dir(&log.origin), layout::KEY);
-        let all = [
+        let questions = questions::all().map(|question| {
+            let path = format!("{}/{}.sql", layout::QUESTIONS, question.name);
+            (path, question.template().to_owned())
+        });
+        let all = questions.chain([
             (layout::README.to_owned(), texts::readme()),
             (layout::VIEWS.to_owned(), texts::views(has)),
             (key, self.signer.public().line()),
-        ];
+        ]);
         let mut entries = Vec::new();
         for (path, text) in all {
             let entry = FileEntry {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use journal::row::{Kind, Table};
 
-use crate::layout;
+use crate::{layout, questions};
 
 /// The retention class that a table's files are in.
 pub(crate) fn class(table: Table) -> &'static str {
@@ -36,12 +36,19 @@ pub(crate) fn empty_view(table: Table) -> String {
 /// files are empty views.
 pub fn views(has_files: impl Fn(Table) -> bool) -> String {
     let one = |table: &Table| if has_files(*table) { view(*table, "") } else { empty_view(*table) };
-    Table::ALL.iter().map(one).collect()
+    Table::ALL.iter().map(one).chain([DERIVED.to_owned()]).collect()
 }
+
+/// What questions need beside the tables, in DuckDB's words: heartbeats with the time since the one before, and the
+/// classes of masked values each in a row.
+pub(crate) const DERIVED: &str = include_str!("views/derived-duckdb.sql");
 
 /// `README-AUDITOR.md`.
 pub fn readme() -> String {
-    let mut text = README.to_owned();
+    let questions: String = questions::all()
+        .map(|question| format!("- `{}`: {}\n", question.name, question.title))
+        .collect();
+    let mut text = README.replace("QUESTIONS\n", &questions);
     for table in Table::ALL {
         write!(
             text,

@@ -1,5 +1,7 @@
 //! `vestibule archive`: fill it, check it, ask it.
 
+mod ask;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use archive::query::{self, Mode};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use types::control::{Request, Response};
 
-use crate::control::ask;
+use crate::control;
 use crate::{Output, verify};
 
 /// Sealing a full journal takes a while: 64 segments at about 300,000 rows a second.
@@ -21,6 +23,7 @@ pub(crate) enum Args {
     Seal(Seal),
     Verify(verify::Args),
     Query(Query),
+    Ask(ask::Args),
 }
 
 /// Have the daemon archive what its journal holds now, and sign a checkpoint.
@@ -35,18 +38,25 @@ pub(crate) struct Seal {
 /// and recordings at hand.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Query {
-    /// The archive.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/vestibule/archive")]
-    archive: PathBuf,
-    /// DuckDB's executable; searched on PATH where absent.
-    #[arg(long, value_name = "FILE", env = "VESTIBULE_DUCKDB")]
-    duckdb: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
     /// How to print the rows.
     #[arg(long, value_enum, default_value = "table")]
     output: Rows,
     /// The query.
     #[arg(value_name = "SQL")]
     sql: String,
+}
+
+/// What is asked, and by which program.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Where {
+    /// The archive.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/vestibule/archive")]
+    archive: PathBuf,
+    /// DuckDB's executable; searched on PATH where absent.
+    #[arg(long, value_name = "FILE", env = "VESTIBULE_DUCKDB")]
+    duckdb: Option<PathBuf>,
 }
 
 /// How rows are printed.
@@ -60,16 +70,27 @@ pub(crate) enum Rows {
     Csv,
 }
 
+impl Rows {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Table => Mode::Table,
+            Self::Json => Mode::Json,
+            Self::Csv => Mode::Csv,
+        }
+    }
+}
+
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     match args {
         Args::Seal(args) => seal(control, args),
         Args::Verify(args) => verify::run(args),
         Args::Query(args) => query(args),
+        Args::Ask(args) => ask::run(args),
     }
 }
 
 fn seal(control: &Path, args: &Seal) -> Result<ExitCode> {
-    let response = ask(control, &Request::Seal, SEAL_PATIENCE)?;
+    let response = control::ask(control, &Request::Seal, SEAL_PATIENCE)?;
     let Response::Sealed { tree_size, root, files } = &response else {
         bail!("the daemon's answer is not about sealing");
     };
@@ -86,12 +107,7 @@ fn seal(control: &Path, args: &Seal) -> Result<ExitCode> {
 }
 
 fn query(args: &Query) -> Result<ExitCode> {
-    let Query { archive, duckdb, output, sql } = args;
-    let mode = match output {
-        Rows::Table => Mode::Table,
-        Rows::Json => Mode::Json,
-        Rows::Csv => Mode::Csv,
-    };
-    let status = query::run(archive, duckdb.as_deref(), mode, sql)?;
+    let Query { place: Where { archive, duckdb }, output, sql } = args;
+    let status = query::run(archive, duckdb.as_deref(), output.mode(), sql)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
