@@ -78,7 +78,11 @@ const commands = {
   ask,
   strange,
   go: async ({ name, url }) => {
-    const response = await people[name].page.goto(url);
+    // None where the page, which asks for news, was on its way elsewhere itself.
+    let response = null;
+    for (let tries = 0; !response && tries < 3; tries += 1) {
+      response = await people[name].page.goto(url);
+    }
     return { status: response.status(), url: response.url(), headers: await response.allHeaders() };
   },
   // What Playwright's own pages, contexts and locators do, by the names of their methods.
