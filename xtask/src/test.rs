@@ -24,30 +24,21 @@ pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
     setup::ensure(Scope::Test)?;
     let fuzzers = (fuzz && filter.is_none()).then(|| thread::spawn(build_fuzzers));
     let mut failed = Vec::new();
-    let mut check = |name: &'static str, run: &mut dyn FnMut() -> Result<()>| {
-        heading(name);
-        if let Err(error) = run() {
-            say(format_args!("{error:#}"));
-            failed.push(name);
-        }
-    };
     if filter.is_none() {
-        check("format", &mut run_fmt);
-        check("tidy", &mut tidy::run);
-        check("clippy", &mut run_clippy);
+        check(&mut failed, "format", run_fmt);
+        check(&mut failed, "tidy", tidy::run);
+        check(&mut failed, "clippy", run_clippy);
     }
     heading("build");
     run_build()?;
     if let Some(fuzzers) = fuzzers {
-        let mut fuzzers = Some(fuzzers);
-        check("fuzz", &mut || {
-            let built = fuzzers.take().map(thread::JoinHandle::join);
-            built.transpose().map_err(|_| anyhow!("the fuzzers' build panicked"))?.transpose()?;
+        check(&mut failed, "fuzz", || {
+            fuzzers.join().map_err(|_| anyhow!("the fuzzers' build panicked"))??;
             run_fuzz()
         });
     }
     if filter.is_none() {
-        check("escape", &mut run_escape);
+        check(&mut failed, "escape", run_escape);
     }
     heading("tests");
     let counts = nextest(filter)?;
@@ -59,6 +50,15 @@ pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
         bail!("not all is well");
     }
     Ok(())
+}
+
+/// Runs one check; the others run, too, where it fails.
+fn check(failed: &mut Vec<&'static str>, name: &'static str, run: impl FnOnce() -> Result<()>) {
+    heading(name);
+    if let Err(error) = run() {
+        say(format_args!("{error:#}"));
+        failed.push(name);
+    }
 }
 
 fn run_fmt() -> Result<()> {

@@ -10,7 +10,6 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use types::approval::Coverage;
-
 use types::id::RequestId;
 
 use crate::desk::{Over, Standing, Which};

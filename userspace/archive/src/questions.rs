@@ -1,6 +1,7 @@
 //! Questions that auditors ask, ready to be asked by name.
 //!
-//! Each is one SELECT over the views, in SQL that DuckDB, Spark and Trino share; the views' files hold what they do not.
+//! Each is one SELECT over the views, which hold what engines say differently (`heartbeats`, `masked_values`). DuckDB has
+//! them; other engines need views of their own.
 //! Its first lines say what it answers, what it must be told, and whether anything may come of it:
 //!
 //! ```sql
@@ -197,7 +198,7 @@ fn filled(sql: &str, values: &BTreeMap<&str, String>) -> String {
     out
 }
 
-/// As a literal. Spark takes a backslash for an escape, the others do not.
+/// As a literal. Some engines take a backslash for an escape, others do not.
 fn quoted(argument: &str, value: &str) -> Result<String, NotPut> {
     if value.chars().any(|c| c == '\\' || c.is_control()) {
         return Err(NotPut::Unquotable { argument: argument.to_owned() });

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use types::approval::Coverage;
-
 use types::command::{Parameter, ParameterValue, Risk};
 use types::event::{Outcome, WindowUse};
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, RequestId, SessionId};

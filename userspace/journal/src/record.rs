@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use types::approval::Coverage;
-
 use types::clock::Timestamp;
 use types::command::{Action, CommandKind, Parameter, Risk, Statement};
 use types::decision::{Decision, Effect};

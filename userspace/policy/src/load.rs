@@ -5,12 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy::{Effect, Entity, Policy, PolicyId, Schema, ValidationMode, Validator};
+use mask::classification::{Classification, ClassificationError};
 use miette::Diagnostic;
 
 use crate::obligation::Annotations;
 use crate::policy_set::PolicySource;
 use crate::request;
-use mask::classification::{Classification, ClassificationError};
 
 /// A validated source.
 pub(crate) struct Loaded {

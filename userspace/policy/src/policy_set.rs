@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cedar_policy::{Policy, PrincipalConstraint};
 use lru::LruCache;
+use mask::classification::Classification;
 use sha2::{Digest, Sha256};
 use types::addr::OrigDst;
 use types::decision::Limit;
@@ -20,7 +21,6 @@ use crate::authorize::SessionPolicy;
 use crate::load::{self, LoadError, Loaded};
 use crate::obligation::{Annotations, SoftObligation};
 use crate::request;
-use mask::classification::Classification;
 
 /// What a policy set is made from.
 #[derive(Clone, Debug, Default)]

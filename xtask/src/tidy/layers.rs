@@ -57,7 +57,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "integration",
             "journal",
             "mask",
-            "policy",
             "proto",
             "proxy",
             "redirect",

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// How to print the rows.
     #[arg(long, value_enum, default_value = "table")]
     output: Rows,
-    /// Print the SQL in the place of its answer; Spark and Trino take it as well.
+    /// Print the SQL in the place of its answer.
     #[arg(long)]
     print: bool,
     /// The question.
