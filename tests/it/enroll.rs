@@ -283,12 +283,17 @@ fn a_users_and_an_executables_processes_are_enrolled_by_rule() {
     }
     assert_eq!(world.daemon.count("sessions_total").unwrap(), 2);
 
-    // One that can't be enrolled is ended, as its rule says.
+    // One that can't be enrolled is ended, as its rule says. It has its socket when it becomes the
+    // executable: one that opens it later may be enrolled by then, and stays.
     let way = format!(
-        "import socket\nway = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)\n{LATE}"
+        "import os, socket\nway = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)\n\
+         way.set_inheritable(True)\nexe = '{0}'\n\
+         os.execv(exe, [exe, '-u', '-c', 'import time; time.sleep(600)'])",
+        exe.display()
     );
-    let mut refused = Talk::start(&mut python(&world, &exe.to_string_lossy(), &way));
-    let ended = refused.program.wait(30).unwrap();
+    let mut refused =
+        Running::new("refused", &mut python(&world, "/usr/bin/python3", &way)).unwrap();
+    let ended = refused.wait(30).unwrap();
     assert_eq!(ended, Some(None), "a signal ended it");
     by_user.program.signal(Signal::KILL).unwrap();
     let recorded = "SELECT count(*) FROM control WHERE kind = 'enrollment.refused' \
