@@ -230,3 +230,18 @@ fn flip(file: &Path, place: f64) {
     bytes[at] ^= 0x01;
     fs::write(file, bytes).unwrap();
 }
+
+/// The session's id is in what the server itself says of it, so that its logs can be held against the archive.
+#[test]
+fn servers_are_told_whose_session_it_is() {
+    let world = World::start().unwrap();
+    let mut psql = world.reader().command("psql");
+    psql.args(["-XAtc", "SHOW application_name"]);
+    psql.env("PGAPPNAME", "a name that leaves too little room for what comes behind it");
+    let told = integration::run(&mut psql, 60).unwrap().ok().unwrap();
+    let (own, session) = told.trim().split_once(" vestibule/").expect("a mark");
+    assert_eq!(own, "a name that leav", "as much as there is room for");
+    let evidence = world.evidence().unwrap();
+    let found = format!("SELECT count(*) FROM sessions WHERE session_id = '{session}'");
+    assert_eq!(evidence.count(&found).unwrap(), 1, "{told}");
+}

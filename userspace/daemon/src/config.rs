@@ -237,6 +237,14 @@ pub(crate) struct Target {
     /// How the daemon learns what relations its databases have.
     #[serde(default)]
     pub(crate) catalog: Catalog,
+    /// Whether servers are told the session's id, at the end of `application_name` (PostgreSQL), so that their own logs
+    /// name it and `vestibule reconcile` can hold them against the archive.
+    #[serde(default = "yes")]
+    pub(crate) mark_sessions: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The protocols there are.
@@ -352,7 +360,7 @@ impl Config {
     /// The targets, in order.
     pub(crate) fn targets(&self) -> Result<Targets> {
         let rule = |target: &Target| -> Result<TargetRule> {
-            let Target { name, address, protocol, tls, catalog } = target;
+            let Target { name, address, protocol, tls, catalog, mark_sessions } = target;
             let address: AddressPattern =
                 address.parse().with_context(|| format!("target `{name}`: address"))?;
             let protocol = Protocol::from(*protocol);
@@ -363,7 +371,8 @@ impl Config {
             let interval = catalog.interval();
             let catalog_interval = interval.with_context(|| format!("target `{name}`: catalog"))?;
             let name = name.as_str().into();
-            Ok(TargetRule { name, address, protocol, tls, catalog_interval })
+            let marks_sessions = *mark_sessions;
+            Ok(TargetRule { name, address, protocol, tls, catalog_interval, marks_sessions })
         };
         Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))
     }

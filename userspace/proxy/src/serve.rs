@@ -34,6 +34,9 @@ use crate::preface::{self, Opened};
 use crate::relay::{End, Relay};
 use crate::targets::{Protocol, TargetRule};
 
+/// What stands before a session's id in what its server is told.
+const MARK: &str = "vestibule/";
+
 /// How long a session that has ended may take to flush what it still has to say.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -105,11 +108,15 @@ pub(crate) async fn serve(
     let Opened { agent, server, transport, way, first, tls, host } = opened;
     ledger.reach(tls, host);
     let limiter = Limiter::new(door, way.clone());
+    let marks = rule.marks_sessions;
     let knowledge = Knowledge::new(door, rule, way.clone());
     let login = Login::new(candidates, way);
     let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
     if door.policy.asks_people() {
         session.keep_wholes();
+    }
+    if marks {
+        session.mark(format!("{MARK}{}", ledger.session()).into());
     }
     let bearer = Bearer::new(door, &mut session, &login);
     if !first.is_empty() {

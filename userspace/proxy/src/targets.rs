@@ -27,6 +27,8 @@ pub struct TargetRule {
     pub tls: TargetTls,
     /// After which time a catalog of its databases is read again.
     pub catalog_interval: Duration,
+    /// Whether its servers are told whose session it is.
+    pub marks_sessions: bool,
 }
 
 /// The protocols that sessions exist for.
@@ -270,6 +272,7 @@ mod tests {
                 protocol: Protocol::Postgresql,
                 tls: TargetTls::never(),
                 catalog_interval: Duration::ZERO,
+                marks_sessions: true,
             };
             let names: Vec<Arc<str>> = names.iter().map(|n| Arc::from(*n)).collect();
             let addr = OrigDst("10.0.0.1:5432".parse().unwrap());
@@ -288,6 +291,7 @@ mod tests {
             protocol: Protocol::Postgresql,
             tls: TargetTls::never(),
             catalog_interval: Duration::ZERO,
+            marks_sessions: true,
         };
         let targets = Targets::new(vec![
             rule("*.bank.example:5432"),

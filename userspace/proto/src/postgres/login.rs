@@ -15,6 +15,7 @@ use super::credential::{Credential, Injection};
 use super::expect::Expect;
 use super::message;
 use super::scram::{self, Binding, Client, KeysWanted, Nonce, ScramKeys, Server};
+use super::startup::Replication;
 use super::transport::Leg;
 use super::{Phase, PostgresSession};
 use crate::reader::Reader;
@@ -109,6 +110,14 @@ impl PostgresSession {
     /// has proved itself.
     pub(super) fn send_startup(&mut self, frame: &[u8]) {
         self.phase = Phase::Authenticating;
+        let marked = match &self.mark {
+            // A standby's name says there whether commits wait for it.
+            Some(mark) if self.replication() == Replication::No => {
+                super::startup::marked(frame, mark)
+            }
+            _ => frame.to_vec(),
+        };
+        let frame = &*marked;
         let Some(login) = &mut self.login else {
             return self.transmit.upstream.buffer().extend_from_slice(frame);
         };

@@ -100,6 +100,8 @@ pub struct PostgresSession {
     counted: Vec<MaskCount>,
     phase: Phase,
     startup: Option<Startup>,
+    /// What the server is told at the end of the application's name.
+    mark: Option<Box<str>>,
     /// Set where a credential of ours authenticates instead of the agent's.
     login: Option<Box<Injected>>,
     passwords: Passwords,
@@ -242,6 +244,7 @@ impl PostgresSession {
             counted: Vec::new(),
             phase: Phase::First,
             startup: None,
+            mark: None,
             login: None,
             passwords: Passwords::default(),
             cancel: Cancel::default(),
@@ -291,6 +294,11 @@ impl PostgresSession {
     pub fn set_masks(&mut self, redactor: Box<dyn Redactor>, version: u64) {
         self.set_redactor(redactor);
         self.cursors.catalog = version;
+    }
+
+    /// Has the server told, at the end of `application_name`, whose session it is: its own logs name it then.
+    pub fn mark(&mut self, mark: Box<str>) {
+        self.mark = Some(mark);
     }
 
     /// What the session was opened with; `None` before its startup packet and for cancel requests.

@@ -181,7 +181,7 @@ fn startup(version: u32, mut reader: Reader<'_>) -> Result<Startup, StartupError
                 startup.risks |= options_risks(value);
             }
             _ => {
-                if key == b"application_name" {
+                if key == APPLICATION_NAME {
                     startup.application_name = text();
                 }
                 startup.risks |= setting_risks(key);
@@ -253,6 +253,32 @@ pub(super) fn for_account(packet: &[u8], account: &str) -> Vec<u8> {
     super::message::patch_length(&mut out, 0);
     out
 }
+
+/// A StartupMessage that was read, whose `application_name` ends in `mark`: what stands there is cut so that the
+/// server, which keeps [`NAME_BYTES`] of it, keeps all of the mark.
+pub(super) fn marked(packet: &[u8], mark: &str) -> Vec<u8> {
+    let mut out = packet.get(..8).unwrap_or_default().to_vec();
+    let mut reader = Reader::new(packet.get(8..).unwrap_or_default());
+    let mut name = &b""[..];
+    while let (Some(key @ [_, ..]), Some(value)) = (reader.cstr(), reader.cstr()) {
+        if key == APPLICATION_NAME {
+            name = value;
+            continue;
+        }
+        out.extend([key, b"\0", value, b"\0"].concat());
+    }
+    let room = NAME_BYTES.saturating_sub(mark.len() + 1);
+    let kept = name.get(..room.min(name.len())).unwrap_or_default();
+    let gap: &[u8] = if kept.is_empty() { b"" } else { b" " };
+    out.extend([APPLICATION_NAME, b"\0", kept, gap, mark.as_bytes(), b"\0\0"].concat());
+    super::message::patch_length(&mut out, 0);
+    out
+}
+
+const APPLICATION_NAME: &[u8] = b"application_name";
+
+/// What a server keeps of an application's name (`NAMEDATALEN` - 1).
+const NAME_BYTES: usize = 63;
 
 /// The risks of an `options` value: the server's command line, split at white space that no
 /// backslash escapes (`pg_split_opts`).
@@ -351,6 +377,22 @@ mod tests {
         packet.extend_from_slice(&version.to_be_bytes());
         packet.extend_from_slice(body);
         packet
+    }
+
+    #[test]
+    fn an_applications_name_ends_in_the_mark() {
+        let long = [&b"user\0a\0application_name\0"[..], &[b'x'; 80], b"\0database\0d\0\0"].concat();
+        let mark = "vestibule/019e2f8a-0000-7000-8000-000000000001";
+        for (body, name) in [
+            (b"user\0a\0\0".as_slice(), mark.to_owned()),
+            (b"application_name\0psql\0user\0a\0\0", format!("psql {mark}")),
+            (&long, format!("{} {mark}", "x".repeat(16))),
+        ] {
+            let marked = marked(&packet(196_610, body), mark);
+            let Ok(Some((Packet::Startup(read), bytes))) = read(&marked) else { panic!("{marked:?}") };
+            assert_eq!((read.application_name, bytes), (name, marked.len()));
+            assert_eq!((read.user.as_str(), read.version), ("a", 196_610));
+        }
     }
 
     #[test]
