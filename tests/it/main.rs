@@ -38,6 +38,7 @@ mod http_bearer;
 mod http_tls;
 mod inside;
 mod introspection;
+mod kit;
 mod launch;
 mod limits;
 mod limits_behind;

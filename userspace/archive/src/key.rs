@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 
+use crate::attest::Attestation;
 use crate::files;
 use crate::note::{self, Checkpoint, PublicKey};
 
@@ -56,6 +57,18 @@ impl Signer {
         Ok(Self { key, public })
     }
 
+    /// The key in a file of 32 bytes, whose public key is called `name`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn load(path: &Path, name: &str) -> Result<Self, KeyError> {
+        let fail = |source| KeyError::Io { path: path.to_owned(), source };
+        let seed: Result<[u8; 32], _> = fs::read(path).map_err(fail)?.try_into();
+        let key = SigningKey::from_bytes(&seed.map_err(|_| KeyError::Malformed(path.to_owned()))?);
+        let public = PublicKey { name: name.to_owned(), key: key.verifying_key() };
+        Ok(Self { key, public })
+    }
+
     /// The public key.
     pub fn public(&self) -> &PublicKey {
         &self.public
@@ -64,6 +77,12 @@ impl Signer {
     /// The signed note of a checkpoint.
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         let text = checkpoint.text();
+        note::seal(&text, &self.public, &self.key.sign(text.as_bytes()))
+    }
+
+    /// The signed note of what is said of a document.
+    pub fn attest(&self, said: &Attestation) -> String {
+        let text = said.text();
         note::seal(&text, &self.public, &self.key.sign(text.as_bytes()))
     }
 }

@@ -1,15 +1,20 @@
 //! The archive: rows as Parquet files, a Merkle tree over them, signed checkpoints; and how to
 //! query them. It never writes the journal and speaks to no network.
 
+pub mod attest;
 pub mod decode;
 pub mod files;
+pub mod json;
 pub mod key;
+pub mod kit;
 pub mod layout;
 mod log;
 pub mod merkle;
 pub mod note;
+pub mod proof;
 pub mod query;
 pub mod questions;
+pub mod scan;
 pub mod seal;
 pub mod search;
 pub mod status;

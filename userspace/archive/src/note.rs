@@ -100,7 +100,7 @@ pub fn open<'a>(note: &'a str, key: &PublicKey) -> Option<&'a str> {
 }
 
 /// 32 bytes from lower-case hex.
-pub(crate) fn unhex(text: &str) -> Option<Hash> {
+pub fn unhex(text: &str) -> Option<Hash> {
     let mut out = [0; 32];
     let pairs = text.as_bytes().as_chunks::<2>().0;
     for (byte, pair) in out.iter_mut().zip(pairs) {

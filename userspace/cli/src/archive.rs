@@ -1,6 +1,7 @@
-//! `vestibule archive`: fill it, check it, ask it.
+//! `vestibule archive`: fill it, check it, ask it, hand it out.
 
 mod ask;
+mod export;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,13 +18,15 @@ use crate::{Output, verify};
 /// Sealing a full journal takes a while: 64 segments at about 300,000 rows a second.
 const SEAL_PATIENCE: Duration = Duration::from_mins(10);
 
-/// The archive: seal what the journal holds into it, verify it, query it.
+/// The archive: seal what the journal holds into it, verify it, query it, hand out rows of it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Args {
     Seal(Seal),
     Verify(verify::Args),
     Query(Query),
     Ask(ask::Args),
+    #[command(subcommand)]
+    Export(export::Args),
 }
 
 /// Have the daemon archive what its journal holds now, and sign a checkpoint.
@@ -86,6 +89,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::Verify(args) => verify::run(args),
         Args::Query(args) => query(args),
         Args::Ask(args) => ask::run(args),
+        Args::Export(args) => export::run(control, args),
     }
 }
 

@@ -18,6 +18,7 @@ mod policy;
 mod revoke;
 mod run;
 mod sessions;
+mod signing;
 mod status;
 mod verify;
 mod who;

@@ -6,12 +6,15 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use archive::Archive;
+use archive::attest::{Attestation, Document};
 use archive::key::Signer;
 use archive::seal::Sealed;
 use journal::recorder::Recorder;
 use tracing::{info, warn};
 use types::clock::Clock;
+use types::hex::hex;
 
+use crate::asker::Asker;
 use crate::config::Config;
 
 /// Requests waiting for the archiver: a timer's and a few people's.
@@ -42,10 +45,24 @@ impl Vault {
     }
 }
 
-/// The archiver's thread.
+/// The archiver's thread; it alone has the key.
 pub(crate) struct Archiver {
-    requests: mpsc::SyncSender<mpsc::Sender<Result<Sealed>>>,
+    requests: mpsc::SyncSender<Job>,
 }
+
+/// What it is asked for, and who is answered.
+enum Job {
+    Seal(mpsc::Sender<Result<Sealed>>),
+    Attest {
+        document: Document,
+        sha256: [u8; 32],
+        asker: Asker,
+        reply: mpsc::Sender<Result<Attested>>,
+    },
+}
+
+/// A signed note, and the public key's line.
+pub(crate) type Attested = (String, String);
 
 impl Archiver {
     /// Starts the thread.
@@ -56,17 +73,25 @@ impl Archiver {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let journal_dir = config.journal_dir();
-        let (requests, waiting) = mpsc::sync_channel::<mpsc::Sender<Result<Sealed>>>(WAITING_MAX);
+        let (requests, waiting) = mpsc::sync_channel::<Job>(WAITING_MAX);
         let work = move || {
             if let Err(error) =
                 rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
             {
                 warn!(%error, "the archiver keeps its priority");
             }
-            for reply in waiting {
-                let sealed = seal(&vault, &recorder, &journal_dir, &*clock);
-                if reply.send(sealed).is_err() {
-                    warn!("whoever asked for the seal has gone");
+            for job in waiting {
+                let is_heard = match job {
+                    Job::Seal(reply) => {
+                        reply.send(seal(&vault, &recorder, &journal_dir, &*clock)).is_ok()
+                    }
+                    Job::Attest { document, sha256, asker, reply } => {
+                        let said = Attestation { document, sha256, at_us: clock.now().unix_us };
+                        reply.send(attest(&vault, &recorder, &said, &asker)).is_ok()
+                    }
+                };
+                if !is_heard {
+                    warn!("whoever asked the archiver has gone");
                 }
             }
         };
@@ -77,9 +102,37 @@ impl Archiver {
     /// Archives what the journal holds now and signs a checkpoint; waits for it.
     pub(crate) fn seal(&self) -> Result<Sealed> {
         let (reply, sealed) = mpsc::channel();
-        self.requests.try_send(reply).map_err(|_| anyhow!("the archiver is busy; try again"))?;
+        self.requests
+            .try_send(Job::Seal(reply))
+            .map_err(|_| anyhow!("the archiver is busy; try again"))?;
         sealed.recv().context("the archiver has ended")?
     }
+
+    /// Signs what a document is, once that is recorded; waits for it.
+    pub(crate) fn attest(
+        &self,
+        document: Document,
+        sha256: [u8; 32],
+        asker: Asker,
+    ) -> Result<Attested> {
+        let (reply, attested) = mpsc::channel();
+        let job = Job::Attest { document, sha256, asker, reply };
+        self.requests.try_send(job).map_err(|_| anyhow!("the archiver is busy; try again"))?;
+        attested.recv().context("the archiver has ended")?
+    }
+}
+
+fn attest(
+    vault: &Vault,
+    recorder: &Recorder,
+    said: &Attestation,
+    asker: &Asker,
+) -> Result<Attested> {
+    let detail = serde_json::json!({
+        "document": said.document.as_str(), "sha256": hex(&said.sha256), "by": asker,
+    });
+    recorder.wait(recorder.control("archive.attested", &detail.to_string())?)?;
+    Ok((vault.signer.attest(said), vault.signer.public().line()))
 }
 
 fn seal(

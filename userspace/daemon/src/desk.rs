@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use archive::attest::Document;
+use archive::note::unhex;
 use hub::link::Link;
 use identity::Enrollment;
 use proxy::door::Door;
@@ -115,6 +117,7 @@ impl Answer for Desk {
                 root: sealed.root,
                 files: sealed.files,
             }),
+            Request::Attest { document, sha256 } => self.attest(document, sha256, tgid),
             Request::Doctor => Ok(Response::Doctor { checks: self.checks() }),
             Request::Disarm { reason } => self.disarm(reason, tgid).map(|()| Response::Disarmed),
         };
@@ -333,6 +336,13 @@ impl Desk {
     }
 
     /// Lets agents go free: the record is durable before the first hook goes.
+    fn attest(&self, document: &str, sha256: &str, tgid: u32) -> Result<Response> {
+        let document = Document::parse(document).context("no such kind of document is signed")?;
+        let sha256 = unhex(sha256).context("sha256 is not 64 lower-case hexadecimal digits")?;
+        let (note, key) = self.archiver.attest(document, sha256, Asker::of(tgid))?;
+        Ok(Response::Attested { note, key })
+    }
+
     fn disarm(&self, reason: &str, tgid: u32) -> Result<()> {
         disarm::record(&self.door.recorder, reason, &Asker::of(tgid))?;
         self.agents.namespaces.forget();

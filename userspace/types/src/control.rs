@@ -88,6 +88,13 @@ pub enum Request {
     },
     /// Convert what the journal holds into the archive now and sign a checkpoint.
     Seal,
+    /// Sign what a document is, by its digest, with the node's key; recorded first.
+    Attest {
+        /// `evidence-kit` or `controls-report`.
+        document: String,
+        /// Its SHA-256, hex.
+        sha256: String,
+    },
     /// What this host can do.
     Doctor,
     /// Let enrolled agents go free, and end.
@@ -208,6 +215,13 @@ pub enum Response {
         root: String,
         /// Files written, relative to the archive.
         files: Vec<String>,
+    },
+    /// To [`Request::Attest`].
+    Attested {
+        /// The signed note (C2SP).
+        note: String,
+        /// The public key that it is signed with, in C2SP's form.
+        key: String,
     },
     /// To [`Request::Doctor`].
     Doctor {

@@ -82,7 +82,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     // with it.
     ("hyper", &["proxy", "console", "daemon", "hub"]),
     ("axum", &["console"]),
-    ("askama", &["console"]),
+    ("askama", &["console", "archive"]),
     ("tower", &["console"]),
     ("rcgen", &["ca"]),
     ("cryptoki", &["ca"]),
