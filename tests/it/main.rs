@@ -13,6 +13,7 @@ mod by_hand;
 mod cancel;
 mod catalog;
 mod console;
+mod controls;
 mod corpus;
 mod crash;
 mod credentials;

@@ -2,6 +2,7 @@
 //! query them. It never writes the journal and speaks to no network.
 
 pub mod attest;
+pub mod controls;
 pub mod decode;
 pub mod files;
 pub mod json;

@@ -28,6 +28,9 @@ pub enum QueryError {
     /// The system refused.
     #[error("cannot run duckdb: {0}")]
     Io(#[from] std::io::Error),
+    /// DuckDB refused, or answered something else than rows.
+    #[error("duckdb gave no answer: {0}")]
+    Answer(String),
 }
 
 /// Runs `sql`, one SELECT (DESCRIBE, SUMMARIZE and SHOW are such, too), with the views at hand and
@@ -39,6 +42,37 @@ pub fn run(
     mode: Mode,
     sql: &str,
 ) -> Result<ExitStatus, QueryError> {
+    command(archive, duckdb, mode, sql)?.status().map_err(not_run)
+}
+
+/// As [`run`], and answers the rows; for a query that gives few.
+///
+/// # Errors
+/// If it can't be asked, or fails.
+pub fn rows(
+    archive: &Path,
+    duckdb: Option<&Path>,
+    sql: &str,
+) -> Result<Vec<serde_json::Map<String, serde_json::Value>>, QueryError> {
+    let output = command(archive, duckdb, Mode::Json, sql)?.output().map_err(not_run)?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if !output.status.success() {
+        return Err(QueryError::Answer(said(&output.stderr)));
+    }
+    let text = said(&output.stdout);
+    // DuckDB prints nothing, or a list of an empty object, for no rows.
+    if ["", "[{}]", "[{}\n]", "[]"].contains(&text.as_str()) {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str(&text).map_err(|error| QueryError::Answer(error.to_string()))
+}
+
+fn command(
+    archive: &Path,
+    duckdb: Option<&Path>,
+    mode: Mode,
+    sql: &str,
+) -> Result<Command, QueryError> {
     let archive = archive.canonicalize().map_err(|_| QueryError::NoArchive(archive.to_owned()))?;
     if !archive.join(layout::STANDARD).is_dir() {
         return Err(QueryError::NoArchive(archive));
@@ -51,10 +85,14 @@ pub fn run(
     });
     command.args(["-init", "/dev/null", "-no-stdin", "-bail"]);
     command.args(["-cmd", &views(&archive)?, "-cmd", &confine(&archive), "-c", &select(sql)]);
-    command.status().map_err(|error| match error.kind() {
+    Ok(command)
+}
+
+fn not_run(error: std::io::Error) -> QueryError {
+    match error.kind() {
         std::io::ErrorKind::NotFound => QueryError::NoDuckdb,
         _ => QueryError::Io(error),
-    })
+    }
 }
 
 /// Shuts DuckDB in: no file outside the archive's folder, no extension, no network, for good.

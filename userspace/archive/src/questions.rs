@@ -92,9 +92,11 @@ questions![
     "self-approvals",
     "emergencies",
     "masked",
+    "accounts",
     "largest-answers",
     "unended",
     "without-mfa",
+    "incomplete-records",
     "incomplete-sessions",
     "gaps",
     "interruptions",
@@ -199,7 +201,7 @@ fn filled(sql: &str, values: &BTreeMap<&str, String>) -> String {
 }
 
 /// As a literal. Some engines take a backslash for an escape, others do not.
-fn quoted(argument: &str, value: &str) -> Result<String, NotPut> {
+pub(crate) fn quoted(argument: &str, value: &str) -> Result<String, NotPut> {
     if value.chars().any(|c| c == '\\' || c.is_control()) {
         return Err(NotPut::Unquotable { argument: argument.to_owned() });
     }

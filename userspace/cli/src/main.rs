@@ -15,6 +15,7 @@ mod enroll;
 mod login;
 mod logout;
 mod policy;
+mod report;
 mod revoke;
 mod run;
 mod sessions;
@@ -61,6 +62,7 @@ enum Command {
     Doctor(doctor::Args),
     Disarm(disarm::Args),
     Verify(verify::Args),
+    Report(report::Args),
     #[command(subcommand)]
     Archive(archive::Args),
     #[command(subcommand)]
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&control, &args),
         Command::Disarm(args) => disarm::run(&control, &args),
         Command::Verify(args) => verify::run(&args),
+        Command::Report(args) => report::run(&control, &args),
         Command::Archive(args) => archive::run(&control, &args),
         Command::Policy(args) => policy::run(&args),
         Command::Ca(args) => ca::run(&args),
