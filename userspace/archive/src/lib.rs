@@ -4,6 +4,7 @@
 pub mod attest;
 pub mod controls;
 pub mod decode;
+pub mod export;
 pub mod files;
 pub mod json;
 pub mod key;

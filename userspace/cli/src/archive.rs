@@ -2,6 +2,7 @@
 
 mod ask;
 mod export;
+mod replay;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ pub(crate) enum Args {
     Ask(ask::Args),
     #[command(subcommand)]
     Export(export::Args),
+    Replay(replay::Args),
 }
 
 /// Have the daemon archive what its journal holds now, and sign a checkpoint.
@@ -90,6 +92,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::Query(args) => query(args),
         Args::Ask(args) => ask::run(args),
         Args::Export(args) => export::run(control, args),
+        Args::Replay(args) => replay::run(args),
     }
 }
 

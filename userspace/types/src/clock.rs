@@ -42,9 +42,39 @@ pub fn utc(unix_us: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The microseconds since 1970 of a time in UTC, `2026-12-01` or `2026-12-01T08:00:00Z`; `None` where it is none.
+pub fn from_utc(text: &str) -> Option<i64> {
+    let (date, time) = match text.split_once('T') {
+        Some((date, time)) => (date, time.strip_suffix('Z')?),
+        None => (text, "00:00:00"),
+    };
+    let mut date = date.splitn(3, '-').map(digits);
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let mut time = time.splitn(3, ':').map(digits);
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    // Howard Hinnant, as above, days_from_civil.
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    let us = (days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000;
+    // Whatever is no such time is read back as another.
+    let read_back = utc(us);
+    let is_it = read_back == text || read_back == format!("{text}T00:00:00Z");
+    is_it.then_some(us)
+}
+
+/// A number of at most four digits.
+fn digits(text: &str) -> Option<i64> {
+    let is_number = (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{from_utc, utc};
 
     #[test]
     fn times_are_read_as_dates() {
@@ -57,6 +87,18 @@ mod tests {
             (-1, "1969-12-31T23:59:59Z"),
         ] {
             assert_eq!(utc(seconds * 1_000_000), text);
+            assert_eq!(from_utc(text), Some(seconds * 1_000_000), "{text}");
+        }
+        assert_eq!(from_utc("2000-02-29"), Some(951_782_400_000_000));
+        for no in [
+            "2001-02-29",
+            "2000-13-01",
+            "2000-1-01",
+            "2000-01-01T24:00:00Z",
+            "2000-01-01T00:00:00",
+            "x",
+        ] {
+            assert_eq!(from_utc(no), None, "{no}");
         }
     }
 }

@@ -1,21 +1,41 @@
 //! `vestibule archive export`: rows for others to read.
 
 mod kit;
+mod rows;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use archive::export::{Lines, Ocsf};
 use clap::Subcommand;
 
 /// Hand out rows of the archive.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Args {
     Kit(kit::Args),
+    /// Write rows as CSV with a header (RFC 4180): what is absent is nothing, an empty text is "", lists are JSON.
+    Csv(rows::Args),
+    /// Write rows as JSON Lines, an object a row.
+    Jsonl(rows::Args),
+    /// Write rows as syslog messages (RFC 5424), a line each, with all columns that are not absent.
+    Syslog(rows::Args),
+    /// Write rows in ArcSight's Common Event Format, a line each.
+    Cef(rows::Args),
+    /// Write commands as OCSF 1.8 events, a JSON object a line, a file a class.
+    OcsfJson(rows::OcsfArgs),
+    /// Write commands as OCSF 1.8 events in Parquet, a file a class.
+    OcsfParquet(rows::OcsfArgs),
 }
 
 pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     match args {
         Args::Kit(args) => kit::run(control, args),
+        Args::Csv(args) => rows::run(args, Lines::Csv),
+        Args::Jsonl(args) => rows::run(args, Lines::Json),
+        Args::Syslog(args) => rows::run(args, Lines::Syslog),
+        Args::Cef(args) => rows::run(args, Lines::Cef),
+        Args::OcsfJson(args) => rows::run_ocsf(args, Ocsf::Json),
+        Args::OcsfParquet(args) => rows::run_ocsf(args, Ocsf::Parquet),
     }
 }
