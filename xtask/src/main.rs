@@ -17,6 +17,7 @@ mod escape;
 mod mask;
 mod screenshots;
 mod setup;
+mod spark;
 mod term;
 mod test;
 mod tidy;
@@ -62,6 +63,12 @@ enum Task {
     MaskTest(mask::Args),
     /// Compare the analysis of SQL with PostgreSQL's own parser and executor, on its regression corpus
     CorpusTest(corpus::Args),
+    /// Have Spark answer the ready questions as DuckDB does, on a sample or on an archive
+    SparkTest {
+        /// The archive's folder
+        #[arg(long, value_name = "DIR")]
+        archive: Option<PathBuf>,
+    },
     /// Open the console's pages in a browser and leave pictures of them in docs/screenshots
     Screenshots,
     /// Boot stock Debian kernels under QEMU and run the escape suite in them
@@ -106,6 +113,7 @@ fn run(task: Task) -> Result<()> {
         Task::EscapeTest(args) => escape::run(&args),
         Task::MaskTest(args) => mask::run(&args),
         Task::CorpusTest(args) => corpus::run(&args),
+        Task::SparkTest { archive } => spark::run(archive.as_deref()),
         Task::Screenshots => screenshots::run(),
         Task::VmTest(args) => vm::run(&args),
         Task::Tidy => tidy::run(),

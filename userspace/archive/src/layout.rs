@@ -23,6 +23,9 @@ pub const README: &str = "std7y/v1/README-AUDITOR.md";
 /// DuckDB's views.
 pub const VIEWS: &str = "std7y/v1/views/duckdb.sql";
 
+/// Spark's views.
+pub const SPARK_VIEWS: &str = "std7y/v1/views/spark.sql";
+
 /// The folder of ready questions.
 pub const QUESTIONS: &str = "std7y/v1/questions";
 

@@ -1,7 +1,7 @@
 //! Questions that auditors ask, ready to be asked by name.
 //!
-//! Each is one SELECT over the views, which hold what engines say differently (`heartbeats`, `masked_values`). DuckDB has
-//! them; other engines need views of their own.
+//! Each is one SELECT over the views, which hold what engines say differently (`heartbeats`, `masked_values`). DuckDB and
+//! Spark have theirs (`views`); other engines need views of their own.
 //! Its first lines say what it answers, what it must be told, and whether anything may come of it:
 //!
 //! ```sql

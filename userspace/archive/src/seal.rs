@@ -205,6 +205,7 @@ impl Step<'_> {
         let all = questions.chain([
             (layout::README.to_owned(), texts::readme()),
             (layout::VIEWS.to_owned(), texts::views(has)),
+            (layout::SPARK_VIEWS.to_owned(), texts::spark_views(has)),
             (key, self.signer.public().line()),
         ]);
         let mut entries = Vec::new();

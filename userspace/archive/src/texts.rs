@@ -43,6 +43,40 @@ pub fn views(has_files: impl Fn(Table) -> bool) -> String {
 /// classes of masked values each in a row.
 pub(crate) const DERIVED: &str = include_str!("views/derived-duckdb.sql");
 
+/// `views/spark.sql`: to be run by Spark started in the archive's folder, statement by statement; they end with `;`.
+pub fn spark_views(has_files: impl Fn(Table) -> bool) -> String {
+    let one = |table: &Table| {
+        let (class, name) = (class(*table), table.as_str());
+        let head = format!("CREATE OR REPLACE TEMPORARY VIEW {name}");
+        if has_files(*table) {
+            return format!(
+                "{head} USING parquet OPTIONS (path '{class}/table={name}', mergeSchema 'true');\n"
+            );
+        }
+        let null = |(name, of): (&str, &str)| format!("CAST(NULL AS {of}) AS `{name}`");
+        let columns = table.columns().iter().map(|c| (c.name, spark_type(c.kind)));
+        let columns: Vec<String> =
+            columns.chain([("dt", "DATE"), ("node", "STRING")]).map(null).collect();
+        format!("{head} AS SELECT {} WHERE false;\n", columns.join(", "))
+    };
+    let head = "SET TIME ZONE 'UTC';\n".to_owned();
+    let derived = include_str!("views/derived-spark.sql").to_owned();
+    [head].into_iter().chain(Table::ALL.iter().map(one)).chain([derived]).collect()
+}
+
+fn spark_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bool => "BOOLEAN",
+        Kind::I32 => "INT",
+        Kind::I64 => "BIGINT",
+        Kind::Ts => "TIMESTAMP",
+        Kind::Str => "STRING",
+        Kind::Bytes => "BINARY",
+        Kind::StrList => "ARRAY<STRING>",
+        Kind::MaskList => "ARRAY<STRUCT<entity: STRING, count: BIGINT>>",
+    }
+}
+
 /// `README-AUDITOR.md`.
 pub fn readme() -> String {
     let mut listed = String::new();
