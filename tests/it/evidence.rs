@@ -238,7 +238,7 @@ fn servers_are_told_whose_session_it_is() {
     let mut psql = world.reader().command("psql");
     psql.args(["-XAtc", "SHOW application_name"]);
     psql.env("PGAPPNAME", "a name that leaves too little room for what comes behind it");
-    let told = integration::run(&mut psql, 60).unwrap().ok().unwrap();
+    let told = integration::process::run(&mut psql, 60).unwrap().ok().unwrap();
     let (own, session) = told.trim().split_once(" vestibule/").expect("a mark");
     assert_eq!(own, "a name that leav", "as much as there is room for");
     let evidence = world.evidence().unwrap();

@@ -381,7 +381,8 @@ mod tests {
 
     #[test]
     fn an_applications_name_ends_in_the_mark() {
-        let long = [&b"user\0a\0application_name\0"[..], &[b'x'; 80], b"\0database\0d\0\0"].concat();
+        let long =
+            [&b"user\0a\0application_name\0"[..], &[b'x'; 80], b"\0database\0d\0\0"].concat();
         let mark = "vestibule/019e2f8a-0000-7000-8000-000000000001";
         for (body, name) in [
             (b"user\0a\0\0".as_slice(), mark.to_owned()),
@@ -389,7 +390,9 @@ mod tests {
             (&long, format!("{} {mark}", "x".repeat(16))),
         ] {
             let marked = marked(&packet(196_610, body), mark);
-            let Ok(Some((Packet::Startup(read), bytes))) = read(&marked) else { panic!("{marked:?}") };
+            let Ok(Some((Packet::Startup(read), bytes))) = read(&marked) else {
+                panic!("{marked:?}")
+            };
             assert_eq!((read.application_name, bytes), (name, marked.len()));
             assert_eq!((read.user.as_str(), read.version), ("a", 196_610));
         }
