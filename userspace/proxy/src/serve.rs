@@ -107,16 +107,15 @@ pub(crate) async fn serve(
     };
     let Opened { agent, server, transport, way, first, tls, host } = opened;
     ledger.reach(tls, host);
+    let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
+    if rule.marks_sessions {
+        session.mark(format!("{MARK}{}", ledger.session()).into());
+    }
     let limiter = Limiter::new(door, way.clone());
-    let marks = rule.marks_sessions;
     let knowledge = Knowledge::new(door, rule, way.clone());
     let login = Login::new(candidates, way);
-    let mut session = PostgresSession::new(Arc::clone(&door.analyzer), transport);
     if door.policy.asks_people() {
         session.keep_wholes();
-    }
-    if marks {
-        session.mark(format!("{MARK}{}", ledger.session()).into());
     }
     let bearer = Bearer::new(door, &mut session, &login);
     if !first.is_empty() {
