@@ -58,7 +58,8 @@ def check_signature(note, line):
     except ImportError:
         print("signature: NOT CHECKED, python package cryptography is absent")
         return
-    name, key_id, key = line.strip().split("+", 2)
+    # The newest key stands last.
+    name, key_id, key = line.strip().split("\n")[-1].split("+", 2)
     key = base64.b64decode(key)
     text, signature = note.split("\n\n")
     text += "\n"
@@ -102,6 +103,15 @@ def check_tiles(log, all_leaves):
         level += 1
 
 
+def check_history(log, origin, all_leaves):
+    """Every checkpoint that was signed is of the first rows of the newest one."""
+    sizes = [json.loads(path.read_text())["tree_size"] for path in (log / "manifest").glob("*.json")]
+    for size in sizes:
+        kept = checkpoint((log / "checkpoints" / f"{size:020}").read_text())
+        assert kept[:3] == (origin, size, canon.root(all_leaves[:size])), f"checkpoint of {size} is of other rows"
+    assert len(sizes) == len(list((log / "checkpoints").iterdir())), "a checkpoint is of no step"
+
+
 def main():
     archive = Path(sys.argv[1])
     for path in archive.glob("std7y/v1/log/**/checkpoint"):
@@ -115,6 +125,7 @@ def main():
         assert len(all_leaves) == size, f"{len(all_leaves)} rows, {size} are sealed"
         assert canon.root(all_leaves) == root, "rows do not give the signed root"
         check_tiles(log, all_leaves)
+        check_history(log, origin, all_leaves)
         print(f"{origin}: {size} rows, root {base64.b64encode(root).decode()}: OK")
 
 

@@ -79,3 +79,4 @@ mod units;
 mod unix;
 mod webhooks;
 mod windows;
+mod witnessed;

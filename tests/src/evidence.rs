@@ -44,7 +44,7 @@ impl<'a> Evidence<'a> {
         &self.archive
     }
 
-    /// Runs `vestibule verify` on the archive alone; exit code 0 means it holds, 1 that it is broken.
+    /// Runs `vestibule verify` on the archive alone; exit code 0 means it holds, 10 and the level that it is broken.
     ///
     /// # Errors
     /// If it can't be started.

@@ -44,6 +44,22 @@ pub(crate) fn run_hub(quick: bool, json: Option<&Path>) -> Result<()> {
     start("bench-hub", quick, json)
 }
 
+/// Measures how fast the archive is sealed and verified.
+///
+/// # Errors
+/// If it can't be built or run, or does not verify.
+pub(crate) fn run_archive(quick: bool, json: Option<&Path>) -> Result<()> {
+    let mut speed = cargo(None);
+    speed.args(["run", "--release", "--quiet", "-p", "archive", "--example", "speed", "--"]);
+    if quick {
+        speed.arg("--quick");
+    }
+    if let Some(json) = json {
+        speed.arg("--json").arg(std::path::absolute(json)?);
+    }
+    run(&mut speed)
+}
+
 /// Runs the comparison.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ mod mask;
 mod screenshots;
 mod setup;
 mod spark;
+mod tamper;
 mod term;
 mod test;
 mod tidy;
@@ -69,6 +70,8 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         archive: Option<PathBuf>,
     },
+    /// Alter archives as one with the disk or the keys would: each must be found, and nothing else
+    TamperTest(tamper::Args),
     /// Open the console's pages in a browser and leave pictures of them in docs/screenshots
     Screenshots,
     /// Boot stock Debian kernels under QEMU and run the escape suite in them
@@ -89,6 +92,9 @@ enum Task {
         /// Drive approvals of many hosts through two hubs, one of which is killed again and again
         #[arg(long, conflicts_with_all = ["kernel", "masks", "identity"])]
         hub: bool,
+        /// Measure how fast the archive is sealed and verified, per processor
+        #[arg(long, conflicts_with_all = ["kernel", "masks", "identity", "hub"])]
+        archive: bool,
         /// Short rounds and 100 MB of bulk data
         #[arg(long)]
         quick: bool,
@@ -114,6 +120,7 @@ fn run(task: Task) -> Result<()> {
         Task::MaskTest(args) => mask::run(&args),
         Task::CorpusTest(args) => corpus::run(&args),
         Task::SparkTest { archive } => spark::run(archive.as_deref()),
+        Task::TamperTest(args) => tamper::run(&args),
         Task::Screenshots => screenshots::run(),
         Task::VmTest(args) => vm::run(&args),
         Task::Tidy => tidy::run(),
@@ -123,6 +130,9 @@ fn run(task: Task) -> Result<()> {
             bench::run_identity(quick, json.as_deref())
         }
         Task::Bench { hub: true, quick, json, .. } => bench::run_hub(quick, json.as_deref()),
+        Task::Bench { archive: true, quick, json, .. } => {
+            bench::run_archive(quick, json.as_deref())
+        }
         Task::Bench { quick, json, .. } => bench::run_bench(quick, json.as_deref()),
     }
 }

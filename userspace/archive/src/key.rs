@@ -1,18 +1,27 @@
-//! The node's signing key: a file only its owner reads, made on first use.
+//! The node's signing keys: files only their owner reads, the first made on first use; and the statement by
+//! which one follows another.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
 
 use crate::attest::Attestation;
 use crate::files;
-use crate::note::{self, Checkpoint, PublicKey};
+use crate::note::{self, Algorithm, Checkpoint, PublicKey};
+
+/// Keys of one node at most: one a week in ten years.
+const KEYS_MAX: usize = 520;
 
 /// Signs checkpoints.
 pub struct Signer {
+    dir: PathBuf,
+    node: String,
+    keys: Vec<PublicKey>,
     key: SigningKey,
-    public: PublicKey,
+    /// The key that was made to follow, and whether a record of that is under the next checkpoint.
+    next: Option<(SigningKey, PublicKey, bool)>,
 }
 
 /// Why there is no key.
@@ -26,35 +35,88 @@ pub enum KeyError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file does not hold 32 bytes.
-    #[error("key {} is not 32 bytes", .0.display())]
+    /// The file does not hold 32 bytes, or not the keys' lines.
+    #[error("key {} is not as it was written", .0.display())]
     Malformed(PathBuf),
     /// The system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(getrandom::Error),
 }
 
+/// That one key follows another: the detail of a record of this kind. From the checkpoint on that covers the
+/// record, the new one signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// A note (C2SP signed-note), signed with both keys.
+    pub note: String,
+}
+
+/// What such a note says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// The key before.
+    pub old: PublicKey,
+    /// The key from then on.
+    pub new: PublicKey,
+    /// The size up to which checkpoints of the old key stand, where it is not all: it is known to others.
+    pub revoked_from: Option<u64>,
+}
+
+impl Rotation {
+    /// The kind of the record.
+    pub const KIND: &'static str = "key.rotated";
+
+    const HEAD: &'static str = "vestibule/key-event/v1";
+
+    /// What the detail of a record of that kind says; `None` where it is not of the log `origin`, or not signed
+    /// with both keys.
+    pub fn open(detail: &str, origin: &str) -> Option<Rotated> {
+        let Self { note } = serde_json::from_str(detail).ok()?;
+        let (text, lines) = note::split(&note)?;
+        let mut words = text.lines();
+        let is_ours = words.next()? == Self::HEAD && words.next()? == origin;
+        let old = PublicKey::parse(&format!("{}\n", words.next()?))?;
+        let new = PublicKey::parse(&format!("{}\n", words.next()?))?;
+        let revoked_from = match words.next()? {
+            "stands" => None,
+            line => Some(line.strip_prefix("stands to ")?.parse().ok()?),
+        };
+        let rotated = Rotated { old, new, revoked_from };
+        let is_whole = Self::text(origin, &rotated) == text && words.next().is_none();
+        let signed =
+            [&rotated.old, &rotated.new].iter().all(|key| note::is_signed(text, &lines, key));
+        (is_ours && is_whole && signed).then_some(rotated)
+    }
+
+    fn text(origin: &str, rotated: &Rotated) -> String {
+        let Rotated { old, new, revoked_from } = rotated;
+        let stands = revoked_from.map(|size| format!(" to {size}")).unwrap_or_default();
+        format!("{}\n{origin}\n{}{}stands{stands}\n", Self::HEAD, old.line(), new.line())
+    }
+}
+
 impl Signer {
-    /// The key of `node` in `dir`: `<node>.key` (mode 0600), and `<node>.vkey` beside it, the
-    /// public key in C2SP's form; made where absent.
+    /// The key of `node` in `dir`: `<node>.key` (mode 0600), and `<node>.vkey` beside it, its public keys in
+    /// C2SP's form, the newest last; made where absent.
     pub fn load_or_create(dir: &Path, node: &str) -> Result<Self, KeyError> {
         let path = dir.join(format!("{node}.key"));
-        let fail = |source| KeyError::Io { path: path.clone(), source };
-        let seed: [u8; 32] = match fs::read(&path) {
-            Ok(bytes) => bytes.try_into().map_err(|_| KeyError::Malformed(path.clone()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let mut seed = [0; 32];
-                getrandom::fill(&mut seed).map_err(KeyError::Random)?;
-                files::write(&path, &seed, 0o600).map_err(fail)?;
-                seed
-            }
-            Err(error) => return Err(fail(error)),
+        let key = match read(&path)? {
+            Some(key) => key,
+            None => create(&path)?,
         };
-        let key = SigningKey::from_bytes(&seed);
-        let public = PublicKey { name: format!("vestibule/node/{node}"), key: key.verifying_key() };
-        files::write(&dir.join(format!("{node}.vkey")), public.line().as_bytes(), 0o644)
-            .map_err(fail)?;
-        Ok(Self { key, public })
+        let public = public(node, &key);
+        let list = dir.join(format!("{node}.vkey"));
+        let text = fs::read_to_string(&list).unwrap_or_default();
+        let mut keys = parse_all(&text).ok_or_else(|| KeyError::Malformed(list.clone()))?;
+        // Of before keys were replaced; or a crash was between the key and the list.
+        if keys.last() != Some(&public) {
+            keys.push(public);
+        }
+        let next = read(&dir.join(format!("{node}.key.next")))?;
+        let next = next.map(|key| (key.clone(), self::public(node, &key), false));
+        let signer = Self { dir: dir.to_owned(), node: node.to_owned(), keys, key, next };
+        signer.write_list()?;
+        Ok(signer)
     }
 
     /// The key in a file of 32 bytes, whose public key is called `name`.
@@ -62,27 +124,130 @@ impl Signer {
     /// # Errors
     /// If there is none.
     pub fn load(path: &Path, name: &str) -> Result<Self, KeyError> {
-        let fail = |source| KeyError::Io { path: path.to_owned(), source };
-        let seed: Result<[u8; 32], _> = fs::read(path).map_err(fail)?.try_into();
-        let key = SigningKey::from_bytes(&seed.map_err(|_| KeyError::Malformed(path.to_owned()))?);
-        let public = PublicKey { name: name.to_owned(), key: key.verifying_key() };
-        Ok(Self { key, public })
+        let missing =
+            || KeyError::Io { path: path.to_owned(), source: std::io::ErrorKind::NotFound.into() };
+        let key = read(path)?.ok_or_else(missing)?;
+        let algorithm = Algorithm::Ed25519;
+        let public = PublicKey { name: name.to_owned(), key: key.verifying_key(), algorithm };
+        let dir = path.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { dir, node: name.to_owned(), keys: vec![public], key, next: None })
     }
 
-    /// The public key.
+    /// The public key that is in force.
     pub fn public(&self) -> &PublicKey {
-        &self.public
+        self.keys.last().expect("a signer has a key")
+    }
+
+    /// All of its public keys, a line each, the newest last.
+    pub fn lines(&self) -> String {
+        let next = self.next.iter().filter(|(_, _, follows)| *follows).map(|(_, public, _)| public);
+        self.keys.iter().chain(next).map(PublicKey::line).collect()
+    }
+
+    /// The keys that the newest checkpoint can be signed with.
+    pub(crate) fn keys(&self) -> Vec<&PublicKey> {
+        let next = self.next.as_ref().map(|(_, public, _)| public);
+        std::iter::once(self.public()).chain(next).collect()
+    }
+
+    /// Makes the key that is to follow, if there is none yet, and returns the detail of the record by which it
+    /// does, in the log `origin`. With `revoked_from`, checkpoints of the old key stand only up to that size.
+    pub fn rotate(&mut self, origin: &str, revoked_from: Option<u64>) -> Result<String, KeyError> {
+        let path = self.path("key.next");
+        if self.next.is_none() {
+            let key = create(&path)?;
+            let public = public(&self.node, &key);
+            self.next = Some((key, public, false));
+        }
+        let Some((key, new, _)) = &self.next else { return Err(KeyError::Malformed(path)) };
+        let (old, new) = (self.public().clone(), new.clone());
+        let text = Rotation::text(origin, &Rotated { old, new: new.clone(), revoked_from });
+        let signed =
+            note::sign(&text, &self.key, self.public()) + &note::signature(&text, key, &new);
+        serde_json::to_string(&Rotation { note: signed })
+            .map_err(|e| KeyError::Io { path, source: std::io::Error::other(e) })
+    }
+
+    /// The key that a record names follows with the next checkpoint, if it is ours.
+    pub(crate) fn follow(&mut self, detail: &str) {
+        let Some((_, public, follows)) = &mut self.next else { return };
+        let Ok(Rotation { note }) = serde_json::from_str(detail) else { return };
+        *follows |= note.lines().any(|line| public.line().trim_end() == line);
+    }
+
+    /// Puts the next key in force if `checkpoint` is signed with it: a crash came before that.
+    pub(crate) fn catch_up(&mut self, checkpoint: &str) -> Result<(), KeyError> {
+        if let Some((_, public, follows)) = &mut self.next {
+            *follows = note::open(checkpoint, public).is_some();
+        }
+        self.settle()
+    }
+
+    /// Puts the key in force that a checkpoint is signed with now, and destroys the one before.
+    pub(crate) fn settle(&mut self) -> Result<(), KeyError> {
+        let Some((key, public, true)) = self.next.take_if(|(_, _, follows)| *follows) else {
+            return Ok(());
+        };
+        self.keys.push(public);
+        self.write_list()?;
+        let (from, path) = (self.path("key.next"), self.path("key"));
+        let renamed = fs::rename(&from, &path).and_then(|()| files::sync_dir(&self.dir));
+        renamed.map_err(|source| KeyError::Io { path, source })?;
+        self.key = key;
+        Ok(())
     }
 
     /// The signed note of a checkpoint.
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
-        let text = checkpoint.text();
-        note::seal(&text, &self.public, &self.key.sign(text.as_bytes()))
+        match &self.next {
+            Some((key, public, true)) => note::sign(&checkpoint.text(), key, public),
+            _ => note::sign(&checkpoint.text(), &self.key, self.public()),
+        }
+    }
+
+    fn write_list(&self) -> Result<(), KeyError> {
+        let path = self.path("vkey");
+        let text: String = self.keys.iter().map(PublicKey::line).collect();
+        files::write(&path, text.as_bytes(), 0o644).map_err(|source| KeyError::Io { path, source })
+    }
+
+    fn path(&self, end: &str) -> PathBuf {
+        self.dir.join(format!("{}.{end}", self.node))
     }
 
     /// The signed note of what is said of a document.
     pub fn attest(&self, said: &Attestation) -> String {
-        let text = said.text();
-        note::seal(&text, &self.public, &self.key.sign(text.as_bytes()))
+        note::sign(&said.text(), &self.key, self.public())
     }
+}
+
+/// The public keys in `text`, a line each; `None` where anything else is in it.
+pub fn parse_all(text: &str) -> Option<Vec<PublicKey>> {
+    let keys = text.lines().take(KEYS_MAX + 1).map(|line| PublicKey::parse(&format!("{line}\n")));
+    keys.collect::<Option<Vec<_>>>().filter(|keys| keys.len() <= KEYS_MAX)
+}
+
+fn public(node: &str, key: &SigningKey) -> PublicKey {
+    let name = format!("vestibule/node/{node}");
+    PublicKey { name, key: key.verifying_key(), algorithm: Algorithm::Ed25519 }
+}
+
+fn read(path: &Path) -> Result<Option<SigningKey>, KeyError> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            let seed: [u8; 32] =
+                bytes.try_into().map_err(|_| KeyError::Malformed(path.to_owned()))?;
+            Ok(Some(SigningKey::from_bytes(&seed)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeyError::Io { path: path.to_owned(), source }),
+    }
+}
+
+fn create(path: &Path) -> Result<SigningKey, KeyError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(KeyError::Random)?;
+    files::write(path, &seed, 0o600)
+        .map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
+    Ok(SigningKey::from_bytes(&seed))
 }

@@ -14,7 +14,13 @@ pub const PAYLOAD: &str = "payload13m/v1";
 /// The newest signed checkpoint, in the log's folder.
 pub const CHECKPOINT: &str = "checkpoint";
 
-/// The public key, in the log's folder.
+/// The folder of all signed checkpoints, in the log's folder.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+/// The folder of witnesses' cosignatures, in the log's folder.
+pub const COSIGNED: &str = "cosigned";
+
+/// The public keys in the order in which they were in force, a line each, in the log's folder.
 pub const KEY: &str = "key.vkey";
 
 /// What the archive is, for whoever finds it.
@@ -78,6 +84,22 @@ pub fn log_dir(origin: &str) -> String {
 /// A manifest's name in the log's folder.
 pub fn manifest(first_seq: u64, tree_size: u64) -> String {
     format!("manifest/{first_seq:020}-{:020}.json", tree_size.saturating_sub(1))
+}
+
+/// The name of the signed checkpoint of a tree of `size` leaves, in the log's folder.
+pub fn checkpoint(size: u64) -> String {
+    format!("{CHECKPOINTS}/{size:020}")
+}
+
+/// The name of the cosignatures of that checkpoint, in the log's folder.
+pub fn cosigned(size: u64) -> String {
+    format!("{COSIGNED}/{size:020}")
+}
+
+/// The tree's size in the name of a checkpoint or of its cosignatures; `None` where it is no such name.
+pub(crate) fn checkpoint_size(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.parse().ok().filter(|size: &u64| format!("{size:020}") == name)
 }
 
 /// The tree's size in a manifest's name; `None` where it is no manifest's.

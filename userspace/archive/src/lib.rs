@@ -2,6 +2,7 @@
 //! query them. It never writes the journal and speaks to no network.
 
 pub mod attest;
+pub mod continues;
 pub mod controls;
 pub mod decode;
 pub mod export;
@@ -11,8 +12,6 @@ pub mod key;
 pub mod kit;
 pub mod layout;
 mod log;
-pub mod merkle;
-pub mod note;
 pub mod proof;
 pub mod query;
 pub mod questions;
@@ -26,6 +25,7 @@ pub mod writer;
 
 pub use log::LogError;
 pub use seal::Archive;
+pub use tlog::{merkle, note};
 
 #[cfg(test)]
 mod roundtrip;

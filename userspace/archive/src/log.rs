@@ -49,8 +49,12 @@ pub enum LogError {
 }
 
 impl Log {
-    /// Reads the log `origin` of the archive; a new one where it has no checkpoint.
-    pub(crate) fn load(archive: &Path, origin: &str, key: &PublicKey) -> Result<Self, LogError> {
+    /// Reads the log `origin` of the archive, signed with one of `keys`; a new one where it has no checkpoint.
+    pub(crate) fn load(
+        archive: &Path,
+        origin: &str,
+        keys: &[&PublicKey],
+    ) -> Result<Self, LogError> {
         let dir = archive.join(layout::log_dir(origin));
         let origin = origin.to_owned();
         let path = dir.join(layout::CHECKPOINT);
@@ -60,7 +64,7 @@ impl Log {
         };
         let checkpoint = str::from_utf8(&bytes)
             .ok()
-            .and_then(|note| note::open(note, key))
+            .and_then(|note| keys.iter().find_map(|key| note::open(note, key)))
             .and_then(Checkpoint::parse)
             .filter(|checkpoint| checkpoint.origin == origin)
             .ok_or_else(|| LogError::Foreign(path.clone()))?;
@@ -84,6 +88,13 @@ impl Log {
                 let unfinished =
                     (own || log) && path.to_string_lossy().ends_with(files::UNFINISHED);
                 if orphan || unfinished {
+                    fs::remove_file(path)?;
+                }
+            }
+        }
+        for folder in [layout::CHECKPOINTS, layout::COSIGNED] {
+            for path in files::walk(&self.dir.join(folder))? {
+                if layout::checkpoint_size(&path).is_none_or(|checkpoint| checkpoint > size) {
                     fs::remove_file(path)?;
                 }
             }

@@ -1,6 +1,6 @@
 //! Turns what the journal holds into the archive, in steps; each ends with a signed checkpoint.
 //!
-//! Order of a step: Parquet files, texts, manifest, tiles, checkpoint. The checkpoint's rename is
+//! Order of a step: Parquet files, texts, manifest, tiles, checkpoint, twice: once to keep and once as the newest. The checkpoint's rename is
 //! the commit: whatever lies beyond it is of an interrupted step and goes at the next one.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use types::clock::Timestamp;
 use types::hex::hex;
 
-use crate::key::Signer;
+use crate::key::{KeyError, Rotation, Signer};
 use crate::layout::{self, FileEntry, Manifest};
 use crate::log::{Log, LogError};
 use crate::merkle::Tile;
@@ -70,6 +70,9 @@ pub enum SealError {
     /// The log is not as it was left.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The key that follows could not be put in force.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A Parquet file could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -108,7 +111,7 @@ impl Archive {
     /// fewer was rolled back.
     pub fn sealed_rows(&self, epoch: i32, signer: &Signer) -> Result<u64, SealError> {
         let origin = layout::origin(&self.node, epoch);
-        Ok(Log::load(&self.dir, &origin, signer.public())?.tree.size())
+        Ok(Log::load(&self.dir, &origin, &signer.keys())?.tree.size())
     }
 
     /// Archives the rows that the journal in `journal` yields up to the frame `durable` and are not
@@ -118,7 +121,7 @@ impl Archive {
         &self,
         journal: &Path,
         durable: Lsn,
-        signer: &Signer,
+        signer: &mut Signer,
         now: Timestamp,
     ) -> Result<Sealed, SealError> {
         let fail = io_error(&self.dir);
@@ -128,7 +131,9 @@ impl Archive {
             return Err(SealError::OtherNode(node));
         }
         let origin = layout::origin(&self.node, epoch);
-        let mut log = Log::load(&self.dir, &origin, signer.public())?;
+        let mut log = Log::load(&self.dir, &origin, &signer.keys())?;
+        signer
+            .catch_up(&fs::read_to_string(log.dir.join(layout::CHECKPOINT)).unwrap_or_default())?;
         log.remove_orphans(&self.dir, &self.node, epoch).map_err(io_error(&self.dir))?;
         let sealed = log.tree.size();
         let mut rows = Rows::open(journal, sealed, Some(durable))?;
@@ -149,7 +154,7 @@ impl Archive {
 struct Step<'a> {
     archive: &'a Archive,
     epoch: i32,
-    signer: &'a Signer,
+    signer: &'a mut Signer,
     now: Timestamp,
 }
 
@@ -178,6 +183,11 @@ impl Step<'_> {
                 return Err(SealError::Gap { expected, found });
             }
             log.tree.push(row.leaf_hash(), &mut full);
+            if let Row::Control(row) = &row
+                && row.kind == Rotation::KIND
+            {
+                self.signer.follow(&row.detail);
+            }
             full.retain(|tile: &Tile| tile.level > 0);
             tables.push(row)?;
         }
@@ -206,7 +216,7 @@ impl Step<'_> {
             (layout::README.to_owned(), texts::readme()),
             (layout::VIEWS.to_owned(), texts::views(has)),
             (layout::SPARK_VIEWS.to_owned(), texts::spark_views(has)),
-            (key, self.signer.public().line()),
+            (key, self.signer.lines()),
         ]);
         let mut entries = Vec::new();
         for (path, text) in all {
@@ -232,7 +242,7 @@ impl Step<'_> {
     }
 
     fn commit(
-        &self,
+        &mut self,
         log: &mut Log,
         first_seq: u64,
         files: Vec<FileEntry>,
@@ -258,7 +268,10 @@ impl Step<'_> {
             root: log.tree.root(),
             manifest: Sha256::digest(&manifest).into(),
         };
-        write(Path::new(layout::CHECKPOINT), self.signer.sign(&checkpoint).as_bytes())?;
+        let note = self.signer.sign(&checkpoint);
+        write(Path::new(&layout::checkpoint(size)), note.as_bytes())?;
+        write(Path::new(layout::CHECKPOINT), note.as_bytes())?;
+        self.signer.settle()?;
         log.manifest = checkpoint.manifest;
         log.remove_tiles().map_err(io_error(&log.dir))
     }

@@ -1,25 +1,39 @@
 //! Is the archive what was recorded? Files against manifests (L0), rows against the Merkle tree
-//! (L1), tree and manifests against the signed checkpoint (L2), and all against the journal where
-//! it is at hand. Writes nothing; needs neither the daemon nor a network.
+//! (L1), tree and manifests against the signed checkpoints (L2), these against what others say (L3), and all
+//! against the journal where it is at hand. Writes nothing; needs neither the daemon nor a network.
 //!
-//! It does not see that the newest seals were taken away together with their checkpoint, or that
-//! the holder of the node's key signed another history: that takes a checkpoint kept elsewhere.
+//! That the newest seals were taken away together with their checkpoints, or that the holder of the node's key
+//! signed another history, it sees where it is given what others say: a policy of witnesses, a checkpoint kept
+//! elsewhere, or what it verified before.
 
+mod anchors;
 mod changed;
+mod columns;
+mod file;
+mod history;
 mod journal;
+mod keys;
 mod leaves;
 mod log;
 mod manifests;
+mod naming;
+mod pool;
 mod report;
+mod state;
+mod statistics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use changed::print as print_changed;
-pub use report::{FINDINGS_MAX, Finding, Level, LogSummary, Report};
+use tlog::policy::Policy;
 
+pub use changed::{READ_CHANGED, print as print_changed};
+pub use report::{FINDINGS_MAX, Finding, Level, LogSummary, Report, Verdict};
+pub use state::{State, Verified};
+
+use crate::note::PublicKey;
 use crate::{files, layout};
 
 /// What to verify, and with what.
@@ -29,11 +43,58 @@ pub struct Options {
     pub archive: PathBuf,
     /// The journal's folder.
     pub journal: Option<PathBuf>,
-    /// The file of the node's public key; the archive's own copy where absent.
+    /// The file of the node's public keys, as far as known; the archive's own copy where absent.
     pub key: Option<PathBuf>,
     /// The program that reads changed files, see [`print_changed`]; this process where absent,
     /// which reads none where a panic ends it.
     pub reader: Option<PathBuf>,
+    /// Whose cosignatures are asked for.
+    pub policy: Option<Policy>,
+    /// Signed checkpoints from elsewhere.
+    pub elsewhere: Vec<Elsewhere>,
+    /// Keys that do not sign beyond a size.
+    pub revoked: Vec<(PublicKey, u64)>,
+    /// Threads that read files.
+    pub threads: usize,
+    /// Told after each file.
+    pub progress: Option<fn(Progress)>,
+}
+
+impl Options {
+    /// Nothing but the archive, with as many threads as there are processors.
+    pub fn new(archive: impl Into<PathBuf>) -> Self {
+        Self {
+            archive: archive.into(),
+            journal: None,
+            key: None,
+            reader: None,
+            policy: None,
+            elsewhere: Vec::new(),
+            revoked: Vec::new(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            progress: None,
+        }
+    }
+}
+
+/// A signed checkpoint that does not lie in the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Whence it is, in words.
+    pub whence: String,
+    /// The note.
+    pub note: String,
+}
+
+/// How far the reading of a log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows read.
+    pub done: u64,
+    /// Rows to be read.
+    pub total: u64,
+    /// Bytes read.
+    pub bytes: u64,
 }
 
 /// Why nothing could be verified.
@@ -63,6 +124,11 @@ struct Files {
 
 /// Verifies an archive. A seal under way is waited for.
 pub fn verify(options: &Options) -> Result<Report, VerifyError> {
+    verify_from(options, &mut State::default())
+}
+
+/// Verifies what is new in an archive since `state`, which then says what is verified now.
+pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, VerifyError> {
     let archive = &options.archive;
     let folder = File::open(archive).map_err(io_error(archive))?;
     let mut report = Report { ok: true, ..Report::default() };
@@ -76,13 +142,21 @@ pub fn verify(options: &Options) -> Result<Report, VerifyError> {
     for origin in &origins {
         let own = journal.as_ref().is_some_and(|j| j.origin.as_ref() == Some(origin));
         let along = if own { journal.as_mut() } else { None };
-        let size = log::verify(options, origin, along, &mut files, &mut report)?;
+        let size = log::verify(options, origin, along, &mut files, &mut report, state)?;
         sealed = if own { size } else { sealed };
+    }
+    report.checked(Level::Files);
+    report.checked(Level::Rows);
+    report.checked(Level::Checkpoint);
+    for gone in state.logs.keys().filter(|origin| !origins.contains(*origin)) {
+        let text = format!("log {gone} was verified before and is gone");
+        report.find(Level::Checkpoint, None, text);
     }
     if origins.is_empty() {
         report.find(Level::Checkpoint, None, "no log is in this archive: nothing in it is signed");
     }
     if let Some(journal) = journal {
+        report.checked(Level::Journal);
         if journal.origin.as_ref().is_some_and(|origin| !origins.contains(origin)) {
             report.find(Level::Journal, None, "the journal's log is not in this archive");
         }
@@ -104,16 +178,24 @@ pub fn verify(options: &Options) -> Result<Report, VerifyError> {
     Ok(report)
 }
 
-/// The logs in an archive, by any file that one has.
-fn origins(archive: &Path) -> Result<BTreeSet<String>, VerifyError> {
+/// The names of the logs in an archive, by any file that one has.
+pub fn origins(archive: &Path) -> Result<BTreeSet<String>, VerifyError> {
     let logs = archive.join(layout::STANDARD).join("log");
     let mut origins = BTreeSet::new();
     for path in files::walk(&logs).map_err(io_error(&logs))? {
         let name = path.strip_prefix(&logs).unwrap_or(&path);
         let parts: Vec<&str> = name.iter().filter_map(|part| part.to_str()).collect();
-        let end = parts
-            .iter()
-            .position(|part| ["manifest", "tile", layout::CHECKPOINT, layout::KEY].contains(part));
+        let end = parts.iter().position(|part| {
+            [
+                "manifest",
+                "tile",
+                layout::CHECKPOINT,
+                layout::CHECKPOINTS,
+                layout::COSIGNED,
+                layout::KEY,
+            ]
+            .contains(part)
+        });
         if let Some(origin) = end.and_then(|end| parts.get(..end)).filter(|o| !o.is_empty()) {
             origins.insert(origin.join("/"));
         }

@@ -130,7 +130,7 @@ fn a_crash_after_any_file_is_made_good() {
     let after = tree(&node.archive());
     let order = |path: &PathBuf| {
         let name = path.to_str().unwrap();
-        ["parquet", "/views/", "/manifest/", "/tile/", "/checkpoint"]
+        ["parquet", "/views/", "/manifest/", "/tile/", "/checkpoints/", "/checkpoint"]
             .iter()
             .position(|part| name.contains(part))
     };

@@ -15,7 +15,7 @@ use journal::row::{Row, Table};
 
 fn check(archive: &Path, journal: Option<&Path>) -> Report {
     let (archive, journal) = (archive.to_owned(), journal.map(Path::to_owned));
-    verify(&Options { archive, journal, key: None, reader: None }).unwrap()
+    verify(&Options { journal, ..Options::new(archive) }).unwrap()
 }
 
 fn flip(path: &Path, at: usize) {
@@ -44,8 +44,7 @@ fn a_sound_archive_passes_alone_with_journal_and_with_a_kept_key() {
         assert!(report.to_string().ends_with("OK: everything is as it was recorded\n"));
     }
     let key = Some(node.dir.path().join("keys/n1.vkey"));
-    let options =
-        Options { archive: node.archive(), journal: Some(node.journal()), key, reader: None };
+    let options = Options { journal: Some(node.journal()), key, ..Options::new(node.archive()) };
     assert!(verify(&options).unwrap().is_ok());
     // What is not sealed yet is said and no fault.
     node.heartbeat();
@@ -59,8 +58,7 @@ fn another_nodes_key_does_not_pass() {
     let node = node();
     let other = archive::key::Signer::load_or_create(&node.dir.path().join("other"), "n1").unwrap();
     let key = Some(node.dir.path().join("other/n1.vkey"));
-    let report =
-        verify(&Options { archive: node.archive(), journal: None, key, reader: None }).unwrap();
+    let report = verify(&Options { key, ..Options::new(node.archive()) }).unwrap();
     assert!(!report.is_ok() && report.findings[0].level == Level::Checkpoint, "{report}");
     drop(other);
 }

@@ -13,8 +13,8 @@ use archive::query::{self, Mode};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use types::control::{Request, Response};
 
+use crate::Output;
 use crate::control;
-use crate::{Output, verify};
 
 /// Sealing a full journal takes a while: 64 segments at about 300,000 rows a second.
 const SEAL_PATIENCE: Duration = Duration::from_mins(10);
@@ -23,7 +23,8 @@ const SEAL_PATIENCE: Duration = Duration::from_mins(10);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Args {
     Seal(Seal),
-    Verify(verify::Args),
+    RotateKey(RotateKey),
+    Verify(verifier::Args),
     Query(Query),
     Ask(ask::Args),
     #[command(subcommand)]
@@ -34,6 +35,18 @@ pub(crate) enum Args {
 /// Have the daemon archive what its journal holds now, and sign a checkpoint.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Seal {
+    /// How to print it.
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// Have the daemon replace the key that signs checkpoints, and record that with both keys' signatures. Keep the new
+/// public keys (keys/NODE.vkey) where the host can't change them, and give them to the witnesses.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RotateKey {
+    /// Others may have the old key: beyond this size its checkpoints don't stand by themselves.
+    #[arg(long, value_name = "SIZE")]
+    revoked_from: Option<u64>,
     /// How to print it.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -87,8 +100,11 @@ impl Rows {
 
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     match args {
-        Args::Seal(args) => seal(control, args),
-        Args::Verify(args) => verify::run(args),
+        Args::Seal(Seal { output }) => seal(control, &Request::Seal, *output),
+        Args::RotateKey(RotateKey { revoked_from, output }) => {
+            seal(control, &Request::RotateKey { revoked_from: *revoked_from }, *output)
+        }
+        Args::Verify(args) => verifier::run(args),
         Args::Query(args) => query(args),
         Args::Ask(args) => ask::run(args),
         Args::Export(args) => export::run(control, args),
@@ -96,12 +112,12 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     }
 }
 
-fn seal(control: &Path, args: &Seal) -> Result<ExitCode> {
-    let response = control::ask(control, &Request::Seal, SEAL_PATIENCE)?;
+fn seal(control: &Path, request: &Request, output: Output) -> Result<ExitCode> {
+    let response = control::ask(control, request, SEAL_PATIENCE)?;
     let Response::Sealed { tree_size, root, files } = &response else {
         bail!("the daemon's answer is not about sealing");
     };
-    match args.output {
+    match output {
         Output::Json => println!("{}", serde_json::to_string(&response)?),
         Output::Table => {
             println!("{tree_size} rows are sealed, root {root}");

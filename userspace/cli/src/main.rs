@@ -21,7 +21,6 @@ mod run;
 mod sessions;
 mod signing;
 mod status;
-mod verify;
 mod who;
 mod whom;
 
@@ -61,7 +60,7 @@ enum Command {
     Status(status::Args),
     Doctor(doctor::Args),
     Disarm(disarm::Args),
-    Verify(verify::Args),
+    Verify(verifier::Args),
     Report(report::Args),
     #[command(subcommand)]
     Archive(archive::Args),
@@ -82,6 +81,9 @@ enum Output {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = verifier::read_changed() {
+        return code;
+    }
     let Cli { control, command } = Cli::parse();
     let done = match command {
         Command::Run(args) => run::run(&control, &args),
@@ -95,7 +97,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&control, &args),
         Command::Doctor(args) => doctor::run(&control, &args),
         Command::Disarm(args) => disarm::run(&control, &args),
-        Command::Verify(args) => verify::run(&args),
+        Command::Verify(args) => verifier::run(&args),
         Command::Report(args) => report::run(&control, &args),
         Command::Archive(args) => archive::run(&control, &args),
         Command::Policy(args) => policy::run(&args),

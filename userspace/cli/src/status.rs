@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use types::control::{HubStanding, Request, Response, Status};
+use types::control::{HubStanding, Request, Response, Status, WitnessStanding};
 
 use crate::Output;
 use crate::control::ask;
@@ -59,6 +59,7 @@ fn table(status: &Status) -> Table {
         policy_digest,
         pin_dir,
         hub,
+        witnesses,
     } = status;
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -89,6 +90,17 @@ fn table(status: &Status) -> Table {
             "hub",
             &format!("{reached}; {votes} votes taken, {backlog} requests to tell"),
         ]);
+    }
+    for WitnessStanding { name, url: _, size, rows_behind, error } in witnesses {
+        let how = match (size, error) {
+            (Some(size), None) => format!("cosigned up to row {size}, {rows_behind} behind"),
+            (size, Some(why)) => format!(
+                "{} behind: {why}",
+                size.map_or_else(|| "all".into(), |_| rows_behind.to_string())
+            ),
+            (None, None) => "not asked yet".into(),
+        };
+        table.add_row([&format!("witness {name}"), &how]);
     }
     table
 }

@@ -7,15 +7,19 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use archive::Archive;
 use archive::attest::{Attestation, Document};
-use archive::key::Signer;
+use archive::key::{Rotation, Signer};
+use archive::layout;
 use archive::seal::Sealed;
 use journal::recorder::Recorder;
 use tracing::{info, warn};
 use types::clock::Clock;
+use types::control::WitnessStanding;
 use types::hex::hex;
 
+use crate::app::EPOCH;
 use crate::asker::Asker;
 use crate::config::Config;
+use crate::witnesses::Witnesses;
 
 /// Requests waiting for the archiver: a timer's and a few people's.
 const WAITING_MAX: usize = 16;
@@ -23,10 +27,18 @@ const WAITING_MAX: usize = 16;
 /// The niceness of the archiver's thread: queries come first.
 const NICENESS: i32 = 10;
 
+/// What the archiver is asked for.
+enum Ask {
+    Seal,
+    /// A new key; the size beyond which what the old one signs does not stand by itself.
+    Rotate(Option<u64>),
+}
+
 /// The archive and the key that signs for it.
 pub(crate) struct Vault {
     archive: Archive,
     signer: Signer,
+    origin: String,
 }
 
 impl Vault {
@@ -36,7 +48,8 @@ impl Vault {
         let archive = Archive::open(&dir, &config.node())
             .with_context(|| format!("archive in {}", dir.display()))?;
         let signer = Signer::load_or_create(&config.keys_dir(), &config.node())?;
-        Ok(Self { archive, signer })
+        let origin = layout::origin(&config.node(), i32::try_from(EPOCH)?);
+        Ok(Self { archive, signer, origin })
     }
 
     /// The rows that are signed for: a journal that holds fewer was rolled back.
@@ -48,11 +61,12 @@ impl Vault {
 /// The archiver's thread; it alone has the key.
 pub(crate) struct Archiver {
     requests: mpsc::SyncSender<Job>,
+    witnesses: Option<Arc<Witnesses>>,
 }
 
 /// What it is asked for, and who is answered.
 enum Job {
-    Seal(mpsc::Sender<Result<Sealed>>),
+    Seal(Ask, mpsc::Sender<Result<Sealed>>),
     Attest {
         document: Document,
         sha256: [u8; 32],
@@ -68,11 +82,17 @@ impl Archiver {
     /// Starts the thread.
     pub(crate) fn start(
         config: &Config,
-        vault: Vault,
+        mut vault: Vault,
         recorder: Recorder,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let journal_dir = config.journal_dir();
+        let witnesses = config.archive.witnesses.as_ref().map(|file| {
+            let (origin, recorder) = (vault.origin.clone(), recorder.clone());
+            Witnesses::start(file, config.archive_dir(), origin, recorder).map(Arc::new)
+        });
+        let witnesses = witnesses.transpose()?;
+        let told = witnesses.clone();
         let (requests, waiting) = mpsc::sync_channel::<Job>(WAITING_MAX);
         let work = move || {
             if let Err(error) =
@@ -82,8 +102,17 @@ impl Archiver {
             }
             for job in waiting {
                 let is_heard = match job {
-                    Job::Seal(reply) => {
-                        reply.send(seal(&vault, &recorder, &journal_dir, &*clock)).is_ok()
+                    Job::Seal(ask, reply) => {
+                        let sealed = match ask {
+                            Ask::Seal => seal(&mut vault, &recorder, &journal_dir, &*clock),
+                            Ask::Rotate(revoked_from) => {
+                                rotate(&mut vault, revoked_from, &recorder, &journal_dir, &*clock)
+                            }
+                        };
+                        if let Some(witnesses) = &told {
+                            witnesses.wake();
+                        }
+                        reply.send(sealed).is_ok()
                     }
                     Job::Attest { document, sha256, asker, reply } => {
                         let said = Attestation { document, sha256, at_us: clock.now().unix_us };
@@ -96,14 +125,28 @@ impl Archiver {
             }
         };
         thread::Builder::new().name("archiver".into()).spawn(work)?;
-        Ok(Self { requests })
+        Ok(Self { requests, witnesses })
     }
 
     /// Archives what the journal holds now and signs a checkpoint; waits for it.
     pub(crate) fn seal(&self) -> Result<Sealed> {
+        self.ask(Ask::Seal)
+    }
+
+    /// Replaces the key, and seals with the new one; waits for it.
+    pub(crate) fn rotate_key(&self, revoked_from: Option<u64>) -> Result<Sealed> {
+        self.ask(Ask::Rotate(revoked_from))
+    }
+
+    /// How far the witnesses are.
+    pub(crate) fn witnesses(&self) -> Vec<WitnessStanding> {
+        self.witnesses.as_ref().map(|witnesses| witnesses.standings()).unwrap_or_default()
+    }
+
+    fn ask(&self, ask: Ask) -> Result<Sealed> {
         let (reply, sealed) = mpsc::channel();
         self.requests
-            .try_send(Job::Seal(reply))
+            .try_send(Job::Seal(ask, reply))
             .map_err(|_| anyhow!("the archiver is busy; try again"))?;
         sealed.recv().context("the archiver has ended")?
     }
@@ -135,15 +178,31 @@ fn attest(
     Ok((vault.signer.attest(said), vault.signer.public().line()))
 }
 
+/// Seals with the old key what was before, records that the new one follows, and seals that with the new one.
+fn rotate(
+    vault: &mut Vault,
+    revoked_from: Option<u64>,
+    recorder: &Recorder,
+    journal_dir: &Path,
+    clock: &dyn Clock,
+) -> Result<Sealed> {
+    seal(vault, recorder, journal_dir, clock)?;
+    let detail = vault.signer.rotate(&vault.origin, revoked_from)?;
+    recorder.wait(recorder.control(Rotation::KIND, &detail)?)?;
+    let sealed = seal(vault, recorder, journal_dir, clock)?;
+    info!(key = vault.signer.public().line().trim_end(), "key replaced");
+    Ok(sealed)
+}
+
 fn seal(
-    vault: &Vault,
+    vault: &mut Vault,
     recorder: &Recorder,
     journal_dir: &Path,
     clock: &dyn Clock,
 ) -> Result<Sealed> {
     let durable = recorder.control("archive.seal", "{}")?;
     recorder.wait(durable)?;
-    let sealed = vault.archive.seal(journal_dir, durable, &vault.signer, clock.now())?;
+    let sealed = vault.archive.seal(journal_dir, durable, &mut vault.signer, clock.now())?;
     info!(rows = sealed.tree_size, files = sealed.files.len(), "sealed");
     Ok(sealed)
 }

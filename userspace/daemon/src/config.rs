@@ -286,11 +286,14 @@ pub(crate) struct Archive {
     pub(crate) dir: Option<PathBuf>,
     /// How long rows wait before they are sealed, in seconds.
     pub(crate) seal_interval_s: u64,
+    /// The witnesses that are asked for cosignatures: a file of C2SP tlog-policy, those of its witnesses that have a
+    /// URL.
+    pub(crate) witnesses: Option<PathBuf>,
 }
 
 impl Default for Archive {
     fn default() -> Self {
-        Self { dir: None, seal_interval_s: 3_600 }
+        Self { dir: None, seal_interval_s: 3_600, witnesses: None }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use archive::attest::Document;
 use archive::note::unhex;
+use archive::seal::Sealed;
 use hub::link::Link;
 use identity::Enrollment;
 use proxy::door::Door;
@@ -77,6 +78,11 @@ fn listed(session: SessionId, open: &Open) -> OpenSession {
     }
 }
 
+fn sealed(sealed: Sealed) -> Response {
+    let Sealed { tree_size, root, files } = sealed;
+    Response::Sealed { tree_size, root, files }
+}
+
 impl Answer for Desk {
     fn wait<'a>(&'a self, request: &'a Request) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         match request {
@@ -112,11 +118,10 @@ impl Answer for Desk {
             }
             Request::Who => Ok(Response::Who { agents: self.who(), logins: self.keeper.logins() }),
             Request::Approvals { ask } => self.approvals(ask, tgid),
-            Request::Seal => self.archiver.seal().map(|sealed| Response::Sealed {
-                tree_size: sealed.tree_size,
-                root: sealed.root,
-                files: sealed.files,
-            }),
+            Request::Seal => self.archiver.seal().map(sealed),
+            Request::RotateKey { revoked_from } => {
+                self.archiver.rotate_key(*revoked_from).map(sealed)
+            }
             Request::Attest { document, sha256 } => self.attest(document, sha256, tgid),
             Request::Doctor => Ok(Response::Doctor { checks: self.checks() }),
             Request::Disarm { reason } => self.disarm(reason, tgid).map(|()| Response::Disarmed),
@@ -383,6 +388,7 @@ impl Desk {
             policy_digest: hex(&self.door.policy.digest()),
             pin_dir: self.agents.kernel.pin_dir().to_string_lossy().into_owned(),
             hub: self.link.as_deref().map(link::standing),
+            witnesses: self.archiver.witnesses(),
         }
     }
 

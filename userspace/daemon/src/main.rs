@@ -31,6 +31,7 @@ mod tap;
 mod telemetry;
 mod tls;
 mod watch;
+mod witnesses;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

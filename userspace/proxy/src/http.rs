@@ -25,7 +25,6 @@ use self::intake::Called;
 use self::io::Io;
 use self::shared::Shared;
 use self::talk::Talk;
-use crate::durability::Seat;
 use crate::follower::Follower;
 use crate::ledger::Ledger;
 use crate::preface::Opened;
@@ -64,7 +63,7 @@ enum End {
 
 /// Serves requests until either side closes.
 pub(crate) async fn serve(
-    (worker, seat): (&Worker, Seat),
+    (worker, slot): (&Worker, u64),
     names: Vec<Arc<str>>,
     opened: Opened,
     (mut ledger, follower): (Ledger<'_>, Follower),
@@ -84,7 +83,7 @@ pub(crate) async fn serve(
         let carried = crate::flows::Bytes::unread(usize::MAX);
         return ledger.close("target_lost", carried, worker.door.clock.now());
     };
-    let talk = Talk::new((worker, seat), called, (&shared, &agent), sender, (ledger, follower));
+    let talk = Talk::new((worker, slot), called, (&shared, &agent), sender, (ledger, follower));
     let serving = server_of(&agent, &talk);
     let end = {
         let mut serving = pin!(serving);

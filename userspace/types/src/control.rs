@@ -95,6 +95,11 @@ pub enum Request {
         /// Its SHA-256, hex.
         sha256: String,
     },
+    /// Replace the key that signs checkpoints.
+    RotateKey {
+        /// The size beyond which what the old one signs does not stand by itself.
+        revoked_from: Option<u64>,
+    },
     /// What this host can do.
     Doctor,
     /// Let enrolled agents go free, and end.
@@ -207,7 +212,7 @@ pub enum Response {
         /// What is told.
         told: serde_json::Value,
     },
-    /// To [`Request::Seal`].
+    /// To [`Request::Seal`] and [`Request::RotateKey`].
     Sealed {
         /// Rows the log holds.
         tree_size: u64,
@@ -439,6 +444,24 @@ pub struct Status {
     /// How the link to the hub is, where there is one.
     #[serde(default)]
     pub hub: Option<HubStanding>,
+    /// How far the log's witnesses are.
+    #[serde(default)]
+    pub witnesses: Vec<WitnessStanding>,
+}
+
+/// How far a witness of the node's log is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessStanding {
+    /// Its name in the policy.
+    pub name: String,
+    /// Where it is asked.
+    pub url: String,
+    /// The size that it cosigned last; none before the first since the start.
+    pub size: Option<u64>,
+    /// Sealed rows beyond that.
+    pub rows_behind: u64,
+    /// Why it did not cosign the newest checkpoint.
+    pub error: Option<String>,
 }
 
 /// How a host's link to its hub is.

@@ -55,7 +55,7 @@ fn copy<'a>(evidence: &Evidence<'a>, folder: &Path) -> Result<Evidence<'a>> {
 fn show_named(story: &mut Story, falsified: &Evidence<'_>, record: &str) -> Result<()> {
     let told = falsified.verify_in_words()?;
     story.quote(&format!("{}{}", told.stdout, told.stderr));
-    ensure!(told.code == Some(1), "the falsified copy passed");
+    ensure!(told.code == Some(10), "the falsified copy passed");
     let named: Vec<&str> = told
         .stdout
         .lines()

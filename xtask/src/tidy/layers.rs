@@ -19,7 +19,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("guard-ebpf", &["redirect-common"]),
     ("tap-ebpf", &["redirect-common"]),
     ("redirect", &["redirect-common", "types"]),
-    ("archive", &["journal", "types"]),
+    ("tlog", &["types"]),
+    ("archive", &["journal", "tlog", "types"]),
+    ("witness", &["tlog", "types"]),
+    ("verifier", &["archive", "tlog", "witness"]),
     ("proxy", &["approval", "ca", "identity", "journal", "mask", "policy", "proto", "types"]),
     ("console", &["approval", "identity", "types"]),
     ("hub", &["approval", "types"]),
@@ -42,11 +45,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "redirect",
             "redirect-common",
             "resolver",
+            "tlog",
             "types",
             "webhook",
+            "witness",
         ],
     ),
-    ("cli", &["approval", "archive", "ca", "journal", "policy", "types"]),
+    ("cli", &["approval", "archive", "ca", "journal", "policy", "types", "verifier"]),
     ("integration", &[]),
     (
         "bench",
@@ -76,7 +81,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("pg_query", &["proto"]),
     ("arrow", &["archive"]),
     ("parquet", &["archive"]),
-    ("ed25519", &["archive"]),
+    ("ed25519", &["tlog", "archive", "witness"]),
+    // A witness and whoever asks one speak HTTP/1.1 without a runtime.
+    ("httparse", &["witness"]),
     ("rustls", &["proxy", "ca", "hub"]),
     // The vault's client, where issuers say who logged out, the console, hosts and their hub; `http-body-util` goes
     // with it.
@@ -110,8 +117,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     // Issuers are asked, and receivers told: two clients with nothing in common but how they are bounded.
     ("reqwest", &["identity", "webhook"]),
     ("hickory", &["resolver"]),
-    ("clap", &["daemon", "cli", "xtask", "bench"]),
-    ("cargo_metadata", &["xtask"]),
+    ("clap", &["daemon", "cli", "verifier", "witness", "xtask", "bench"]),
+    ("cargo_metadata", &["xtask", "verifier"]),
 ];
 
 /// A crate of ours and something it uses.

@@ -35,12 +35,7 @@ pub enum AskError {
 /// If something could not be asked: a report is whole or not there.
 pub fn ask(options: &Options, controls: &[Control]) -> Result<Report, AskError> {
     let Options { archive, duckdb: _, reader, since, until, now_us } = options;
-    let of = verify::Options {
-        archive: archive.clone(),
-        journal: None,
-        key: None,
-        reader: reader.clone(),
-    };
+    let of = verify::Options { reader: reader.clone(), ..verify::Options::new(archive) };
     let found = verify::verify(&of)?;
     let words = |finding: &verify::Finding| {
         let place = finding.record.as_ref().or(finding.path.as_ref());

@@ -15,9 +15,10 @@ use types::hex::hex;
 
 use super::collect::LogId;
 use super::{KitError, put};
+use crate::key;
 use crate::layout;
 use crate::merkle::Hash;
-use crate::note::{self, Checkpoint, PublicKey};
+use crate::note::{self, Checkpoint};
 use crate::proof::{ProofError, Tiles};
 use crate::scan::{self, Within};
 
@@ -65,8 +66,11 @@ fn one(
     let dir = archive.join(layout::log_dir(&origin));
     let none = || KitError::Checkpoint(origin.clone());
     let note = fs::read_to_string(dir.join(layout::CHECKPOINT)).map_err(|_| none())?;
-    let line = fs::read_to_string(dir.join(layout::KEY)).map_err(|_| none())?;
-    let key = PublicKey::parse(&line).ok_or_else(none)?;
+    let lines = fs::read_to_string(dir.join(layout::KEY)).map_err(|_| none())?;
+    // Of keys that replaced one another, the one that signed.
+    let keys = key::parse_all(&lines).ok_or_else(none)?;
+    let key = keys.into_iter().find(|key| note::open(&note, key).is_some()).ok_or_else(none)?;
+    let line = key.line();
     let checkpoint = note::open(&note, &key)
         .and_then(Checkpoint::parse)
         .filter(|checkpoint| checkpoint.origin == origin)

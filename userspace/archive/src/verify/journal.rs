@@ -26,6 +26,8 @@ pub(super) struct Journal {
     rows: Option<Rows>,
     next: Option<Row>,
     fault: Option<AssembleError>,
+    /// Its first record.
+    begins: u64,
 }
 
 impl Journal {
@@ -34,8 +36,11 @@ impl Journal {
             Ok(rows) => (Some(rows), None),
             Err(fault) => (None, Some(fault)),
         };
-        let mut journal = Self { dir: dir.to_owned(), origin: None, rows, next: None, fault };
+        let mut journal =
+            Self { dir: dir.to_owned(), origin: None, rows, next: None, fault, begins: 0 };
         journal.advance();
+        journal.begins =
+            journal.rows.as_ref().and_then(Rows::segment).map_or(0, |header| header.first_seq);
         journal.origin = journal.rows.as_ref().and_then(Rows::segment).map(|header| {
             layout::origin(&header.node, i32::try_from(header.epoch).unwrap_or(i32::MAX))
         });
@@ -64,6 +69,11 @@ impl Journal {
         }
         let held = self.rows.as_ref().and_then(Rows::next_seq).unwrap_or(0);
         report.journal_rows = Some(held);
+        if self.begins > 0 {
+            let text =
+                format!("journal begins at record {}: its first segments are missing", self.begins);
+            report.find(Level::Journal, None, text);
+        }
         let Some(fault) = self.fault.take() else {
             if held < sealed {
                 report.find(

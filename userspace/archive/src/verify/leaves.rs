@@ -1,7 +1,7 @@
 //! Compares rows' leaves with the stored tiles: two trees grow side by side, one from the rows and
 //! one from the tiles, each 256 records at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -20,6 +20,10 @@ pub(super) struct Compared {
     pub(super) records: Vec<u64>,
     /// Tiles that are missing or not what the rows give.
     pub(super) bad_tiles: BTreeSet<String>,
+    /// The roots over the first rows at the sizes that were asked for; absent where rows can't be read.
+    pub(super) roots: BTreeMap<u64, Option<Hash>>,
+    /// The tree over the rows, if all could be read.
+    pub(super) tree: Option<Tree>,
 }
 
 /// A comparison under way.
@@ -30,16 +34,21 @@ pub(super) struct Comparison<'a> {
     rows: Option<Tree>,
     tiles: Option<Tree>,
     tile: Option<Tile>,
+    sizes: BTreeSet<u64>,
     result: Compared,
     next: u64,
 }
 
 impl<'a> Comparison<'a> {
-    /// Of a tree of `size` leaves whose tiles are below `log`.
-    pub(super) fn new(log: &'a Path, size: u64) -> Self {
-        let (rows, tiles) = (Some(Tree::default()), Some(Tree::default()));
-        let (pending, result) = (Vec::new(), Compared::default());
-        Self { log, size, pending, rows, tiles, tile: None, result, next: 0 }
+    /// Of a tree of `size` leaves whose tiles are below `log`; goes on from `start`, and says the roots at `sizes`.
+    pub(super) fn new(log: &'a Path, size: u64, start: Tree, sizes: BTreeSet<u64>) -> Self {
+        let mut result = Compared::default();
+        result.roots.insert(start.size(), Some(start.root()));
+        let (start, leaves) = start.split_leaves();
+        let next = start.size();
+        let (rows, tiles) = (Some(start.clone()), Some(start));
+        let pending = leaves.into_iter().map(Some).collect();
+        Self { log, size, pending, rows, tiles, tile: None, sizes, result, next }
     }
 
     /// The next leaf; absent where its row can't be read.
@@ -51,7 +60,19 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Takes note of the roots at sizes before and among `leaves`.
+    fn note_roots(&mut self, leaves: &[Option<Hash>]) {
+        let end = self.next + u64::try_from(leaves.len()).unwrap_or(0);
+        for size in self.sizes.range(self.next..=end) {
+            let count = usize::try_from(size - self.next).unwrap_or(0);
+            let more: Option<Vec<Hash>> = leaves.iter().take(count).copied().collect();
+            let root = self.rows.as_ref().zip(more).map(|(tree, more)| tree.root_with(&more));
+            self.result.roots.entry(*size).or_insert(root);
+        }
+    }
+
     fn group(&mut self, leaves: &[Option<Hash>]) {
+        self.note_roots(leaves);
         let known: Option<Vec<Hash>> = leaves.iter().copied().collect();
         let given = known.map(|leaves| merkle::root(&leaves));
         let stored = self.entry(self.next / 256);
@@ -96,6 +117,7 @@ impl<'a> Comparison<'a> {
     /// Compares the last leaves and says what was found.
     pub(super) fn finish(mut self) -> Compared {
         let leaves = std::mem::take(&mut self.pending);
+        self.note_roots(&leaves);
         let name = Tile { level: 0, index: self.next / 256, hashes: vec![[0; 32]; leaves.len()] };
         let stored = if leaves.is_empty() { Some(Vec::new()) } else { read(self.log, &name) };
         if stored.is_none() {
@@ -115,6 +137,7 @@ impl<'a> Comparison<'a> {
         }
         let size = self.size;
         let root = |tree: Option<Tree>| tree.filter(|t| t.size() == size).map(|t| t.root());
+        self.result.tree = self.rows.clone().filter(|tree| tree.size() == size);
         self.result.rows = root(self.rows.take());
         self.result.tiles = root(self.tiles.take());
         self.result

@@ -1,31 +1,33 @@
-//! One log: its checkpoint, its files, its rows.
+//! One log: its checkpoints, its files, its rows.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest, Sha256};
-
-use super::changed::{self, Found};
-use super::journal::{Journal, describe_all};
-use super::leaves::{Compared, Comparison};
-use super::report::{Finding, Level, LogSummary, Report};
-use super::{Files, Options, VerifyError, io_error, manifests};
-use crate::layout::{FileEntry, Manifest};
-use crate::merkle::{Hash, Tile};
-use crate::note::{self, Checkpoint, PublicKey};
-use crate::{decode, files, layout};
 use types::hex::hex;
 
-/// Records named one by one; of further ones only the number is said.
-const NAMED_MAX: usize = 20;
+use super::file::{self, Fault, Read};
+use super::history::History;
+use super::journal::Journal;
+use super::keys::{self, Keys};
+use super::leaves::{Compared, Comparison};
+use super::naming::Names;
+use super::report::{Level, LogSummary, Report};
+use super::state::{State, Verified};
+use super::{Files, Options, Progress, VerifyError, anchors, io_error, manifests, pool};
+use crate::files as disk;
+use crate::layout::{self, FileEntry, Manifest};
+use crate::merkle::{Hash, Tile, Tree};
+use crate::note::{self, Checkpoint, PublicKey};
 
 /// A log under verification.
 struct Log<'a> {
     options: &'a Options,
-    id: String,
+    origin: &'a str,
+    /// `node/epoch`.
+    id: &'a str,
     files: &'a mut Files,
     report: &'a mut Report,
     /// Records that differ from the journal's.
@@ -34,175 +36,297 @@ struct Log<'a> {
     unread: Vec<u64>,
     /// Files that are not as they were written, with the records they cover.
     changed_files: Vec<FileEntry>,
+    /// Files that were rewritten, if their rows are as recorded.
+    rewritten: Vec<FileEntry>,
+    /// The records in which one key follows another.
+    rotations: Vec<(u64, String)>,
 }
 
 /// Verifies a log; returns how many rows its checkpoint covers.
 pub(super) fn verify(
     options: &Options,
     origin: &str,
-    mut journal: Option<&mut Journal>,
+    journal: Option<&mut Journal>,
     files: &mut Files,
     report: &mut Report,
+    state: &mut State,
 ) -> Result<u64, VerifyError> {
-    let mut summary = LogSummary { origin: origin.to_owned(), ..LogSummary::default() };
-    let checkpoint = checkpoint(options, origin, files, report, &mut summary)?;
-    let Some((mut checkpoint, signed)) = checkpoint else {
-        report.logs.push(summary);
+    let history = History::read(&options.archive, origin, files)?;
+    let stored = options.archive.join(layout::log_dir(origin)).join(layout::KEY);
+    let stored = keys::read(&stored).ok().flatten();
+    let given = given_keys(options)?;
+    let candidates: Vec<PublicKey> =
+        given.iter().flatten().chain(stored.iter().flatten()).cloned().collect();
+    let newest = history.newest.as_ref();
+    let signed = newest
+        .is_some_and(|kept| candidates.iter().any(|key| note::open(&kept.note, key).is_some()));
+    let Some(mut checkpoint) = newest.and_then(|kept| kept.says.clone()) else {
+        let name = newest.map(|kept| kept.name.as_str());
+        report.find(
+            Level::Checkpoint,
+            name,
+            "the newest checkpoint is missing, or none of this log's",
+        );
+        report.logs.push(LogSummary { origin: origin.to_owned(), ..LogSummary::default() });
         return Ok(0);
     };
-    summary.size = checkpoint.size;
-    summary.root = BASE64.encode(checkpoint.root);
-    let (steps, chained) =
-        manifests::read(&options.archive, origin, checkpoint.manifest, files, report)?;
-    summary.manifests = u64::try_from(steps.len()).unwrap_or(0);
-    summary.files = steps.iter().map(|step| u64::try_from(step.files.len()).unwrap_or(0)).sum();
-    report.logs.push(summary);
+    let (steps, chained) = manifests::read(
+        &options.archive,
+        origin,
+        (checkpoint.manifest, checkpoint.size),
+        files,
+        report,
+    )?;
     if !signed {
         // A size that nobody signed is not worked off beyond the rows that are listed.
-        let listed = steps.iter().map(|step| step.tree_size - step.first_seq).sum();
+        let listed = steps.iter().map(|(step, _)| step.tree_size - step.first_seq).sum();
         checkpoint.size = checkpoint.size.min(listed);
     }
-    let dir = options.archive.join(layout::log_dir(origin));
-    let mut comparison = Comparison::new(&dir, checkpoint.size);
-    let id = origin.strip_prefix("vestibule/node/").unwrap_or(origin).to_owned();
-    let (changed, unread, changed_files) = (Vec::new(), Vec::new(), Vec::new());
-    let mut log = Log { options, id, files, report, changed, unread, changed_files };
-    let mut next = 0;
-    for step in &steps {
-        if step.first_seq != next || step.tree_size > checkpoint.size {
-            let text = "sealed steps do not follow from one another";
-            log.report.find(Level::Checkpoint, None, format!("{text}: record {next} is due"));
-        }
-        // Rows of a step that is missing are absent.
-        let gap = step.first_seq.min(checkpoint.size).saturating_sub(next);
-        (0..gap).for_each(|_| comparison.push(None));
-        let leaves = log.leaves(step, signed && chained);
-        if let Some(journal) = journal.as_deref_mut() {
-            let due = journal.leaves(step.first_seq, step.tree_size);
-            log.compare_with_journal(step.first_seq, &leaves, &due);
-        }
-        let seen = next.saturating_sub(step.first_seq);
-        let room = checkpoint.size.saturating_sub(next.max(step.first_seq));
-        let [seen, room] = [seen, room].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        leaves.into_iter().skip(seen).take(room).for_each(|leaf| comparison.push(leaf));
-        next = next.max(step.tree_size);
-    }
-    (next..checkpoint.size).for_each(|_| comparison.push(None));
+    let id = origin.strip_prefix("vestibule/node/").unwrap_or(origin);
+    let mut log = Log::new(options, (origin, id), files, report);
+    let start = log.resume(state, &history, &steps, &checkpoint);
+    let compared = log.compare(&steps, &checkpoint, start, signed && chained, journal, &history);
     log.texts(&steps);
-    log.tiles(&dir, checkpoint.size)?;
-    let has_journal = journal.is_some();
-    log.conclude(&checkpoint, &comparison.finish(), has_journal);
+    log.tiles(checkpoint.size)?;
+    log.conclude(&checkpoint, &compared);
+    let rotations = std::mem::take(&mut log.rotations);
+    let stored = stored.or_else(|| given.clone()).unwrap_or_default();
+    let keys = Keys::follow(origin, id, &stored, &rotations, log.report);
+    let signature = log.signature(&checkpoint, &history, &keys, given.as_deref());
+    let sizes: Vec<(u64, Hash)> =
+        steps.iter().map(|(step, digest)| (step.tree_size, *digest)).collect();
+    history.check(&keys, &sizes, &compared.roots, log.report);
+    if let Some(policy) = &options.policy {
+        anchors::check_policy(policy, &history, checkpoint.size, log.report);
+    }
+    let elsewhere = &options.elsewhere;
+    anchors::check_elsewhere(
+        elsewhere,
+        origin,
+        checkpoint.size,
+        &keys,
+        &compared.roots,
+        log.report,
+    );
+    log.summarize(&checkpoint, &steps, signature);
+    if let Some(tree) = compared.tree {
+        let verified = Verified::new(&tree, &checkpoint.manifest, &rotations);
+        state.logs.insert(origin.to_owned(), verified);
+    }
     Ok(checkpoint.size)
 }
 
-/// The checkpoint, and whether it is signed with the key; `None` where it can't be read.
-fn checkpoint(
-    options: &Options,
-    origin: &str,
-    files: &mut Files,
-    report: &mut Report,
-    summary: &mut LogSummary,
-) -> Result<Option<(Checkpoint, bool)>, VerifyError> {
-    let folder = layout::log_dir(origin);
-    let name = format!("{folder}/{}", layout::CHECKPOINT);
-    files.known.insert(name.clone());
-    let stored = options.archive.join(&folder).join(layout::KEY);
-    let key = match &options.key {
-        Some(path) => {
-            let line = fs::read_to_string(path).map_err(io_error(path))?;
-            Some(PublicKey::parse(&line).ok_or_else(|| VerifyError::NoKey(path.clone()))?)
-        }
-        None => fs::read_to_string(&stored).ok().and_then(|line| PublicKey::parse(&line)),
-    };
-    let bytes = fs::read(options.archive.join(&name)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let opened =
-        key.as_ref().and_then(|key| note::open(&text, key)).filter(|_| text.as_bytes() == bytes);
-    let signed = opened.and_then(Checkpoint::parse).filter(|c| c.origin == origin);
-    if let Some(checkpoint) = signed {
-        let whose = if options.key.is_some() { "the given key" } else { "the key in the archive" };
-        summary.signature = format!("valid, with {whose}");
-        if options.key.is_none() {
-            let line =
-                "the key was taken from the archive itself; give --key with a copy kept elsewhere";
-            report.notes.push(line.to_owned());
-        }
-        return Ok(Some((checkpoint, true)));
-    }
-    "NOT VALID".clone_into(&mut summary.signature);
-    report.find(Level::Checkpoint, Some(&name), "checkpoint is not signed with the node's key");
-    let unsigned =
-        text.split_once("\n\n").and_then(|(head, _)| Checkpoint::parse(&format!("{head}\n")));
-    Ok(unsigned.map(|checkpoint| (checkpoint, false)))
+fn given_keys(options: &Options) -> Result<Option<Vec<PublicKey>>, VerifyError> {
+    let Some(path) = &options.key else { return Ok(None) };
+    let keys = keys::read(path).map_err(io_error(path))?;
+    Ok(Some(keys.ok_or_else(|| VerifyError::NoKey(path.clone()))?))
 }
 
-impl Log<'_> {
-    /// The leaves of a step's rows; absent where rows can't be read.
-    fn leaves(&mut self, step: &Manifest, trusted: bool) -> Vec<Option<Hash>> {
-        let count = usize::try_from(step.tree_size - step.first_seq).unwrap_or(0);
-        let mut leaves = vec![None; count];
-        for entry in step.files.iter().filter(|entry| entry.table.is_some()) {
-            self.files.known.insert(entry.path.clone());
-            let mut twice = 0_u64;
-            let mut strange = 0_u64;
-            let mut take = |seq: u64, leaf: Hash| {
-                let at = seq.checked_sub(step.first_seq).and_then(|at| usize::try_from(at).ok());
-                match at.and_then(|at| leaves.get_mut(at)) {
-                    Some(slot @ None) => *slot = Some(leaf),
-                    Some(Some(_)) => twice += 1,
-                    None => strange += 1,
-                }
-            };
-            let read = self.file(entry, trusted, &mut take);
-            if let Err(text) = read {
-                self.report.find(Level::Files, Some(&entry.path), text);
-            }
-            if twice + strange > 0 {
-                let text = format!("{} rows stand twice or do not belong there", twice + strange);
-                self.report.find(Level::Rows, Some(&entry.path), text);
-            }
+impl<'a> Log<'a> {
+    fn new(
+        options: &'a Options,
+        (origin, id): (&'a str, &'a str),
+        files: &'a mut Files,
+        report: &'a mut Report,
+    ) -> Self {
+        Self {
+            options,
+            origin,
+            id,
+            files,
+            report,
+            changed: Vec::new(),
+            unread: Vec::new(),
+            changed_files: Vec::new(),
+            rewritten: Vec::new(),
+            rotations: Vec::new(),
         }
-        leaves
     }
 
-    /// Reads a file's rows; the error says what is wrong with the file.
-    fn file(
+    /// The tree that was verified before and need not be read again; an empty one where all must be.
+    fn resume(
         &mut self,
-        entry: &FileEntry,
+        state: &State,
+        history: &History,
+        steps: &[(Manifest, Hash)],
+        checkpoint: &Checkpoint,
+    ) -> Tree {
+        let Some(before) = state.logs.get(self.origin) else { return Tree::default() };
+        let size = before.size;
+        if checkpoint.size < size {
+            let text = format!(
+                "rolled back: {size} records were verified before, the archive ends at {}; records {} to {} are missing",
+                checkpoint.size,
+                checkpoint.size,
+                size - 1
+            );
+            self.report.find(Level::Checkpoint, None, text);
+            return Tree::default();
+        }
+        let is_step = steps
+            .iter()
+            .any(|(step, digest)| step.tree_size == size && hex(digest) == before.manifest);
+        let says = history.kept.get(&size).and_then(|kept| kept.says.as_ref());
+        let is_root = says.is_none_or(|says| hex(&says.root) == before.root);
+        if !is_step || !is_root {
+            let text = format!(
+                "another history: the first {size} records are not the {size} that were verified before"
+            );
+            self.report.find(Level::Checkpoint, None, text);
+            return Tree::default();
+        }
+        let earlier = anchors::sizes(&self.options.elsewhere, self.origin);
+        let tree = before.tree().filter(|_| earlier.iter().all(|at| *at >= size));
+        let Some(tree) = tree else { return Tree::default() };
+        self.rotations.clone_from(&before.rotations);
+        self.report
+            .notes
+            .push(format!("records before {size} were verified before and not read again"));
+        tree
+    }
+
+    /// Reads all files of steps beyond `start` and compares their rows with tiles and journal.
+    fn compare(
+        &mut self,
+        steps: &[(Manifest, Hash)],
+        checkpoint: &Checkpoint,
+        start: Tree,
         trusted: bool,
-        take: &mut dyn FnMut(u64, Hash),
-    ) -> Result<(), String> {
-        let path = self.options.archive.join(&entry.path);
-        let is_below = Path::new(&entry.path)
-            .components()
-            .all(|part| matches!(part, std::path::Component::Normal(_)));
-        let table = entry.table.as_deref().and_then(layout::table).filter(|_| is_below);
-        let Some(table) = table else { return Err("manifest names no file of a table".to_owned()) };
-        let bytes = fs::read(&path).map_err(|e| {
-            self.changed_files.push(entry.clone());
-            format!("file is missing ({e})")
-        })?;
-        let same = hex(&Sha256::digest(&bytes)) == entry.sha256;
-        if same && trusted {
-            return decode::rows(table, bytes, &mut |row| take(row.seq().0, row.leaf_hash()))
-                .map_err(|e| e.to_string());
+        mut journal: Option<&mut Journal>,
+        history: &History,
+    ) -> Compared {
+        let dir = self.options.archive.join(layout::log_dir(self.origin));
+        let mut sizes: std::collections::BTreeSet<u64> = history.kept.keys().copied().collect();
+        sizes.extend(anchors::sizes(&self.options.elsewhere, self.origin));
+        let mut next = start.size();
+        let mut comparison = Comparison::new(&dir, checkpoint.size, start, sizes);
+        let (old, new): (Vec<_>, Vec<_>) =
+            steps.iter().map(|(step, _)| step).partition(|step| step.tree_size <= next);
+        for step in old {
+            self.glance(step);
         }
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        drop(bytes);
-        let reader = self.options.reader.as_deref();
-        let read =
-            changed::rows(reader, table, &path, &mut |Found { seq, leaf, .. }| take(seq, leaf));
-        if same {
-            return read;
-        }
-        self.changed_files.push(entry.clone());
-        let size = if length == entry.bytes {
-            String::new()
-        } else {
-            format!(", {length} bytes instead of {}", entry.bytes)
+        let jobs: Vec<(usize, &FileEntry)> = new
+            .iter()
+            .enumerate()
+            .flat_map(|(at, step)| {
+                step.files.iter().filter(|e| e.table.is_some()).map(move |e| (at, e))
+            })
+            .collect();
+        let rows: Vec<u64> = jobs.iter().map(|(_, entry)| entry.rows).collect();
+        let total = rows.iter().sum();
+        let mut progress = Progress { total, ..Progress::default() };
+        let (archive, reader) = (&self.options.archive, self.options.reader.as_deref());
+        let work = |job: usize| {
+            jobs.get(job).map(|(_, entry)| file::read(archive, reader, entry, trusted))
         };
-        let rest = read.err().map(|why| format!("; {why}")).unwrap_or_default();
-        Err(format!("file changed: its SHA-256 is not the sealed one{size}{rest}"))
+        let mut at = 0;
+        let mut leaves = new.first().map(|step| empty(step)).unwrap_or_default();
+        let mut step_done = |log: &mut Self, step: &Manifest, leaves: Vec<Option<Hash>>| {
+            if let Some(journal) = journal.as_deref_mut() {
+                let due = journal.leaves(step.first_seq, step.tree_size);
+                log.compare_with_journal(step.first_seq, &leaves, &due);
+            }
+            log.push(step, leaves, checkpoint.size, &mut next, &mut comparison);
+        };
+        pool::in_order(&rows, self.options.threads, work, |job, read| {
+            let (Some((place, entry)), Some(read)) = (jobs.get(job), read) else { return };
+            while at < *place {
+                if let Some(step) = new.get(at) {
+                    step_done(self, step, std::mem::take(&mut leaves));
+                }
+                at += 1;
+                leaves = new.get(at).map(|step| empty(step)).unwrap_or_default();
+            }
+            progress.done += entry.rows;
+            progress.bytes += read.bytes;
+            if let Some(step) = new.get(at) {
+                self.take(step, entry, read, &mut leaves);
+            }
+            if let Some(tell) = self.options.progress {
+                tell(progress);
+            }
+        });
+        while let Some(step) = new.get(at) {
+            step_done(self, step, std::mem::take(&mut leaves));
+            at += 1;
+            leaves = new.get(at).map(|step| empty(step)).unwrap_or_default();
+        }
+        (next..checkpoint.size).for_each(|_| comparison.push(None));
+        self.report.rows_read += progress.done;
+        self.report.bytes_read += progress.bytes;
+        comparison.finish()
+    }
+
+    /// Looks whether the files of a step that was verified before are there, as long as they were.
+    fn glance(&mut self, step: &Manifest) {
+        for entry in step.files.iter().filter(|entry| entry.table.is_some()) {
+            self.files.known.insert(entry.path.clone());
+            let length =
+                fs::metadata(self.options.archive.join(&entry.path)).map(|file| file.len());
+            if length.is_err() {
+                self.report.find(Level::Files, Some(&entry.path), "file is missing");
+            }
+        }
+    }
+
+    /// Adds the leaves of a step to the comparison.
+    fn push(
+        &mut self,
+        step: &Manifest,
+        leaves: Vec<Option<Hash>>,
+        size: u64,
+        next: &mut u64,
+        comparison: &mut Comparison<'_>,
+    ) {
+        if step.first_seq != *next || step.tree_size > size {
+            let text = "sealed steps do not follow from one another";
+            self.report.find(Level::Checkpoint, None, format!("{text}: record {next} is due"));
+        }
+        // Rows of a step that is missing are absent.
+        let gap = step.first_seq.min(size).saturating_sub(*next);
+        (0..gap).for_each(|_| comparison.push(None));
+        let seen = next.saturating_sub(step.first_seq);
+        let room = size.saturating_sub((*next).max(step.first_seq));
+        let [seen, room] = [seen, room].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        leaves.into_iter().skip(seen).take(room).for_each(|leaf| comparison.push(leaf));
+        *next = (*next).max(step.tree_size);
+    }
+
+    /// Takes what a file of a step holds.
+    fn take(
+        &mut self,
+        step: &Manifest,
+        entry: &FileEntry,
+        read: Read,
+        leaves: &mut [Option<Hash>],
+    ) {
+        self.files.known.insert(entry.path.clone());
+        let Read { rows, bytes: _, fault } = read;
+        let (mut twice, mut strange) = (0_u64, 0_u64);
+        for (seq, leaf) in rows.leaves {
+            let at = seq.checked_sub(step.first_seq).and_then(|at| usize::try_from(at).ok());
+            match at.and_then(|at| leaves.get_mut(at)) {
+                Some(slot @ None) => *slot = Some(leaf),
+                Some(Some(_)) => twice += 1,
+                None => strange += 1,
+            }
+        }
+        self.rotations.extend(rows.rotations);
+        match fault {
+            None => {}
+            Some(Fault::Rewritten) => self.rewritten.push(entry.clone()),
+            Some(Fault::Unreadable(text)) => {
+                self.report.find(Level::Files, Some(&entry.path), text);
+            }
+            Some(Fault::Missing(text) | Fault::Changed(text)) => {
+                self.changed_files.push(entry.clone());
+                self.report.find(Level::Files, Some(&entry.path), text);
+            }
+        }
+        if twice + strange > 0 {
+            let text = format!("{} rows stand twice or do not belong there", twice + strange);
+            self.report.find(Level::Rows, Some(&entry.path), text);
+        }
     }
 
     fn compare_with_journal(&mut self, first: u64, leaves: &[Option<Hash>], due: &[Option<Hash>]) {
@@ -216,8 +340,8 @@ impl Log<'_> {
     }
 
     /// Checks the texts against their newest entries.
-    fn texts(&mut self, steps: &[Manifest]) {
-        let entries = steps.iter().flat_map(|step| &step.files).filter(|e| e.table.is_none());
+    fn texts(&mut self, steps: &[(Manifest, Hash)]) {
+        let entries = steps.iter().flat_map(|(step, _)| &step.files).filter(|e| e.table.is_none());
         let newest: BTreeMap<&str, &FileEntry> = entries.map(|e| (e.path.as_str(), e)).collect();
         for (path, entry) in newest {
             let bytes = fs::read(self.options.archive.join(path)).ok();
@@ -228,10 +352,11 @@ impl Log<'_> {
     }
 
     /// Takes note of the tiles that belong to the tree.
-    fn tiles(&mut self, dir: &Path, size: u64) -> Result<(), VerifyError> {
+    fn tiles(&mut self, size: u64) -> Result<(), VerifyError> {
+        let dir = self.options.archive.join(layout::log_dir(self.origin));
         let folder = dir.join("tile");
-        for path in files::walk(&folder).map_err(io_error(&folder))? {
-            let name = path.strip_prefix(dir).unwrap_or(&path);
+        for path in disk::walk(&folder).map_err(io_error(&folder))? {
+            let name = path.strip_prefix(&dir).unwrap_or(&path);
             if Tile::parse(name).is_some_and(|tile| tile.is_stored(size)) {
                 let name = path.strip_prefix(&self.options.archive).unwrap_or(&path);
                 self.files.known.insert(name.display().to_string());
@@ -241,30 +366,40 @@ impl Log<'_> {
     }
 
     /// Says what roots and tiles say, and which records it is.
-    fn conclude(&mut self, checkpoint: &Checkpoint, compared: &Compared, has_journal: bool) {
+    fn conclude(&mut self, checkpoint: &Checkpoint, compared: &Compared) {
         let root = Some(checkpoint.root);
         let rows_ok = compared.rows == root;
         let tiles_ok = compared.tiles == root;
-        let folder = layout::log_dir(&checkpoint.origin);
         if rows_ok || !tiles_ok {
             for tile in &compared.bad_tiles {
-                let path = format!("{folder}/{tile}");
-                self.report.find(
-                    Level::Rows,
-                    Some(&path),
-                    "tile is missing or not what the rows give",
-                );
+                let path = format!("{}/{tile}", layout::log_dir(&checkpoint.origin));
+                let text = "tile is missing or not what the rows give";
+                self.report.find(Level::Rows, Some(&path), text);
             }
         }
+        let (changed, unread) =
+            (std::mem::take(&mut self.changed), std::mem::take(&mut self.unread));
         if rows_ok {
             if !self.changed_files.is_empty() {
                 let text = "the changed files' rows are all as recorded: the root over them is the signed one";
                 self.report.notes.push(text.to_owned());
             }
+            for FileEntry { path, .. } in std::mem::take(&mut self.rewritten) {
+                let text = "was rewritten since it was sealed; its rows are all as recorded";
+                self.report.notes.push(format!("{path} {text}"));
+                self.report.rewritten.push(path);
+            }
             // The journal then holds another row than was sealed.
-            let changed = std::mem::take(&mut self.changed);
-            self.name(&changed, Level::Journal, "record in the journal is not the sealed one");
+            let text = "record in the journal is not the sealed one";
+            let names =
+                Names { options: self.options, id: self.id, changed_files: &self.changed_files };
+            names.name(&changed, Level::Journal, text, self.report);
             return;
+        }
+        for entry in std::mem::take(&mut self.rewritten) {
+            let text = "file changed: its SHA-256 is not the sealed one";
+            self.report.find(Level::Files, Some(&entry.path), text);
+            self.changed_files.push(entry);
         }
         let text = match (compared.rows, tiles_ok) {
             (None, _) => "not all rows can be read",
@@ -272,75 +407,98 @@ impl Log<'_> {
             (Some(_), false) => "neither rows nor tiles give the signed root",
         };
         self.report.find(Level::Rows, None, text);
-        let (changed, unread) =
-            (std::mem::take(&mut self.changed), std::mem::take(&mut self.unread));
-        self.name(&changed, Level::Rows, "record changed");
-        self.name(&unread, Level::Rows, "record unreadable or missing");
-        let named = |seq: u64| [&changed, &unread].iter().any(|s| s.binary_search(&seq).is_ok());
+        self.name_all(compared, &changed, &unread);
+    }
+
+    fn name_all(&mut self, compared: &Compared, changed: &[u64], unread: &[u64]) {
+        let files = std::mem::take(&mut self.changed_files);
+        let names = Names { options: self.options, id: self.id, changed_files: &files };
+        names.name(changed, Level::Rows, "record changed", self.report);
+        names.name(unread, Level::Rows, "record unreadable or missing", self.report);
+        let named = |seq: u64| [changed, unread].iter().any(|s| s.binary_search(&seq).is_ok());
         let rest: Vec<u64> = compared.records.iter().copied().filter(|seq| !named(*seq)).collect();
-        self.name(&rest, Level::Rows, "record changed or unreadable");
+        names.name(&rest, Level::Rows, "record changed or unreadable", self.report);
         let is_named = |first: u64| {
             let has = |seqs: &[u64]| {
                 let next = seqs.get(seqs.partition_point(|seq| *seq < first));
                 next.is_some_and(|seq| *seq < first + 256)
             };
-            has_journal && (has(&changed) || has(&unread))
+            has(changed) || has(unread)
         };
         for first in compared.groups.iter().copied().filter(|first| !is_named(*first)) {
-            let record = Some(format!("{}/{first} to {}", self.id, first + 255));
-            let path = self.changed_file(first, first + 255);
-            let text = "record changed or unreadable among these 256".to_owned();
-            self.report.add(Finding { level: Level::Rows, path, record, text });
+            names.group(first, self.report);
         }
+        self.changed_files = files;
     }
 
-    /// Names records: what the journal says they are, or else what the file says now.
-    fn name(&mut self, seqs: &[u64], level: Level, text: &str) {
-        let named = seqs.get(..seqs.len().min(NAMED_MAX)).unwrap_or_default();
-        let mut words: BTreeMap<u64, String> = BTreeMap::new();
-        if let Some(dir) = &self.options.journal {
-            words.extend(describe_all(dir, named));
-        } else {
-            self.describe_by_files(named, &mut words);
-        }
-        for seq in named {
-            let what = words.get(seq).map(|what| format!(" {what}")).unwrap_or_default();
-            let record = Some(format!("{}/{seq}{what}", self.id));
-            let path = self.changed_file(*seq, *seq);
-            self.report.add(Finding { level, path, record, text: text.to_owned() });
-        }
-        if seqs.len() > NAMED_MAX {
-            let more = format!(
-                "{text}: {} more, up to {}/{}",
-                seqs.len() - NAMED_MAX,
-                self.id,
-                seqs.last().unwrap_or(&0)
+    /// Says whether the newest checkpoint is signed with the key that is in force, and whose that is.
+    fn signature(
+        &mut self,
+        checkpoint: &Checkpoint,
+        history: &History,
+        keys: &Keys,
+        given: Option<&[PublicKey]>,
+    ) -> String {
+        for key in given.unwrap_or_default().iter().filter(|key| !keys.has(key)) {
+            let text = format!(
+                "the given key {} is not one of this log's: its checkpoints are another key's",
+                key.line().trim_end()
             );
-            self.report.find(level, None, more);
+            self.report.find(Level::Checkpoint, None, text);
+        }
+        let is_given = given.is_some_and(|given| given.iter().all(|key| keys.has(key)));
+        let newest = history.newest.as_ref();
+        let key = keys.at(checkpoint.size);
+        let valid =
+            newest.zip(key).is_some_and(|(kept, key)| note::open(&kept.note, key).is_some());
+        if !valid {
+            let name = newest.map(|kept| kept.name.as_str());
+            let text = "checkpoint is not signed with the node's key";
+            self.report.find(Level::Checkpoint, name, text);
+        }
+        if valid
+            && let Some((_, size)) = self
+                .options
+                .revoked
+                .iter()
+                .find(|(revoked, size)| Some(revoked) == key && *size < checkpoint.size)
+        {
+            let text = format!(
+                "checkpoint of size {} is signed with a key that is revoked beyond size {size}",
+                checkpoint.size
+            );
+            self.report.find(Level::Checkpoint, newest.map(|kept| kept.name.as_str()), text);
+        }
+        match (valid, given) {
+            (true, Some(_)) if is_given => "valid, with the given key".to_owned(),
+            (true, None) => {
+                let line = "the key was taken from the archive itself; give --key with a copy kept elsewhere";
+                self.report.notes.push(line.to_owned());
+                "valid, with the key in the archive".to_owned()
+            }
+            _ => "NOT VALID".to_owned(),
         }
     }
 
-    fn describe_by_files(&self, seqs: &[u64], words: &mut BTreeMap<u64, String>) {
-        for entry in &self.changed_files {
-            let path = self.options.archive.join(&entry.path);
-            let covers = seqs.iter().any(|seq| (entry.first_seq..=entry.last_seq).contains(seq));
-            let table = entry.table.as_deref().and_then(layout::table).filter(|_| covers);
-            let Some(table) = table else { continue };
-            let mut take = |Found { seq, what, .. }: Found| {
-                if seqs.binary_search(&seq).is_ok() {
-                    words.insert(seq, format!("now {what}"));
-                }
-            };
-            // What can't be read was said already.
-            drop(changed::rows(self.options.reader.as_deref(), table, &path, &mut take));
-        }
+    fn summarize(
+        &mut self,
+        checkpoint: &Checkpoint,
+        steps: &[(Manifest, Hash)],
+        signature: String,
+    ) {
+        let count = |n: usize| u64::try_from(n).unwrap_or(0);
+        self.report.logs.push(LogSummary {
+            origin: self.origin.to_owned(),
+            size: checkpoint.size,
+            root: BASE64.encode(checkpoint.root),
+            manifests: count(steps.len()),
+            files: steps.iter().map(|(step, _)| count(step.files.len())).sum(),
+            signature,
+        });
     }
+}
 
-    /// The only changed file that covers records, if it is only one.
-    fn changed_file(&self, first: u64, last: u64) -> Option<String> {
-        let mut files =
-            self.changed_files.iter().filter(|e| e.first_seq <= last && first <= e.last_seq);
-        let file = files.next()?;
-        files.next().is_none().then(|| file.path.clone())
-    }
+/// No leaf of a step is known yet.
+fn empty(step: &Manifest) -> Vec<Option<Hash>> {
+    vec![None; usize::try_from(step.tree_size - step.first_seq).unwrap_or(0)]
 }

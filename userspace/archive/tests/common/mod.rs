@@ -44,23 +44,30 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<Steps>,
     pub(crate) recorder: Recorder,
     pub(crate) last: Lsn,
+    pub(crate) name: &'static str,
     segment_bytes: u64,
     sessions: u8,
 }
 
 impl Node {
     pub(crate) fn start(segment_bytes: u64) -> Self {
+        Self::start_as("n1", segment_bytes)
+    }
+
+    /// A node of another name.
+    pub(crate) fn start_as(name: &'static str, segment_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(Steps(AtomicI64::new(START_US)));
-        let recorder = open(dir.path(), &clock, segment_bytes);
-        Self { dir, clock, recorder, last: Lsn(0), segment_bytes, sessions: 0 }
+        let recorder = open(dir.path(), name, &clock, segment_bytes);
+        Self { dir, clock, recorder, last: Lsn(0), name, segment_bytes, sessions: 0 }
     }
 
     pub(crate) fn restart(&mut self) {
         self.recorder.close().unwrap();
-        let closed = open(&self.dir.path().join("closed"), &self.clock, self.segment_bytes);
+        let closed =
+            open(&self.dir.path().join("closed"), self.name, &self.clock, self.segment_bytes);
         drop(std::mem::replace(&mut self.recorder, closed));
-        self.recorder = open(self.dir.path(), &self.clock, self.segment_bytes);
+        self.recorder = open(self.dir.path(), self.name, &self.clock, self.segment_bytes);
     }
 
     pub(crate) fn journal(&self) -> PathBuf {
@@ -72,7 +79,7 @@ impl Node {
     }
 
     pub(crate) fn signer(&self) -> Signer {
-        Signer::load_or_create(&self.dir.path().join("keys"), "n1").unwrap()
+        Signer::load_or_create(&self.dir.path().join("keys"), self.name).unwrap()
     }
 
     pub(crate) fn seal(&self) -> Sealed {
@@ -82,8 +89,8 @@ impl Node {
     pub(crate) fn seal_into(&self, archive: &Path) -> Result<Sealed, SealError> {
         self.recorder.wait(self.last).unwrap();
         let durable = self.recorder.durable();
-        let archive = Archive::open(archive, "n1")?;
-        archive.seal(&self.journal(), durable, &self.signer(), self.clock.now())
+        let archive = Archive::open(archive, self.name)?;
+        archive.seal(&self.journal(), durable, &mut self.signer(), self.clock.now())
     }
 
     /// Time passes.
@@ -96,9 +103,16 @@ impl Node {
         self.last = self.recorder.control("heartbeat", detail).unwrap();
     }
 
+    /// A key is made, and a record says that it follows; the next seal puts it in force.
+    pub(crate) fn rotate(&mut self, revoked_from: Option<u64>) {
+        let origin = format!("vestibule/node/{}/0", self.name);
+        let detail = self.signer().rotate(&origin, revoked_from).unwrap();
+        self.last = self.recorder.control("key.rotated", &detail).unwrap();
+    }
+
     /// A session opens.
     pub(crate) fn open(&mut self) -> SessionId {
-        self.sessions += 1;
+        self.sessions = self.sessions.wrapping_add(1);
         let at = self.clock.now();
         let session = SessionId::new(at, [self.sessions; 10]);
         let principal = principal();
@@ -212,8 +226,8 @@ impl Node {
     }
 }
 
-fn open(dir: &Path, clock: &Arc<Steps>, segment_bytes: u64) -> Recorder {
-    let mut options = Options::new(dir.join("journal"), "n1", 0);
+fn open(dir: &Path, name: &str, clock: &Arc<Steps>, segment_bytes: u64) -> Recorder {
+    let mut options = Options::new(dir.join("journal"), name, 0);
     options.segment_bytes = segment_bytes;
     options.reserve = Reserve { percent: 0, bytes: 0 };
     let clock: Arc<dyn Clock> = Arc::<Steps>::clone(clock);

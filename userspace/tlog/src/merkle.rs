@@ -110,6 +110,13 @@ impl Tree {
         Some(tree)
     }
 
+    /// The tree of its whole tiles of leaves, and the leaves beyond.
+    pub fn split_leaves(mut self) -> (Self, Vec<Hash>) {
+        let leaves = self.edge.first_mut().map(std::mem::take).unwrap_or_default();
+        self.size -= self.size % 256;
+        (self, leaves)
+    }
+
     /// How many leaves it has.
     pub fn size(&self) -> u64 {
         self.size
@@ -142,6 +149,15 @@ impl Tree {
         }
     }
 
+    /// The root that the tree has once `more` leaves follow; they are not added.
+    pub fn root_with(&self, more: &[Hash]) -> Hash {
+        let mut grown = self.clone();
+        for leaf in more {
+            grown.push(*leaf, &mut Vec::new());
+        }
+        grown.root()
+    }
+
     /// The partial tiles at its right edge.
     pub fn partial(&self) -> impl Iterator<Item = Tile> {
         self.edge.iter().enumerate().filter(|(_, edge)| !edge.is_empty()).map(|(level, edge)| {
@@ -172,7 +188,7 @@ fn perfect(mut entries: &[Hash]) -> Vec<Hash> {
 }
 
 /// The root of a perfect subtree.
-pub(crate) fn root(entries: &[Hash]) -> Hash {
+pub fn root(entries: &[Hash]) -> Hash {
     let mut row = entries.to_vec();
     while row.len() > 1 {
         row = row.as_chunks::<2>().0.iter().map(|[left, right]| node(left, right)).collect();
@@ -180,7 +196,8 @@ pub(crate) fn root(entries: &[Hash]) -> Hash {
     row.first().copied().unwrap_or_default()
 }
 
-fn node(left: &Hash, right: &Hash) -> Hash {
+/// The hash of a node by its children's.
+pub fn node(left: &Hash, right: &Hash) -> Hash {
     let mut hash = Sha256::new();
     hash.update([1]);
     hash.update(left);

@@ -1,0 +1,63 @@
+//! What was verified before, so that the next time only what is new is read. Kept by whoever verifies: it is
+//! worth what its place is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use types::hex::hex;
+
+use crate::merkle::{Hash, Tile, Tree};
+use crate::note::unhex;
+
+/// What was verified of an archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Its logs by name.
+    pub logs: BTreeMap<String, Verified>,
+}
+
+/// What was verified of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verified {
+    /// How many records.
+    pub size: u64,
+    /// The root over them, hex.
+    pub root: String,
+    /// SHA-256 of the last of their manifests, hex.
+    pub manifest: String,
+    /// The right edge of the tree: unfinished tiles by path, hex.
+    edge: BTreeMap<PathBuf, String>,
+    /// The records by which keys followed one another: sequence number and detail.
+    pub(super) rotations: Vec<(u64, String)>,
+}
+
+impl Verified {
+    /// Of a tree that was verified.
+    pub(super) fn new(tree: &Tree, manifest: &Hash, rotations: &[(u64, String)]) -> Self {
+        let edge = tree.partial().map(|tile| (tile.path(), hex_all(&tile.bytes())));
+        Self {
+            size: tree.size(),
+            root: hex(&tree.root()),
+            manifest: hex(manifest),
+            edge: edge.collect(),
+            rotations: rotations.to_vec(),
+        }
+    }
+
+    /// The tree; `None` where this is none.
+    pub(super) fn tree(&self) -> Option<Tree> {
+        let stored = |tile: &Tile| {
+            let text = self.edge.get(&tile.path())?;
+            let hashes = text.as_bytes().chunks(64).map(|hash| unhex(str::from_utf8(hash).ok()?));
+            Some(hashes.collect::<Option<Vec<Hash>>>()?.concat())
+        };
+        Tree::load(self.size, stored).filter(|tree| hex(&tree.root()) == self.root)
+    }
+}
+
+fn hex_all(bytes: &[u8]) -> String {
+    bytes.as_chunks::<32>().0.iter().map(|hash| hex(hash)).collect()
+}
