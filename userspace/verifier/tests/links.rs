@@ -40,7 +40,7 @@ fn the_verifier_and_the_witness_link_no_runtime_no_tls_and_no_bpf() {
         }
     }
     let witness = linked("witness");
-    for heavy in ["parquet", "arrow-array", "serde_json", "archive", "journal"] {
+    for heavy in ["parquet", "arrow-array", "archive", "journal"] {
         assert!(!witness.contains(heavy), "the witness links {heavy}");
     }
     assert!(linked("daemon").contains("tokio"), "what is looked for would be found");

@@ -157,5 +157,5 @@ fn lie(copy: &Copy) -> Expect {
         fs::write(path, bytes).unwrap();
     }
     assert!(before > 0 && count() < before, "the lie hides nothing: {before} denials are found");
-    Expect::names(&["hides rows", "column decision"])
+    Expect::names(&["hides rows", r#"column "decision""#])
 }

@@ -81,7 +81,11 @@ pub(super) fn check_elsewhere(
         let signed = note::split(&it.note)
             .is_some_and(|(text, lines)| keys.all().any(|key| note::is_signed(text, &lines, key)));
         let seen = checkpoint.size;
-        let text = if !signed {
+        let text = if !signed && seen > size {
+            format!(
+                "rolled back: {whence} has a checkpoint of {seen} records by a key that this archive does not know, and the archive ends at {size}: its key was replaced since, or it is another log"
+            )
+        } else if !signed {
             format!(
                 "the checkpoint of size {seen} from {whence} is signed with none of this log's keys: another log, or keys that were replaced in secret"
             )
