@@ -103,9 +103,11 @@ impl<'d> Bearer<'d> {
         (ledger, agent): (&Ledger<'_>, &Arc<Standing>),
         cx: &mut Context<'_>,
     ) -> Poll<Weighed> {
-        let asked = session.startup().and_then(|startup| login.token_password(&startup.user));
+        let asked = |session: &PostgresSession| {
+            session.startup().and_then(|startup| login.token_password(&startup.user))
+        };
         if session.is_met() {
-            match asked {
+            match asked(session) {
                 Some(_) => session.ask_password(),
                 None => session.open(),
             }
@@ -115,7 +117,7 @@ impl<'d> Bearer<'d> {
             Some(Password::Asked(None)) => self.refuse(session, ledger, "too_large"),
             Some(Password::Asked(Some(given))) => match Presented::read(&given) {
                 Some(presented) => self.verifying = Some(self.verify(presented, ledger, agent)),
-                None if asked == Some(TokenPassword::Required) => {
+                None if asked(session) == Some(TokenPassword::Required) => {
                     self.refuse(session, ledger, NO_TOKEN);
                 }
                 None => session.open(),

@@ -1,10 +1,11 @@
 //! Waiting for the journal: one wake per worker and commit, however many sessions wait.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use journal::record::Lsn;
 use journal::recorder::{Durable, Health, Recorder};
@@ -65,23 +66,113 @@ impl Durability {
 #[error("the journal can't be written")]
 pub struct JournalFailed;
 
-/// One worker's sessions that wait; at most one entry a session.
+/// One worker's sessions that wait. Each has a place for as long as it is open, about 40 B.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     shared: Arc<Durability>,
     worker: usize,
-    waiting: RefCell<HashMap<u64, (Lsn, Waker)>>,
-    /// Rung when a session gathered a record.
-    gathered: Notify,
-    /// Records gathered so far.
+    places: RefCell<Places>,
+    /// The last record that somebody was held up for.
+    held_up: Cell<Lsn>,
+    /// Rung when a session is held up, and when one gathered a record.
+    holding: Notify,
+    gathering: Notify,
+    /// Records gathered so far, and how many of them the commits have taken.
     records: Cell<u64>,
-    /// Bytes relayed since the last commit.
+    committed: Cell<u64>,
+    /// The session that gathered last, and how many took turns since the last commit.
+    last: Cell<Option<Slot>>,
+    turns: Cell<u64>,
+    /// What was read from sockets so far: how often, and bytes since the last commit.
+    reads: Cell<u64>,
     relayed: Cell<usize>,
+}
+
+/// A session's place among those of its worker, for as long as it has this.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    waiters: Rc<Waiters>,
+    slot: Slot,
+}
+
+impl Seat {
+    /// Ready once everything up to `lsn` is durable.
+    pub(crate) fn poll(&self, lsn: Lsn, cx: &mut Context<'_>) -> Poll<Result<(), JournalFailed>> {
+        self.waiters.poll(self.slot, lsn, cx)
+    }
+
+    /// Notes that a record of the session waits for its commit.
+    pub(crate) fn gathered(&self) {
+        self.waiters.gathered(self.slot);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.waiters.leave(self.slot);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot(usize);
+
+/// The places, those that nobody has, and those whose sessions wait.
+#[derive(Debug, Default)]
+struct Places {
+    all: Vec<Place>,
+    free: Vec<Slot>,
+    waiting: Vec<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    lsn: Lsn,
+    /// Of the session's last wait: mostly it is the next one's as well.
+    waker: Option<Waker>,
+    is_waiting: bool,
+}
+
+impl Places {
+    fn wait(&mut self, slot: Slot, lsn: Lsn, cx: &Context<'_>) {
+        let Some(place) = self.all.get_mut(slot.0) else { return };
+        place.lsn = lsn;
+        if !place.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            place.waker = Some(cx.waker().clone());
+        }
+        if !std::mem::replace(&mut place.is_waiting, true) {
+            self.waiting.push(slot);
+        }
+    }
+
+    /// Wakes the sessions whose records are durable, or never will be.
+    fn wake(&mut self, shared: &Durability) {
+        let Self { all, waiting, .. } = self;
+        waiting.retain(|slot| {
+            let Some(place) = all.get_mut(slot.0) else { return false };
+            place.is_waiting = shared.look(place.lsn).is_pending();
+            if !place.is_waiting
+                && let Some(waker) = &place.waker
+            {
+                waker.wake_by_ref();
+            }
+            place.is_waiting
+        });
+    }
+
+    fn is_any_ready(&self, shared: &Durability) -> bool {
+        let lsn = |slot: &Slot| self.all.get(slot.0).map_or(Lsn(0), |place| place.lsn);
+        self.waiting.iter().any(|slot| shared.look(lsn(slot)).is_ready())
+    }
 }
 
 /// How often the sockets are looked at for more to commit with what was gathered. A look takes a
 /// few microseconds for each session it finds ready; a commit takes a hundred.
 const LOOKS_MAX: usize = 8;
+
+/// How long a record waits for others where nobody waits for it: its command is at work in the server, and no
+/// byte of an answer has come. After a crash within it such a command may be without a record; nobody saw anything
+/// of it then.
+const UNAWAITED_MAX: Duration = Duration::from_millis(2);
 
 /// What many sessions relay between two commits while each runs small commands: 64 of them 1 KiB
 /// each. More means that a large result is on its way.
@@ -93,68 +184,121 @@ impl Waiters {
         Self {
             shared,
             worker,
-            waiting: RefCell::default(),
-            gathered: Notify::new(),
+            places: RefCell::default(),
+            held_up: Cell::default(),
+            holding: Notify::new(),
+            gathering: Notify::new(),
             records: Cell::new(0),
+            committed: Cell::new(0),
+            last: Cell::new(None),
+            turns: Cell::new(0),
+            reads: Cell::new(0),
             relayed: Cell::new(0),
         }
     }
 
-    /// Ready once everything up to `lsn` is durable; `slot` is the waiting session's own number.
-    pub(crate) fn poll(
-        &self,
-        slot: u64,
-        lsn: Lsn,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), JournalFailed>> {
+    /// A place for a session that opens.
+    pub(crate) fn enter(self: &Rc<Self>) -> Seat {
+        let mut places = self.places.borrow_mut();
+        let slot = places.free.pop().unwrap_or_else(|| {
+            places.all.push(Place::default());
+            Slot(places.all.len() - 1)
+        });
+        Seat { waiters: Rc::clone(self), slot }
+    }
+
+    /// Takes back the place of a session that ended.
+    fn leave(&self, slot: Slot) {
+        let mut places = self.places.borrow_mut();
+        let Places { all, free, waiting } = &mut *places;
+        let Some(place) = all.get_mut(slot.0) else { return };
+        if std::mem::take(place).is_waiting {
+            waiting.retain(|other| *other != slot);
+        }
+        free.push(slot);
+    }
+
+    fn poll(&self, slot: Slot, lsn: Lsn, cx: &mut Context<'_>) -> Poll<Result<(), JournalFailed>> {
         if let Poll::Ready(done) = self.shared.look(lsn) {
             return Poll::Ready(done);
         }
-        self.waiting.borrow_mut().insert(slot, (lsn, cx.waker().clone()));
+        self.places.borrow_mut().wait(slot, lsn, cx);
         if let Some(bell) = self.shared.bells.get(self.worker) {
             bell.awaited.store(true, Ordering::SeqCst);
+        }
+        if lsn > self.held_up.get() {
+            self.held_up.set(lsn);
+            self.holding.notify_one();
         }
         // The committer may have published between the look and the flag.
         self.shared.look(lsn)
     }
 
-    /// Forgets a session that ended.
-    pub(crate) fn forget(&self, slot: u64) {
-        self.waiting.borrow_mut().remove(&slot);
-    }
-
-    /// Notes that a record waits for its commit.
-    pub(crate) fn gathered(&self) {
+    fn gathered(&self, slot: Slot) {
+        if self.last.replace(Some(slot)) != Some(slot) {
+            self.turns.set(self.turns.get().saturating_add(1));
+        }
         self.records.set(self.records.get().wrapping_add(1));
-        self.gathered.notify_one();
+        self.gathering.notify_one();
     }
 
-    /// Notes that bytes were relayed.
+    /// Notes that bytes were read, which are relayed.
     pub(crate) fn relayed(&self, bytes: usize) {
+        self.reads.set(self.reads.get().wrapping_add(1));
         self.relayed.set(self.relayed.get().saturating_add(bytes));
     }
 
-    /// Has gathered records committed once every session that could run has run: what they all
-    /// write shares one trip to the disk. Runs as long as the worker.
+    /// Has gathered records committed: those of many sessions share one trip to the disk. Runs as long as the
+    /// worker.
     ///
     /// The worker makes the trip itself: it would only wait, and be woken for the answer. Where a
     /// session relays much, which is not to wait for others' records, the journal's thread makes it.
     pub(crate) async fn commit(&self, recorder: &Recorder) {
+        let mut are_many = false;
         loop {
-            self.gathered.notified().await;
-            // Back after the sockets were looked at and whoever is ready there has run; once more
-            // as long as that brings something.
-            for _ in 0..LOOKS_MAX {
-                let before = self.records.get();
-                tokio::task::yield_now().await;
-                if self.records.get() == before {
-                    break;
-                }
+            self.gathering.notified().await;
+            if self.records.get() == self.committed.get() {
+                continue;
             }
+            if are_many {
+                self.shared_by_many().await;
+            } else {
+                self.look_for_more(|| self.records.get()).await;
+            }
+            self.committed.set(self.records.get());
+            self.last.set(None);
+            are_many = self.turns.take() > 1;
             if self.relayed.take() > RELAYED_BYTES_FEW {
                 recorder.commit();
             } else {
                 recorder.commit_here();
+            }
+        }
+    }
+
+    /// Returns when the first session is held up and no other could go on instead.
+    ///
+    /// One session alone had better have its record committed while the server is at work. Where there are many, the
+    /// processor is what there is too little of, and the fewer trips the better.
+    async fn shared_by_many(&self) {
+        let held_up = async {
+            while self.shared.look(self.held_up.get()).is_ready() {
+                self.holding.notified().await;
+            }
+        };
+        // Late is as good.
+        drop(tokio::time::timeout(UNAWAITED_MAX, held_up).await);
+        self.look_for_more(|| self.reads.get()).await;
+    }
+
+    /// Comes back after the sockets were looked at and whoever is ready there has run; once more as
+    /// long as that brings something.
+    async fn look_for_more(&self, brought: impl Fn() -> u64) {
+        for _ in 0..LOOKS_MAX {
+            let before = brought();
+            tokio::task::yield_now().await;
+            if brought() == before {
+                break;
             }
         }
     }
@@ -164,18 +308,12 @@ impl Waiters {
         let Some(bell) = self.shared.bells.get(self.worker) else { return };
         loop {
             bell.notify.notified().await;
-            let mut waiting = self.waiting.borrow_mut();
-            waiting.retain(|_, (lsn, waker)| match self.shared.look(*lsn) {
-                Poll::Pending => true,
-                Poll::Ready(_) => {
-                    waker.wake_by_ref();
-                    false
-                }
-            });
-            if !waiting.is_empty() {
+            let mut places = self.places.borrow_mut();
+            places.wake(&self.shared);
+            if !places.waiting.is_empty() {
                 bell.awaited.store(true, Ordering::SeqCst);
                 // As in `poll`: a commit between the look and the flag rings for itself.
-                if waiting.values().any(|(lsn, _)| self.shared.look(*lsn).is_ready()) {
+                if places.is_any_ready(&self.shared) {
                     bell.notify.notify_one();
                 }
             }
@@ -186,7 +324,6 @@ impl Waiters {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::rc::Rc;
     use std::time::Duration;
 
     use tokio::runtime::Builder;
@@ -211,7 +348,8 @@ mod tests {
             let running = Rc::clone(&waiters);
             spawn_local(async move { running.run().await });
             let committer = std::thread::spawn(move || publish(&shared));
-            let waited = poll_fn(|cx| waiters.poll(7, Lsn(lsn), cx));
+            let seat = waiters.enter();
+            let waited = poll_fn(|cx| seat.poll(Lsn(lsn), cx));
             let done = tokio::time::timeout(Duration::from_secs(10), waited).await.expect("woken");
             committer.join().unwrap();
             done
@@ -238,11 +376,17 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_session_is_forgotten() {
-        let waiters = Waiters::new(Durability::new(1), 0);
+    fn an_ended_session_is_forgotten_and_its_place_is_another_ones() {
+        let waiters = Rc::new(Waiters::new(Durability::new(1), 0));
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(waiters.poll(1, Lsn(1), &mut cx).is_pending());
-        waiters.forget(1);
-        assert!(waiters.waiting.borrow().is_empty());
+        let (ended, other) = (waiters.enter(), waiters.enter());
+        for seat in [&ended, &other] {
+            assert!(seat.poll(Lsn(1), &mut cx).is_pending());
+        }
+        drop(ended);
+        assert_eq!(waiters.places.borrow().waiting, [other.slot]);
+        let later = [waiters.enter(), waiters.enter()];
+        assert_eq!(later.each_ref().map(|seat| seat.slot), [Slot(0), Slot(2)]);
+        assert_eq!(waiters.places.borrow().waiting, [other.slot]);
     }
 }

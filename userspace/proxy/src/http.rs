@@ -25,6 +25,7 @@ use self::intake::Called;
 use self::io::Io;
 use self::shared::Shared;
 use self::talk::Talk;
+use crate::durability::Seat;
 use crate::follower::Follower;
 use crate::ledger::Ledger;
 use crate::preface::Opened;
@@ -63,7 +64,7 @@ enum End {
 
 /// Serves requests until either side closes.
 pub(crate) async fn serve(
-    (worker, slot): (&Worker, u64),
+    (worker, seat): (&Worker, Seat),
     names: Vec<Arc<str>>,
     opened: Opened,
     (mut ledger, follower): (Ledger<'_>, Follower),
@@ -83,7 +84,7 @@ pub(crate) async fn serve(
         let carried = crate::flows::Bytes::unread(usize::MAX);
         return ledger.close("target_lost", carried, worker.door.clock.now());
     };
-    let talk = Talk::new((worker, slot), called, (&shared, &agent), sender, (ledger, follower));
+    let talk = Talk::new((worker, seat), called, (&shared, &agent), sender, (ledger, follower));
     let serving = server_of(&agent, &talk);
     let end = {
         let mut serving = pin!(serving);

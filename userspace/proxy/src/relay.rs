@@ -24,6 +24,7 @@ use types::event::Event;
 use types::redact::DataClass;
 
 use crate::bearer::{self, Bearer, Weighed};
+use crate::durability::Seat;
 use crate::flows::Bytes;
 use crate::follower::Follower;
 use crate::held::{Held, Over};
@@ -37,7 +38,7 @@ use crate::serve::Worker;
 /// One session between its two sockets.
 pub(crate) struct Relay<'w> {
     worker: &'w Worker,
-    slot: u64,
+    seat: Seat,
     session: PostgresSession,
     login: Login<'w>,
     bearer: Bearer<'w>,
@@ -66,8 +67,9 @@ pub(crate) struct Relay<'w> {
     wrote: bool,
     /// What the last statement probes, by this catalog.
     probed: Option<(Arc<Analysis>, Arc<[DataClass]>)>,
-    /// The latest reading of the clock in this turn.
-    read_at: Option<Timestamp>,
+    /// The latest reading of the clock, and whether it is of this turn.
+    read_at: Timestamp,
+    is_read: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,7 +116,7 @@ impl End {
 impl<'w> Relay<'w> {
     pub(crate) fn new(
         worker: &'w Worker,
-        slot: u64,
+        seat: Seat,
         (session, (login, bearer), limiter, follower): Parts<'w>,
         knowledge: Knowledge<'w>,
         ledger: Ledger<'w>,
@@ -122,7 +124,7 @@ impl<'w> Relay<'w> {
     ) -> Self {
         Self {
             worker,
-            slot,
+            seat,
             session,
             login,
             bearer,
@@ -143,19 +145,17 @@ impl<'w> Relay<'w> {
             refused: None,
             wrote: false,
             probed: None,
-            read_at: None,
+            read_at: Timestamp::default(),
+            is_read: false,
         }
     }
 
     /// Runs the session as far as its sockets and the journal allow; ready when it ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.read_at = None;
+        self.is_read = false;
+        self.follower.watch(cx);
         loop {
-            self.follower.watch(cx);
-            self.follow(self.worker.door.clock.now());
-            if self.ledger.is_to_end(cx) {
-                self.dismiss(BY_OPERATOR, self.worker.door.clock.now());
-            }
+            self.follow(self.read_at);
             self.settle();
             if let Some(why) = self.dismissed {
                 return Poll::Ready(if why == BY_OPERATOR {
@@ -185,10 +185,27 @@ impl<'w> Relay<'w> {
                     Poll::Pending => {}
                 }
             }
-            if !moved {
+            if moved {
+                continue;
+            }
+            if !self.ledger.is_to_end(cx) {
                 return Poll::Pending;
             }
+            let now = self.now();
+            self.dismiss(BY_OPERATOR, now);
         }
+    }
+
+    /// The present, as it was when this turn first asked for it or last read from a socket.
+    fn now(&mut self) -> Timestamp {
+        if self.is_read { self.read_at } else { self.look_at_clock() }
+    }
+
+    /// The present.
+    fn look_at_clock(&mut self) -> Timestamp {
+        self.read_at = self.worker.door.clock.now();
+        self.is_read = true;
+        self.read_at
     }
 
     /// Writes what is left to both sides; ready when nothing is.
@@ -237,7 +254,6 @@ impl<'w> Relay<'w> {
         let carried = Bytes { sent: self.downstream.came(), received: self.downstream.written() };
         self.ledger.close(reason, carried, now);
         self.knowledge.close(now);
-        self.worker.waiters.forget(self.slot);
         self.downstream.part();
     }
 
@@ -249,18 +265,22 @@ impl<'w> Relay<'w> {
         if side == Side::Upstream && self.login.holds_back() {
             return Poll::Pending;
         }
-        let (leg, gate) = match side {
-            Side::Downstream => (&mut self.downstream, self.gates.downstream),
-            Side::Upstream => (&mut self.upstream, self.gates.upstream),
+        let gate = match side {
+            Side::Downstream => self.gates.downstream,
+            Side::Upstream => self.gates.upstream,
         };
-        if ready!(self.worker.waiters.poll(self.slot, gate, cx)).is_err() {
+        if ready!(self.seat.poll(gate, cx)).is_err() {
             return Poll::Ready(Err(End::Journal));
         }
         if side == Side::Upstream {
             self.login.recheck(&mut self.session, &self.ledger);
-            let clock = &self.worker.door.clock;
-            self.session.sent(*self.read_at.get_or_insert_with(|| clock.now()));
+            let now = self.now();
+            self.session.sent(now);
         }
+        let leg = match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
+        };
         leg.poll_write(cx, self.session.transmit(side)).map_err(|error| End::Socket(side, error))
     }
 
@@ -287,8 +307,8 @@ impl<'w> Relay<'w> {
             Ok(read) => read,
             Err(error) => return Poll::Ready(Err(End::Socket(side, error))),
         };
-        self.worker.waiters.relayed(read.len());
-        let now = self.worker.door.clock.now();
+        worker.waiters.relayed(read.len());
+        let now = self.look_at_clock();
         if read.is_empty() {
             drop(scratch);
             self.give_up(match side {
@@ -321,7 +341,7 @@ impl<'w> Relay<'w> {
     /// Takes what the session has to say: everything is recorded, commands are decided.
     fn settle(&mut self) {
         while let Some(event) = self.session.poll_event() {
-            let now = self.worker.door.clock.now();
+            let now = self.now();
             match event {
                 Event::Command(command) => self.decide(&command, now),
                 Event::Outcome(outcome) => self.ledger.end(&outcome, now),
@@ -425,7 +445,7 @@ impl<'w> Relay<'w> {
             return self.require(command, &decision, now);
         }
         let (decision, verdict) = self.verdict(command.kind, decision);
-        let decided = self.worker.door.clock.now();
+        let decided = self.look_at_clock();
         self.conclude(command, &decision, verdict, None, (now, decided));
     }
 
@@ -461,11 +481,10 @@ impl<'w> Relay<'w> {
         if !denied && self.knowledge.begins(&command.statement) {
             self.use_known();
         }
-        self.read_at = said.is_none().then_some(decided);
         let masks = self.masks.as_deref();
         let verdict = match self.ledger.begin(command, decision, masks, (came, decided), said) {
             Ok(lsn) => {
-                self.worker.waiters.gathered();
+                self.seat.gathered();
                 self.gates.downstream = lsn;
                 let is_write = command.statement.needs_wal();
                 let before_upstream =

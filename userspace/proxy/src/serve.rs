@@ -1,6 +1,6 @@
 //! One connection from accept to close. A new reader starts here.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -46,16 +46,11 @@ pub(crate) struct Worker {
     pub(crate) waiters: Rc<Waiters>,
     /// One read buffer for all: a session takes what was read before the next one reads.
     pub(crate) scratch: RefCell<Vec<u8>>,
-    slots: Cell<u64>,
 }
 
 impl Worker {
     pub(crate) fn new(door: Arc<Door>, waiters: Rc<Waiters>) -> Self {
-        Self { door, waiters, scratch: RefCell::new(vec![0; READ_BYTES]), slots: Cell::new(0) }
-    }
-
-    fn slot(&self) -> u64 {
-        self.slots.replace(self.slots.get() + 1)
+        Self { door, waiters, scratch: RefCell::new(vec![0; READ_BYTES]) }
     }
 }
 
@@ -128,7 +123,7 @@ pub(crate) async fn serve(
     }
     let legs = (Leg::new(agent), Leg::new(server));
     let parts = (session, (login, bearer), limiter, follower);
-    let mut relay = Relay::new(&worker, worker.slot(), parts, knowledge, ledger, legs);
+    let mut relay = Relay::new(&worker, worker.waiters.enter(), parts, knowledge, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     let patience = match &end {
         End::Session => FLUSH_PATIENCE,
@@ -153,7 +148,7 @@ async fn serve_http(
     let opened = preface::open_http(&worker.door, who, (rule, &names), downstream, upstream).await;
     match opened {
         Ok(opened) => {
-            http::serve((worker, worker.slot()), names, opened, (ledger, follower)).await;
+            http::serve((worker, worker.waiters.enter()), names, opened, (ledger, follower)).await;
         }
         Err(not_opened) => {
             preface::refuse(&worker.door, Protocol::Http, ledger, not_opened).await;

@@ -35,6 +35,7 @@ use super::io::Io;
 use super::problem::Problem;
 use super::shared::Shared;
 use crate::bearer;
+use crate::durability::Seat;
 use crate::flows::Bytes;
 use crate::follower::Follower;
 use crate::ledger::Ledger;
@@ -54,7 +55,7 @@ const DRAINING: Duration = Duration::from_secs(2);
 /// A session of requests between an agent and a target.
 pub(super) struct Talk<'w> {
     worker: &'w Worker,
-    slot: u64,
+    seat: Seat,
     called: Called,
     shared: Rc<Shared>,
     agent: Io,
@@ -84,7 +85,7 @@ struct Decided {
 
 impl<'w> Talk<'w> {
     pub(super) fn new(
-        (worker, slot): (&'w Worker, u64),
+        (worker, seat): (&'w Worker, Seat),
         called: Called,
         (shared, agent): (&Rc<Shared>, &Io),
         sender: SendRequest<Up>,
@@ -93,7 +94,7 @@ impl<'w> Talk<'w> {
         let standing = Arc::clone(follower.standing());
         Self {
             worker,
-            slot,
+            seat,
             called,
             shared: Rc::clone(shared),
             agent: agent.clone(),
@@ -249,7 +250,7 @@ impl<'w> Talk<'w> {
 
     /// Waits until what was recorded is on disk.
     async fn durable(&self, lsn: Lsn) -> Result<(), Problem> {
-        let waited = poll_fn(|cx| self.worker.waiters.poll(self.slot, lsn, cx)).await;
+        let waited = poll_fn(|cx| self.seat.poll(lsn, cx)).await;
         waited.map_err(|error| {
             self.shared.go("journal_failed");
             Problem {
@@ -349,7 +350,6 @@ impl<'w> Talk<'w> {
         let (sent, received) = self.agent.carried();
         let now = self.shared.clock.now();
         self.state.borrow_mut().ledger.close(reason, Bytes { sent, received }, now);
-        self.worker.waiters.forget(self.slot);
     }
 }
 

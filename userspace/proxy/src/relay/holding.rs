@@ -23,7 +23,7 @@ use crate::limiter;
 impl Relay<'_> {
     /// Has a command go on by a grant that covers it, or wait for one.
     pub(super) fn require(&mut self, command: &Command, decision: &Decision, now: Timestamp) {
-        let decided = self.worker.door.clock.now();
+        let decided = self.look_at_clock();
         let asked = match self.asked(command, decision) {
             Ok(asked) => asked,
             Err(refusal) => {
@@ -204,7 +204,7 @@ impl Relay<'_> {
             return Poll::Ready(());
         }
         let Some(held) = self.held.take() else { return Poll::Pending };
-        let now = self.worker.door.clock.now();
+        let now = self.look_at_clock();
         let again = self.judge(&held.command, now);
         if again.effect == Effect::Deny {
             let refusal = Refusal::new(again.rule().into(), Arc::clone(&again.reason));
@@ -245,7 +245,7 @@ impl Relay<'_> {
     /// Records what became of a command that waited, and goes on with those behind it.
     fn conclude_held(&mut self, held: Held, grant: Option<&Grant>, verdict: Verdict) {
         self.login.goes_on();
-        let now = self.worker.door.clock.now();
+        let now = self.look_at_clock();
         let said = held.said(grant, now);
         let Held { command, decision, since, decided, behind, .. } = held;
         let times = (since, decided);
@@ -268,7 +268,7 @@ impl Relay<'_> {
     /// Decides the commands that stood behind one that waited.
     fn go_on(&mut self, mut behind: VecDeque<Command>) {
         while let Some(command) = behind.pop_front() {
-            let now = self.worker.door.clock.now();
+            let now = self.look_at_clock();
             self.decide(&command, now);
             if let Some(held) = &mut self.held {
                 behind.append(&mut held.behind);

@@ -52,7 +52,7 @@ impl Talk<'_> {
         };
         let times = (now, self.shared.clock.now());
         let at = state.ledger.begin(&command, &decision, Some(&masks), times, None)?;
-        self.worker.waiters.gathered();
+        self.seat.gathered();
         door.counters.commands_total.up();
         if let Some(problem) = &refused {
             door.counters.commands_denied.up();
