@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use journal::row::{Column, Kind, Table};
+use journal::row::{Column, Table};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use types::hex::hex;
@@ -259,7 +259,7 @@ fn texts(dir: &Path, rows: &BTreeMap<&'static str, u64>) -> Result<(), KitError>
 /// order.
 fn schema() -> String {
     let table = |table: &Table| {
-        let column = |column: &Column| serde_json::json!([column.name, kind(column.kind)]);
+        let column = |column: &Column| serde_json::json!([column.name, column.kind.as_str()]);
         let columns: Vec<_> = table.columns().iter().map(column).collect();
         let about = serde_json::json!({
             "tag": table.tag(), "first": table.first_columns(), "columns": columns,
@@ -267,19 +267,6 @@ fn schema() -> String {
         (table.as_str().to_owned(), about)
     };
     serde_json::Value::Object(Table::ALL.iter().map(table).collect()).to_string()
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Bool => "bool",
-        Kind::I32 => "i32",
-        Kind::I64 => "i64",
-        Kind::Ts => "ts",
-        Kind::Str => "str",
-        Kind::Bytes => "bytes",
-        Kind::StrList => "strings",
-        Kind::MaskList => "masks",
-    }
 }
 
 fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), KitError> {

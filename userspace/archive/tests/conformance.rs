@@ -16,19 +16,6 @@ fn read(name: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(folder.join(name)).unwrap()).unwrap()
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Bool => "bool",
-        Kind::I32 => "i32",
-        Kind::I64 => "i64",
-        Kind::Ts => "ts",
-        Kind::Str => "str",
-        Kind::Bytes => "bytes",
-        Kind::StrList => "strings",
-        Kind::MaskList => "masks",
-    }
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
@@ -69,7 +56,7 @@ fn value(column: &Column, value: &Value) -> OwnedValue {
 fn columns_are_the_described_ones() {
     let tables = Table::ALL.iter().map(|table| {
         let columns: Vec<Value> =
-            table.columns().iter().map(|c| json!([c.name, kind(c.kind)])).collect();
+            table.columns().iter().map(|c| json!([c.name, c.kind.as_str()])).collect();
         (table.as_str().to_owned(), Value::Array(columns))
     });
     let schema = Value::Object(tables.collect());

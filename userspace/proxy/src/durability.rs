@@ -77,9 +77,8 @@ pub(crate) struct Waiters {
     /// Rung when a session is held up, and when one gathered a record.
     holding: Notify,
     gathering: Notify,
-    /// Records gathered so far, and how many of them the commits have taken.
+    /// Records gathered so far.
     records: Cell<u64>,
-    committed: Cell<u64>,
     /// The session that gathered last, and how many took turns since the last commit.
     last: Cell<Option<Slot>>,
     turns: Cell<u64>,
@@ -189,7 +188,6 @@ impl Waiters {
             holding: Notify::new(),
             gathering: Notify::new(),
             records: Cell::new(0),
-            committed: Cell::new(0),
             last: Cell::new(None),
             turns: Cell::new(0),
             reads: Cell::new(0),
@@ -254,10 +252,10 @@ impl Waiters {
     /// The worker makes the trip itself: it would only wait, and be woken for the answer. Where a
     /// session relays much, which is not to wait for others' records, the journal's thread makes it.
     pub(crate) async fn commit(&self, recorder: &Recorder) {
-        let mut are_many = false;
+        let (mut are_many, mut committed) = (false, 0);
         loop {
             self.gathering.notified().await;
-            if self.records.get() == self.committed.get() {
+            if self.records.get() == committed {
                 continue;
             }
             if are_many {
@@ -265,7 +263,7 @@ impl Waiters {
             } else {
                 self.look_for_more(|| self.records.get()).await;
             }
-            self.committed.set(self.records.get());
+            committed = self.records.get();
             self.last.set(None);
             are_many = self.turns.take() > 1;
             if self.relayed.take() > RELAYED_BYTES_FEW {

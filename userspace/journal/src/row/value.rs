@@ -36,6 +36,22 @@ pub enum Kind {
     MaskList,
 }
 
+impl Kind {
+    /// Its word, for programs that share no code with this one.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::Ts => "ts",
+            Self::Str => "str",
+            Self::Bytes => "bytes",
+            Self::StrList => "strings",
+            Self::MaskList => "masks",
+        }
+    }
+}
+
 /// An instant: microseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Micros(pub i64);

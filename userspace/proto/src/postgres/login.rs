@@ -4,6 +4,7 @@
 //! first; only then does the startup packet go up, for the credential's account, and what the server
 //! asks is answered here. The agent learns that the server is content, or that it is not.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use md5::{Digest, Md5};
@@ -113,9 +114,9 @@ impl PostgresSession {
         let marked = match &self.mark {
             // A standby's name says there whether commits wait for it.
             Some(mark) if self.replication() == Replication::No => {
-                super::startup::marked(frame, mark)
+                Cow::Owned(super::startup::marked(frame, mark))
             }
-            _ => frame.to_vec(),
+            _ => Cow::Borrowed(frame),
         };
         let frame = &*marked;
         let Some(login) = &mut self.login else {

@@ -141,7 +141,7 @@ impl<T> Names<T> {
 }
 
 /// The most bytes of a name that count (`NAMEDATALEN` - 1): to the server longer ones that begin alike are one.
-const NAME_BYTES: usize = 63;
+pub(super) const NAME_BYTES: usize = 63;
 
 /// The server cuts a name in its own encoding, in which a byte of the agent's may be three; of a longer one that is
 /// not ASCII it is not known where.

@@ -8,6 +8,7 @@ use types::command::{Access, Action, Analysis, Risk, Statement};
 use types::limits::STARTUP_BYTES_MAX;
 
 use super::cancel::{CancelKey, REQUEST_BYTES};
+use super::names::NAME_BYTES;
 use super::replication::Replication;
 use crate::reader::Reader;
 
@@ -276,9 +277,6 @@ pub(super) fn marked(packet: &[u8], mark: &str) -> Vec<u8> {
 }
 
 const APPLICATION_NAME: &[u8] = b"application_name";
-
-/// What a server keeps of an application's name (`NAMEDATALEN` - 1).
-const NAME_BYTES: usize = 63;
 
 /// The risks of an `options` value: the server's command line, split at white space that no
 /// backslash escapes (`pg_split_opts`).
