@@ -65,6 +65,7 @@ mod recording;
 mod refusals;
 mod replication;
 mod restart;
+mod sealed;
 mod secrets;
 mod shared;
 mod sources;

@@ -51,6 +51,8 @@ pub struct Options {
     pub out: PathBuf,
     /// When it is made, microseconds since 1970 UTC.
     pub now_us: i64,
+    /// What else goes in: wrapped keys of its sealed recordings, by the file's name in the kit.
+    pub keys: Vec<(String, Vec<u8>)>,
 }
 
 /// A kit that is whole but for its signature; gone if it is not finished.
@@ -127,7 +129,7 @@ pub enum KitError {
 /// If the sessions are not whole in the archive, or anything does not agree with the signed checkpoint: verify the
 /// archive then.
 pub fn write(options: &Options) -> Result<Unsigned, KitError> {
-    let Options { archive, sessions, out, now_us } = options;
+    let Options { archive, sessions, out, now_us, keys } = options;
     if sessions.is_empty() || sessions.len() > SESSIONS_MAX {
         return Err(KitError::Sessions);
     }
@@ -152,6 +154,9 @@ pub fn write(options: &Options) -> Result<Unsigned, KitError> {
     texts(&dir, &kit.rows)?;
     let report = report::html(&case, &logs, *now_us)?;
     put(&dir, "report.html", report.as_bytes())?;
+    for (name, bytes) in keys {
+        put(&dir, name, bytes)?;
+    }
     let manifest = Manifest {
         format: "vestibule/evidence-kit/v1",
         made: json::time(*now_us),

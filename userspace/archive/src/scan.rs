@@ -183,6 +183,11 @@ fn groups(builder: &Builder<File>, within: &Within) -> Vec<usize> {
 
 /// A table's files, the oldest day's first.
 pub(crate) fn files_of(archive: &Path, table: Table) -> Result<Vec<PathBuf>, ScanError> {
+    // An evidence kit has one file of each.
+    let of_kit = archive.join("rows").join(format!("{}.parquet", table.as_str()));
+    if of_kit.is_file() {
+        return Ok(vec![of_kit]);
+    }
     let dir = archive.join(texts::class(table)).join(format!("table={}", table.as_str()));
     let mut found = files::walk(&dir).map_err(|source| ScanError::Io { path: dir, source })?;
     found.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));

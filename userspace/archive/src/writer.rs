@@ -234,7 +234,13 @@ fn properties(table: Table, origin: &str) -> Result<WriterProperties, ParquetErr
         let path = ColumnPath::from(column.name);
         let dense = matches!(column.kind, Kind::Ts | Kind::I64)
             || matches!(column.name, "session_seq" | "statement_len");
-        if dense {
+        if column.name == "sealed" {
+            // Ciphertext: nothing in it comes twice, and nothing makes it shorter.
+            properties = properties
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
+                .set_column_statistics_enabled(path, EnabledStatistics::None);
+        } else if dense {
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
@@ -255,7 +261,6 @@ fn is_free_text(name: &str) -> bool {
             | "parameters"
             | "response_sample"
             | "detail"
-            | "sealed"
             | "decision_reason"
             | "command_line"
     )

@@ -39,6 +39,7 @@ fn options(node: &Node, sessions: &[String]) -> Options {
         sessions: sessions.to_vec(),
         out,
         now_us: 1_795_400_000_000_000,
+        keys: Vec::new(),
     }
 }
 

@@ -108,7 +108,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::Query(args) => query(args),
         Args::Ask(args) => ask::run(args),
         Args::Export(args) => export::run(control, args),
-        Args::Replay(args) => replay::run(args),
+        Args::Replay(args) => replay::run(control, args),
     }
 }
 

@@ -15,6 +15,7 @@ mod enroll;
 mod login;
 mod logout;
 mod policy;
+mod recordings;
 mod report;
 mod revoke;
 mod run;
@@ -65,6 +66,8 @@ enum Command {
     #[command(subcommand)]
     Archive(archive::Args),
     #[command(subcommand)]
+    Recordings(recordings::Args),
+    #[command(subcommand)]
     Policy(policy::Args),
     #[command(subcommand)]
     Ca(ca::Args),
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verifier::run(&args),
         Command::Report(args) => report::run(&control, &args),
         Command::Archive(args) => archive::run(&control, &args),
+        Command::Recordings(args) => recordings::run(&control, &args),
         Command::Policy(args) => policy::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -58,7 +58,7 @@ use crate::namespaces::Namespaces;
 use crate::secret::Stores;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{console, control, credential, guard, link, sources, tls};
+use crate::{console, control, credential, guard, link, recordings, sources, tls};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -232,6 +232,7 @@ fn prepare(
         analyzer: Arc::new(Analyzer::new()),
         catalogs: Catalogs::default(),
         approvals: Arc::new(approvals),
+        recordings: recordings::sealing(config, &recorder)?,
         recorder: recorder.clone(),
         durability,
         counters: Arc::new(Counters::default()),
@@ -267,6 +268,7 @@ fn prepare(
         approvals,
         link,
         archiver,
+        key_vault: recordings::vault_dir(config),
         enroller: Enroller::new(config.enroll.clone(), config.engines.clone()),
         letting_go,
         disarmed,

@@ -15,6 +15,7 @@ use crate::credential::{self, Catalog, Credential};
 use crate::keeper::{IdentityRule, IssuerRule, Logout, Rules};
 use crate::link::HubRule;
 use crate::profile::{self, ProfileRule};
+use crate::recordings::{self, RecordingsRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::secret::VaultServer;
 use crate::tls::{TargetRules, Tls};
@@ -91,6 +92,8 @@ pub(crate) struct Config {
     /// The archive.
     #[serde(default)]
     pub(crate) archive: Archive,
+    /// To whom recordings are sealed; in clear, masked, where absent.
+    pub(crate) recordings: Option<RecordingsRule>,
     /// TLS towards agents.
     #[serde(default)]
     pub(crate) tls: Tls,
@@ -332,6 +335,7 @@ impl Config {
         config.hub.as_ref().map_or(Ok(()), |hub| hub.check(&config.node()))?;
         console::check(&config)?;
         profile::check(&config.profile)?;
+        config.recordings.as_ref().map_or(Ok(()), |rule| rule.keys().map(drop))?;
         rules::check(&config.enroll, &config.identities().names())?;
         config.dns.upstream()?;
         ensure!(config.dns.port != 0, "dns.port: must not be 0; to have none, dns.enabled = false");
@@ -386,6 +390,7 @@ impl Config {
         let Kernel { guard, protect, .. } = &self.kernel;
         let mut protected = protect.clone();
         protected.extend([self.policy_dir.clone(), self.file.clone()]);
+        protected.extend(recordings::protected(self.recordings.as_ref()).map(Path::to_owned));
         protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
         let mut hidden = credential::hidden(self)?;
         hidden.extend(self.hub.as_ref().map(|hub| hub.key.clone()));
@@ -396,6 +401,7 @@ impl Config {
             self.journal_dir(),
             self.archive_dir(),
         ]);
+        hidden.extend(self.recordings.as_ref().and_then(|rule| rule.vault.clone()));
         Ok(redirect::Guard {
             mode: match guard {
                 GuardMode::Auto => Mode::Auto,
@@ -494,6 +500,8 @@ mod tests {
             ("[tap]\nrecords_per_second = 1001", "tap.records_per_second"),
             ("[kernel]\nslice = '../x'", "kernel.slice"),
             ("[kernel]\nguard = 'on'", "unknown variant `on`"),
+            ("[recordings]\nrecipients = []", "recordings.recipients: at least one"),
+            ("[recordings]\nrecipients = ['/none.pub']", "/none.pub"),
             ("[dns]\nport = 0", "dns.port"),
             ("[dns]\nupstream = ['10.0.0.53', 'ns.example']", "`ns.example` is neither"),
             (

@@ -1,6 +1,6 @@
 //! What the control socket asks for, answered.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +45,8 @@ pub(crate) struct Desk {
     /// Where people of several hosts answer.
     pub(crate) link: Option<Arc<Link>>,
     pub(crate) archiver: Archiver,
+    /// Where wrapped keys of recordings are.
+    pub(crate) key_vault: PathBuf,
     pub(crate) enroller: Enroller,
     /// Hooks may be gone: the daemon ends with the next answer.
     pub(crate) letting_go: AtomicBool,
@@ -123,6 +125,12 @@ impl Answer for Desk {
                 self.archiver.rotate_key(*revoked_from).map(sealed)
             }
             Request::Attest { document, sha256 } => self.attest(document, sha256, tgid),
+            Request::RecordingOpened { session, recipient, purpose } => {
+                self.recording_opened(*session, (recipient, purpose), tgid)
+            }
+            Request::Shred { sessions, before, reason } => {
+                self.shred(sessions, (before.as_deref(), reason), tgid)
+            }
             Request::Doctor => Ok(Response::Doctor { checks: self.checks() }),
             Request::Disarm { reason } => self.disarm(reason, tgid).map(|()| Response::Disarmed),
         };

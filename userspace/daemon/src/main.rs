@@ -23,6 +23,7 @@ mod link;
 mod names;
 mod namespaces;
 mod profile;
+mod recordings;
 mod rules;
 mod secret;
 mod sources;

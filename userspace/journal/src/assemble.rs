@@ -1,5 +1,5 @@
-//! Frames to rows: an ended command is an event row and a recording row, a closed session a
-//! session row, a control record a control row. Streams; holds open sessions and commands only.
+//! Frames to rows: an ended command is an event row and a recording row, a sealed chunk a recording
+//! row, a closed session a session row, a control record a control row. Streams; holds open sessions and commands only.
 
 mod fill;
 
@@ -15,6 +15,8 @@ use crate::reader::{ReadError, Reader, SegmentReader};
 use crate::record::{BegunCommand, EndedCommand, Lsn, OpenedSession, Record};
 use crate::row::Row;
 use crate::segment::{self, SegmentHeader};
+
+pub use fill::parameters;
 
 /// Why a journal gives no more rows.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +173,10 @@ impl Assembler {
                 let (event, recording) = self.end(segment, seq, &ended)?;
                 rows.push_back(event);
                 rows.push_back(recording);
+            }
+            Record::Chunk(chunk) => {
+                self.session(chunk.session)?;
+                rows.push_back(fill::chunk(segment, seq, chunk));
             }
             Record::SessionClose(closed) => {
                 let session = self.sessions.remove(&closed.session).ok_or(NOT_OPEN)?;

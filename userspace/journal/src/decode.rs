@@ -19,7 +19,7 @@ use crate::identity;
 use crate::kind;
 use crate::record::{
     AccessEntry, Approval, BegunCommand, BootId, ChangedIdentity, ClosedSession, ControlEntry,
-    DecisionEntry, EndedCommand, OpenedSession, Record, Totals,
+    DecisionEntry, EndedCommand, OpenedSession, Record, RecordedChunk, Totals,
 };
 
 /// The record in a frame's body; `None` for a segment's header, which holds none.
@@ -36,6 +36,7 @@ pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed>
         })),
         FrameKind::Begin => Record::Begin(Box::new(begin(&mut cursor)?)),
         FrameKind::End => Record::End(end(&mut cursor)?),
+        FrameKind::Chunk => Record::Chunk(chunk(&mut cursor)?),
         FrameKind::SessionClose => Record::SessionClose(ClosedSession {
             session: session(&mut cursor)?,
             at: cursor.timestamp()?,
@@ -290,6 +291,20 @@ fn end(cursor: &mut Cursor<'_>) -> Result<EndedCommand, Malformed> {
         outcome.used = cursor.opt(window_use)?.map(Box::new);
     }
     Ok(EndedCommand { session, at, outcome })
+}
+
+fn chunk(cursor: &mut Cursor<'_>) -> Result<RecordedChunk, Malformed> {
+    Ok(RecordedChunk {
+        session: session(cursor)?,
+        command: CommandId(cursor.u32()?),
+        stream: cursor.str()?.to_owned(),
+        chunk: cursor.u32()?,
+        first_at: cursor.timestamp()?,
+        last_at: cursor.timestamp()?,
+        codec: cursor.str()?.to_owned(),
+        nonce: cursor.array()?,
+        sealed: cursor.bytes()?.to_vec(),
+    })
 }
 
 fn window_use(cursor: &mut Cursor<'_>) -> Result<WindowUse, Malformed> {

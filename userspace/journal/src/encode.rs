@@ -8,7 +8,7 @@ use types::event::WindowUse;
 use types::id::PolicyId;
 use types::limits::{
     COLUMNS_MAX, COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
-    RESPONSE_RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
+    RECORDING_SEALED_BYTES_MAX, RESPONSE_RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
 };
 use types::principal::{ANCESTORS_MAX, Confinement, Principal, Process, ProcessKey, Provenance};
 use types::target::{Target, UsedCredential};
@@ -19,7 +19,7 @@ use crate::codec::{
 use crate::identity;
 use crate::kind;
 use crate::record::{
-    ACCESSES_MAX, Approval, Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame,
+    ACCESSES_MAX, Approval, Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Chunk, Control, End, Frame,
     IdentityChange, NAME_BYTES_MAX, SessionClose, SessionOpen, Totals,
 };
 
@@ -56,6 +56,7 @@ pub(crate) fn put_body(
         Frame::Identity(changed) => put_identity(out, changed),
         Frame::Begin(begin) => put_begin(out, begin, text_sha256),
         Frame::End(end) => put_end(out, end),
+        Frame::Chunk(chunk) => put_chunk(out, chunk),
         Frame::SessionClose(close) => put_session_close(out, close),
         Frame::Control(control) => put_control(out, control),
     }
@@ -190,7 +191,8 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
     put_timestamp(out, at);
     put_u8(out, kind::command_code(kind));
     put_str(out, text, STATEMENT_TEXT_BYTES_MAX);
-    put_u64(out, u64::try_from(text.len()).unwrap_or(u64::MAX));
+    let whole = if text.is_empty() { &statement.text } else { text };
+    put_u64(out, u64::try_from(whole.len()).unwrap_or(u64::MAX));
     put_opt(out, text_sha256, |out, digest| out.extend_from_slice(&digest));
     put_str(out, &statement.normalized, STATEMENT_TEXT_BYTES_MAX);
     out.extend_from_slice(&statement.fingerprint.to_be_bytes());
@@ -363,6 +365,19 @@ fn put_end(out: &mut Vec<u8>, end: &End<'_>) {
             put_u64(out, value);
         }
     });
+}
+
+fn put_chunk(out: &mut Vec<u8>, chunk: &Chunk<'_>) {
+    let Chunk { session, command, stream, chunk, first_at, last_at, codec, nonce, sealed } = *chunk;
+    out.extend_from_slice(session.as_bytes());
+    put_u32(out, command.0);
+    put_name(out, stream);
+    put_u32(out, chunk);
+    put_timestamp(out, first_at);
+    put_timestamp(out, last_at);
+    put_name(out, codec);
+    out.extend_from_slice(&nonce);
+    put_bytes(out, sealed, RECORDING_SEALED_BYTES_MAX);
 }
 
 fn put_session_close(out: &mut Vec<u8>, close: &SessionClose<'_>) {

@@ -43,6 +43,8 @@ pub enum FrameKind {
     Control,
     /// [`crate::record::Frame::Identity`].
     Identity,
+    /// [`crate::record::Frame::Chunk`].
+    Chunk,
 }
 
 impl FrameKind {
@@ -50,7 +52,7 @@ impl FrameKind {
     pub fn rows(self) -> u64 {
         match self {
             Self::Segment | Self::SessionOpen | Self::Identity | Self::Begin => 0,
-            Self::SessionClose | Self::Control => 1,
+            Self::SessionClose | Self::Control | Self::Chunk => 1,
             Self::End => 2,
         }
     }
@@ -64,6 +66,7 @@ impl FrameKind {
             Self::SessionClose => 5,
             Self::Control => 6,
             Self::Identity => 7,
+            Self::Chunk => 8,
         }
     }
 
@@ -76,6 +79,7 @@ impl FrameKind {
             5 => Self::SessionClose,
             6 => Self::Control,
             7 => Self::Identity,
+            8 => Self::Chunk,
             _ => return None,
         })
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use types::clock::Timestamp;
 use types::event::{Outcome, Status};
 use types::id::{CommandId, SessionId};
+use types::limits::RECORDING_SEALED_BYTES_MAX;
 
 use crate::encode::put_body;
 use crate::frame::{BodyTooLarge, FrameKind, put_frame};
 use crate::record::{
-    Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Control, End, Frame, IdentityChange, Lsn,
+    Begin, BootId, CONTROL_DETAIL_BYTES_MAX, Chunk, Control, End, Frame, IdentityChange, Lsn,
     SessionClose, SessionOpen,
 };
 use crate::recorder::{AppendError, Health, OPEN_COMMANDS_MAX, OPEN_SESSIONS_MAX};
@@ -123,6 +124,10 @@ impl Queue {
                 self.commands(session)?.remove(place);
                 Ok(lsn)
             }
+            Frame::Chunk(Chunk { session, .. }) => {
+                self.commands(session)?;
+                self.put(frame, FrameKind::Chunk, None)
+            }
             Frame::SessionClose(SessionClose { session, at, .. }) => {
                 for command in std::mem::take(self.commands(session)?) {
                     self.interrupt(session, command, at)?;
@@ -207,7 +212,8 @@ impl Queue {
     }
 
     /// Whether somebody waits for what waits here: ends of commands and sessions can stay until
-    /// the next commit, or [`crate::committer::DOZE`], because nothing is held back for them.
+    /// the next commit, or [`crate::committer::DOZE`], because nothing is held back for them. What a
+    /// chunk is of comes after it, and whoever waits for that waits for the chunk.
     pub(crate) fn is_urgent(&self) -> bool {
         self.urgent
     }
@@ -239,6 +245,9 @@ impl Queue {
         match frame {
             Frame::Control(Control { detail, .. }) if detail.len() > CONTROL_DETAIL_BYTES_MAX => {
                 Err(AppendError::TooLarge(detail.len()))
+            }
+            Frame::Chunk(Chunk { sealed, .. }) if sealed.len() > RECORDING_SEALED_BYTES_MAX => {
+                Err(AppendError::TooLarge(sealed.len()))
             }
             _ => Ok(()),
         }
@@ -278,7 +287,7 @@ impl Queue {
 
 /// Whether somebody waits for such a frame to be durable.
 pub(crate) fn is_urgent(frame: &Frame<'_>) -> bool {
-    !matches!(frame, Frame::End(_) | Frame::SessionClose(_))
+    !matches!(frame, Frame::End(_) | Frame::Chunk(_) | Frame::SessionClose(_))
 }
 
 /// The outcome of a command whose end nobody saw.

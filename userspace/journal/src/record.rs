@@ -25,6 +25,8 @@ pub enum Frame<'a> {
     Begin(Begin<'a>),
     /// A command ended: its event row and its recording row.
     End(End<'a>),
+    /// A part of a session's sealed recording: a recording row.
+    Chunk(Chunk<'a>),
     /// A session ended: its session row.
     SessionClose(SessionClose<'a>),
     /// Something of the node itself: a control row.
@@ -77,7 +79,8 @@ pub struct Begin<'a> {
     /// What the analysis found.
     pub statement: &'a Statement,
     /// The statement's text as it is to be kept, masked already where it must be; cut at
-    /// [`types::limits::STATEMENT_TEXT_BYTES_MAX`], with a digest of the whole where it is cut.
+    /// [`types::limits::STATEMENT_TEXT_BYTES_MAX`], with a digest of the whole where it is cut. Empty
+    /// where recordings are sealed: the length that is kept is the statement's own then.
     pub text: &'a str,
     /// Bound parameters as they are to be kept.
     pub parameters: &'a [Parameter],
@@ -121,6 +124,29 @@ pub struct End<'a> {
     pub outcome: &'a Outcome,
 }
 
+/// A part of a session's recording, sealed already.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// In which session; its key has the same name.
+    pub session: SessionId,
+    /// The first command that something in it is of.
+    pub command: CommandId,
+    /// The stream.
+    pub stream: &'a str,
+    /// Which chunk of it.
+    pub chunk: u32,
+    /// Of what is first in it.
+    pub first_at: Timestamp,
+    /// Of what is last in it.
+    pub last_at: Timestamp,
+    /// How it is compressed.
+    pub codec: &'a str,
+    /// The nonce.
+    pub nonce: [u8; 12],
+    /// The sealed bytes, at most [`types::limits::RECORDING_SEALED_BYTES_MAX`].
+    pub sealed: &'a [u8],
+}
+
 /// A session ended.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionClose<'a> {
@@ -154,6 +180,8 @@ pub enum Record {
     Begin(Box<BegunCommand>),
     /// From [`Frame::End`].
     End(EndedCommand),
+    /// From [`Frame::Chunk`].
+    Chunk(RecordedChunk),
     /// From [`Frame::SessionClose`].
     SessionClose(ClosedSession),
     /// From [`Frame::Control`].
@@ -309,6 +337,29 @@ pub struct EndedCommand {
     pub at: Timestamp,
     /// How.
     pub outcome: Outcome,
+}
+
+/// A [`Chunk`] read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedChunk {
+    /// In which session.
+    pub session: SessionId,
+    /// The first command that something in it is of.
+    pub command: CommandId,
+    /// The stream.
+    pub stream: String,
+    /// Which chunk of it.
+    pub chunk: u32,
+    /// Of what is first in it.
+    pub first_at: Timestamp,
+    /// Of what is last in it.
+    pub last_at: Timestamp,
+    /// How it is compressed.
+    pub codec: String,
+    /// The nonce.
+    pub nonce: [u8; 12],
+    /// The sealed bytes.
+    pub sealed: Vec<u8>,
 }
 
 /// A [`SessionClose`] read back.

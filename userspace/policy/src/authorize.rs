@@ -194,7 +194,7 @@ impl SessionPolicy {
             Some(SoftObligation::Limit(limits)) => {
                 limits.iter().cloned().map(Obligation::Limit).collect()
             }
-            Some(SoftObligation::Record(bytes)) => vec![Obligation::Record(*bytes)],
+            Some(SoftObligation::Record(keep)) => vec![Obligation::Record(*keep)],
             Some(SoftObligation::Approve(terms)) => vec![Obligation::Approve(Arc::clone(terms))],
             Some(SoftObligation::Mask(_)) | None => Vec::new(),
         }

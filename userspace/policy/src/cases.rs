@@ -104,7 +104,7 @@ impl Case {
         if let Some(limits) = &self.limits {
             let limit = |obligation: &Obligation| match obligation {
                 Obligation::Limit(limit) => Some(format!("{} {limit}", limit.policy)),
-                Obligation::Record(bytes) => Some(format!("record={bytes}")),
+                Obligation::Record(keep) => Some(format!("record={keep}")),
                 Obligation::Mask(_) | Obligation::Approve(_) => None,
             };
             let got: Vec<String> = decision.obligations.iter().filter_map(limit).collect();

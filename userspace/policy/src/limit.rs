@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use types::decision::{Limit, Measure};
+use types::decision::{Keep, Limit, Measure};
 use types::id::PolicyId;
 use types::limits::RESPONSE_RECORD_BYTES_MAX;
 
@@ -46,11 +46,17 @@ pub(crate) fn read(policy: &Arc<str>, text: &str) -> Result<Box<[Limit]>, String
 }
 
 /// How much of a response is recorded.
-pub(crate) fn read_record(text: &str) -> Result<u32, String> {
+pub(crate) fn read_record(text: &str) -> Result<Keep, String> {
+    match text {
+        "full" => return Ok(Keep::Full),
+        "digest" => return Ok(Keep::Digest),
+        _ => {}
+    }
     let most = RESPONSE_RECORD_BYTES_MAX as u64;
     let read = bytes(text).filter(|count| (1..=most).contains(count));
-    read.and_then(|count| u32::try_from(count).ok())
-        .ok_or_else(|| format!("@record: {text:?} is not 1 to {most} bytes, like 64KiB"))
+    read.and_then(|count| u32::try_from(count).ok()).map(Keep::Head).ok_or_else(|| {
+        format!("@record: {text:?} is not 1 to {most} bytes, like 64KiB, nor `full` or `digest`")
+    })
 }
 
 fn read_term(policy: &Arc<str>, term: &str) -> Option<Limit> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, ResourceConstraint};
 use types::approval::Terms;
-use types::decision::Limit;
+use types::decision::{Keep, Limit};
 use types::redact::Operator;
 
 use crate::{approve, limit};
@@ -32,8 +32,8 @@ pub(crate) enum SoftObligation {
     Approve(Arc<Terms>),
     /// `@limit("rows=1000, …")`.
     Limit(Box<[Limit]>),
-    /// `@record("64KiB")`.
-    Record(u32),
+    /// `@record("64KiB")`, `@record("full")`, `@record("digest")`.
+    Record(Keep),
 }
 
 impl Annotations {
@@ -94,6 +94,10 @@ pub(crate) const FETCH_UNMASKED: &str = "fetchUnmasked";
 const LIMITED: [&str; 9] =
     ["select", "insert", "update", "delete", "call", "probe", "read", "write", "replicate"];
 
+/// Those that can be recorded beside: a session's every byte is of one of them.
+const RECORDED: [&str; 7] =
+    ["connect", "session", "control", "administer", "ddl", "privilege", "admin"];
+
 /// A message on one terminal line or three.
 const REASON_BYTES_MAX: usize = 256;
 
@@ -107,9 +111,11 @@ fn operator(word: &str) -> Result<Operator, String> {
         .ok_or_else(|| format!("@mask({word:?}) is not replace, partial, hash or null"))
 }
 
-/// Whether a policy is about statements alone that have a response to cut or a time to end.
-fn only_limited(policy: &Policy) -> bool {
-    let is_limited = |uid: &EntityUid| LIMITED.contains(&uid.id().unescaped());
+/// Whether a policy is about statements alone that have a response to cut or a time to end, or about these `others`.
+fn only(policy: &Policy, others: &[&str]) -> bool {
+    let is_limited = |uid: &EntityUid| {
+        LIMITED.contains(&uid.id().unescaped()) || others.contains(&uid.id().unescaped())
+    };
     match policy.action_constraint() {
         ActionConstraint::Any => false,
         ActionConstraint::Eq(uid) => is_limited(&uid),
@@ -130,11 +136,12 @@ fn check_scope(policy: &Policy, obligation: Option<&SoftObligation>) -> Result<(
                     .to_owned(),
             );
         }
-        (Effect::Forbid, Some(SoftObligation::Limit(_))) if !only_limited(policy) => {
+        (Effect::Forbid, Some(SoftObligation::Limit(_))) if !only(policy, &[]) => {
             return Err(format!("@limit needs actions among {}", LIMITED.join(", ")));
         }
-        (Effect::Forbid, Some(SoftObligation::Record(_))) if !only_limited(policy) => {
-            return Err(format!("@record needs actions among {}", LIMITED.join(", ")));
+        (Effect::Forbid, Some(SoftObligation::Record(_))) if !only(policy, &RECORDED) => {
+            let actions = [&LIMITED[..], &RECORDED[..]].concat().join(", ");
+            return Err(format!("@record needs actions among {actions}"));
         }
         (Effect::Forbid, Some(SoftObligation::Mask(_))) if !only_disclose => {
             return Err("@mask needs action == Action::\"disclose\"".to_owned());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use types::addr::Side;
 use types::clock::Timestamp;
+use types::decision::Keep;
 use types::event::Event;
 use types::id::CommandId;
 use types::limits::TRANSMIT_BYTES_HIGH;
@@ -76,8 +77,8 @@ pub enum Verdict {
 pub struct Obligations {
     /// It ends where it reaches one of these.
     pub limits: Option<Limits>,
-    /// How many bytes of its response are recorded, beside a digest of all of it.
-    pub record: Option<u32>,
+    /// How much of its response is recorded, beside a digest of all of it.
+    pub record: Option<Keep>,
 }
 
 /// What the agent is told of a refusal.

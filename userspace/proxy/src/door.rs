@@ -11,6 +11,7 @@ use journal::recorder::Recorder;
 use mask::Masks;
 use policy::PolicySet;
 use proto::sql::Analyzer;
+use recording::sealing::Sealing;
 use tracing::warn;
 use types::accepted::Accepted;
 use types::clock::Clock;
@@ -104,6 +105,8 @@ pub struct Door {
     pub approvals: Arc<Approvals>,
     /// The journal.
     pub recorder: Recorder,
+    /// What recordings are sealed with; where nothing does, they are in clear, masked as policy says.
+    pub recordings: Option<Arc<Sealing>>,
     /// How far the journal is durable.
     pub durability: Arc<Durability>,
     /// Counts.

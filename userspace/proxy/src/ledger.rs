@@ -1,5 +1,7 @@
 //! A session's records: opened once its target is known, then a begin and an end for each command.
 
+mod sealed;
+
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use crate::door::Door;
 use crate::flows::Bytes;
 use crate::sessions::Open;
 use crate::sparing::Sparing;
+use crate::taping::Taping;
 use crate::targets::Protocol;
 
 /// Characters of a channel's name that are written; PostgreSQL's names have 63 bytes.
@@ -49,6 +52,7 @@ pub(crate) struct Ledger<'d> {
     opened: bool,
     closed: bool,
     text: Option<KeptText>,
+    taping: Taping,
     notified: Sparing,
     /// Which of the session's identities the principal has, and whether that is written.
     identity: u32,
@@ -71,6 +75,8 @@ pub(crate) struct Shown {
 struct KeptText {
     statement: Arc<Statement>,
     text: Arc<str>,
+    /// Recognised values stand in it as they came: it is sealed.
+    is_whole: bool,
     /// Numbers, from 1, of the parameters that are secrets.
     secrets: Vec<usize>,
 }
@@ -95,6 +101,7 @@ impl<'d> Ledger<'d> {
             opened: false,
             closed: false,
             text: None,
+            taping: Taping::none(),
             notified: Sparing::default(),
             identity: 0,
             unwritten: false,
@@ -301,8 +308,10 @@ impl<'d> Ledger<'d> {
         if let Some(entry) = &self.entry {
             entry.began(now);
         }
-        let text = match command.kind {
+        let is_sealed = self.taping.is_on();
+        let mut text = match command.kind {
             // Its secrets are out of it already, and it is no SQL.
+            CommandKind::Request if is_sealed => Arc::clone(&command.statement.text),
             CommandKind::Request => masks.map_or_else(
                 || "".into(),
                 |masks| masks.redact_literals(&command.statement.text).into_owned().into(),
@@ -311,10 +320,15 @@ impl<'d> Ledger<'d> {
             | CommandKind::Query
             | CommandKind::FunctionCall
             | CommandKind::Cancel
-            | CommandKind::Resolve => self.kept_text(&command.statement, masks),
+            | CommandKind::Resolve => self.kept_text(&command.statement, masks, is_sealed),
         };
         let secrets = self.text.as_ref().map_or(&[][..], |kept| &kept.secrets);
-        let parameters = kept_parameters(&command.parameters, masks, secrets);
+        let mut parameters = kept_parameters(&command.parameters, masks, (secrets, is_sealed));
+        if is_sealed {
+            self.seal_request(command.id, &text, &parameters, now)?;
+            text = "".into();
+            parameters = Cow::Borrowed(&[]);
+        }
         self.door.recorder.gather(Frame::Begin(Begin {
             session: self.session,
             command: command.id,
@@ -333,16 +347,19 @@ impl<'d> Ledger<'d> {
 
     /// The text and the parameters of a command as people are shown them: as they are recorded.
     pub(crate) fn shown(&mut self, command: &Command, masks: Option<&Masks>) -> Shown {
-        let text = self.kept_text(&command.statement, masks);
+        let text = self.kept_text(&command.statement, masks, false);
         let secrets = self.text.as_ref().map_or(&[][..], |kept| &kept.secrets);
-        let parameters = kept_parameters(&command.parameters, masks, secrets);
+        let parameters = kept_parameters(&command.parameters, masks, (secrets, false));
         let is_masked = *text != *command.statement.text || *parameters != *command.parameters;
         Shown { text, parameters: parameters.into_owned(), is_masked }
     }
 
     /// Writes how a command ended.
-    pub(crate) fn end(&mut self, outcome: &Outcome, now: Timestamp) {
-        self.write(Frame::End(End { session: self.session, at: now, outcome }));
+    pub(crate) fn end(&mut self, mut outcome: Outcome, now: Timestamp) {
+        if self.taping.is_on() {
+            self.seal_answer(&mut outcome, now);
+        }
+        self.write(Frame::End(End { session: self.session, at: now, outcome: &outcome }));
     }
 
     /// Writes that one side broke the protocol.
@@ -381,6 +398,7 @@ impl<'d> Ledger<'d> {
         self.open();
         self.closed = true;
         self.door.sessions.leave(self.session);
+        self.taping.end(self.door, self.session, reason, now);
         self.write(Frame::SessionClose(SessionClose { session: self.session, at: now, reason }));
         let cookie = self.accepted.socket_cookie;
         if let Some(difference) = self.door.flows.session_ended(cookie, carried, now) {
@@ -395,21 +413,31 @@ impl<'d> Ledger<'d> {
 
     /// Ends a session whose target does not answer: recorded, and the agent is told.
     pub(crate) async fn unreachable(
-        mut self,
+        self,
         protocol: Protocol,
-        mut downstream: TcpStream,
+        downstream: TcpStream,
         error: &io::Error,
     ) {
-        let now = self.door.clock.now();
         info!(target = %self.target.name, %error, "target unreachable");
         let text = format!("{} can't be reached: {}", self.target.name, error.kind());
+        let code = (*b"08001", 502);
+        self.turn_away("target_unreachable", (protocol, code, &text), downstream).await;
+    }
+
+    async fn turn_away(
+        mut self,
+        reason: &str,
+        (protocol, (code, status), text): (Protocol, ([u8; 5], u16), &str),
+        mut downstream: TcpStream,
+    ) {
+        let now = self.door.clock.now();
         let told = match protocol {
             Protocol::Postgresql => {
-                proto::postgres::fatal_error(*b"08001", &format!("vestibule: {text}"))
+                proto::postgres::fatal_error(code, &format!("vestibule: {text}"))
             }
-            Protocol::Http => crate::http::raw(502, &text),
+            Protocol::Http => crate::http::raw(status, text),
         };
-        self.close("target_unreachable", Bytes::unread(told.len()), now);
+        self.close(reason, Bytes::unread(told.len()), now);
         if let Err(error) = downstream.write_all(&told).await {
             info!(%error, "the agent had gone");
         }
@@ -422,14 +450,23 @@ impl<'d> Ledger<'d> {
         }
     }
 
-    fn kept_text(&mut self, statement: &Arc<Statement>, masks: Option<&Masks>) -> Arc<str> {
+    fn kept_text(
+        &mut self,
+        statement: &Arc<Statement>,
+        masks: Option<&Masks>,
+        is_whole: bool,
+    ) -> Arc<str> {
         if let Some(kept) = &self.text
             && Arc::ptr_eq(&kept.statement, statement)
+            && kept.is_whole == is_whole
         {
             return Arc::clone(&kept.text);
         }
         let found = secrets::find(&statement.text);
-        let text: Arc<str> = match masks.map(|masks| masks.redact_literals(&found.text)) {
+        let redacted = |masks: &Masks| {
+            if is_whole { Cow::Borrowed(&*found.text) } else { masks.redact_literals(&found.text) }
+        };
+        let text: Arc<str> = match masks.map(redacted) {
             Some(Cow::Owned(masked)) => masked.into(),
             Some(Cow::Borrowed(_)) if matches!(found.text, Cow::Borrowed(_)) => {
                 Arc::clone(&statement.text)
@@ -439,7 +476,7 @@ impl<'d> Ledger<'d> {
             None => "".into(),
         };
         let (statement, secrets) = (Arc::clone(statement), found.parameters);
-        self.text = Some(KeptText { statement, text: Arc::clone(&text), secrets });
+        self.text = Some(KeptText { statement, text: Arc::clone(&text), is_whole, secrets });
         text
     }
 }
@@ -485,12 +522,12 @@ pub(crate) fn record_refusal(door: &Door, refused: &Refused) -> Result<(), Appen
     Ok(())
 }
 
-/// Parameters as they are kept: recognised values masked, and those left out that are secrets, by their
-/// number or by what is in them.
+/// Parameters as they are kept: recognised values masked, unless they are sealed, and those left out that are secrets,
+/// by their number or by what is in them.
 fn kept_parameters<'p>(
     parameters: &'p [Parameter],
     masks: Option<&Masks>,
-    secrets: &[usize],
+    (secrets, is_sealed): (&[usize], bool),
 ) -> Cow<'p, [Parameter]> {
     let Some(masks) = masks else { return Cow::Owned(Vec::new()) };
     if parameters.is_empty() {
@@ -509,6 +546,7 @@ fn kept_parameters<'p>(
             Some(bytes) => {
                 parameter.value = ParameterValue::Text { text: "[secret]".to_owned(), bytes };
             }
+            None if is_sealed => {}
             None => masks.redact_parameter(parameter),
         }
     }

@@ -19,6 +19,7 @@ pub mod listener;
 pub mod recount;
 pub mod secret;
 pub mod sparing;
+mod taping;
 pub mod targets;
 pub mod tls;
 pub mod windows;

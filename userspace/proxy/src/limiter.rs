@@ -51,22 +51,22 @@ impl<'d> Limiter<'d> {
         decision: &Decision,
         ledger: &Ledger<'_>,
     ) -> Result<Obligations, Refusal> {
-        if kind == CommandKind::Connect {
-            // A login brings nothing; what it opens is limited command by command.
-            return Ok(Obligations::default());
-        }
         let (mut bounds, mut record) = (Vec::new(), None);
         for obligation in decision.obligations.iter() {
             // A new kind of obligation does not compile until it is met.
             let limit = match obligation {
                 Obligation::Limit(limit) => limit,
-                Obligation::Record(bytes) => {
-                    record = record.max(Some(*bytes));
+                Obligation::Record(keep) => {
+                    record = record.max(Some(*keep));
                     continue;
                 }
                 // The redactor's, in force for the whole session; and people's, who were asked before.
                 Obligation::Mask(_) | Obligation::Approve(_) => continue,
             };
+            if kind == CommandKind::Connect {
+                // A login brings nothing; what it opens is limited command by command.
+                continue;
+            }
             if kind != CommandKind::Query {
                 let message = "a limit can't be kept for this kind of request".into();
                 return Err(Refusal::new(Arc::clone(&limit.policy.0), message));

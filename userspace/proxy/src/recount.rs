@@ -129,7 +129,7 @@ impl<'w> Recount<'w> {
             }
             Record::SessionClose(closed) => drop(self.sessions.remove(&closed.session)),
             // Windows are an agent's, whoever it acts for.
-            Record::Identity(_) | Record::Control(_) => {}
+            Record::Identity(_) | Record::Control(_) | Record::Chunk(_) => {}
         }
     }
 

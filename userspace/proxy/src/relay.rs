@@ -3,6 +3,7 @@
 
 mod catalog;
 mod holding;
+mod taped;
 
 use std::io;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use types::clock::Timestamp;
 use types::command::{Analysis, Command, CommandKind};
 use types::decision::{Decision, Effect};
 use types::event::Event;
+use types::id::CommandId;
 use types::redact::DataClass;
 
 use crate::bearer::{self, Bearer, Weighed};
@@ -63,6 +65,8 @@ pub(crate) struct Relay<'w> {
     held: Option<Box<Held>>,
     /// The last message of which something was refused.
     refused: Option<u32>,
+    /// The commands under way of which policy has every byte kept.
+    in_full: Vec<CommandId>,
     /// Something was written since the server was last seen at rest outside of a transaction.
     wrote: bool,
     /// What the last statement probes, by this catalog.
@@ -143,6 +147,7 @@ impl<'w> Relay<'w> {
             held_back: None,
             held: None,
             refused: None,
+            in_full: Vec::new(),
             wrote: false,
             probed: None,
             read_at: Timestamp::default(),
@@ -248,7 +253,7 @@ impl<'w> Relay<'w> {
         self.session.handle_eof(Side::Upstream, now);
         while let Some(event) = self.session.poll_event() {
             if let Event::Outcome(outcome) = event {
-                self.ledger.end(&outcome, now);
+                self.ledger.end(outcome, now);
             }
         }
         let carried = Bytes { sent: self.downstream.came(), received: self.downstream.written() };
@@ -269,7 +274,7 @@ impl<'w> Relay<'w> {
             Side::Downstream => self.gates.downstream,
             Side::Upstream => self.gates.upstream,
         };
-        if ready!(self.seat.poll(gate, cx)).is_err() {
+        if ready!(self.seat.poll(gate, cx)).is_err() || !self.keep_received(side) {
             return Poll::Ready(Err(End::Journal));
         }
         if side == Side::Upstream {
@@ -344,7 +349,10 @@ impl<'w> Relay<'w> {
             let now = self.now();
             match event {
                 Event::Command(command) => self.decide(&command, now),
-                Event::Outcome(outcome) => self.ledger.end(&outcome, now),
+                Event::Outcome(outcome) => {
+                    self.in_full.retain(|command| *command != outcome.command);
+                    self.ledger.end(outcome, now);
+                }
                 Event::Violation(violation) => self.ledger.violation(violation, now),
                 Event::Authenticated(method) => self.ledger.authenticated(method, now),
                 Event::Notified(notification) => self.ledger.notified(&notification, now),
@@ -352,6 +360,7 @@ impl<'w> Relay<'w> {
                 Event::Probed(rows) => self.take_catalog(rows.as_deref(), now),
             }
         }
+        self.keep_sent();
         if self.knowledge.is_changing()
             && let Some(status) = self.session.at_rest()
         {
@@ -500,6 +509,7 @@ impl<'w> Relay<'w> {
                 Verdict::Deny(Refusal::new("journal".into(), message.into()))
             }
         };
+        self.keep_wire(command, &verdict);
         let counters = &self.worker.door.counters;
         counters.commands_total.up();
         if denied {

@@ -32,6 +32,7 @@ use crate::login::Login;
 use crate::parting::part;
 use crate::preface::{self, Opened};
 use crate::relay::{End, Relay};
+use crate::taping;
 use crate::targets::{Protocol, TargetRule};
 
 /// What stands before a session's id in what its server is told.
@@ -85,9 +86,16 @@ pub(crate) async fn serve(
         return refuse(door, &too_many, Some(accepted.socket_cookie), Some(&downstream));
     };
     drop(entering);
-    let (dialled, candidates) =
-        tokio::join!(dial(door, &accepted), door.credentials.candidates(&principal, &target));
     let mut ledger = Ledger::new(door, accepted, principal, target);
+    let (dialled, candidates, taping) = tokio::join!(
+        dial(door, ledger.accepted()),
+        door.credentials.candidates(ledger.principal(), ledger.target()),
+        taping::open(door, ledger.session(), rule.protocol),
+    );
+    match taping {
+        Ok(taping) => ledger.tape(taping),
+        Err(error) => return ledger.unsealed(rule.protocol, downstream, &error).await,
+    }
     let upstream = match dialled {
         Ok(upstream) => upstream,
         Err(error) => return ledger.unreachable(rule.protocol, downstream, &error).await,
@@ -114,6 +122,9 @@ pub(crate) async fn serve(
     let limiter = Limiter::new(door, way.clone());
     let knowledge = Knowledge::new(door, rule, way.clone());
     let login = Login::new(candidates, way);
+    if ledger.is_sealed() {
+        session.record_wire();
+    }
     if door.policy.asks_people() {
         session.keep_wholes();
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentName, CgroupId};
+use crate::id::{AgentName, CgroupId, SessionId};
 
 /// What a root client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +99,24 @@ pub enum Request {
     RotateKey {
         /// The size beyond which what the old one signs does not stand by itself.
         revoked_from: Option<u64>,
+    },
+    /// Write that a session's sealed recording is being opened.
+    RecordingOpened {
+        /// Which.
+        session: SessionId,
+        /// With whose key, by its name in the vault.
+        recipient: String,
+        /// What for: recorded, and not empty.
+        purpose: String,
+    },
+    /// Destroy the keys of sealed recordings.
+    Shred {
+        /// Of these sessions.
+        sessions: Vec<SessionId>,
+        /// Or of all that opened before this day, UTC.
+        before: Option<String>,
+        /// Why: recorded, and not empty.
+        reason: String,
     },
     /// What this host can do.
     Doctor,
@@ -227,6 +245,13 @@ pub enum Response {
         note: String,
         /// The public key that it is signed with, in C2SP's form.
         key: String,
+    },
+    /// To [`Request::RecordingOpened`]: it is on record.
+    RecordingNoted,
+    /// To [`Request::Shred`].
+    Shredded {
+        /// How many keys are no more.
+        shredded: usize,
     },
     /// To [`Request::Doctor`].
     Doctor {

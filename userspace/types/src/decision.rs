@@ -64,10 +64,43 @@ pub enum Obligation {
     Mask(MaskRule),
     /// Cut the response, or end the statement, where this is reached.
     Limit(Limit),
-    /// Record so many bytes of the response, as the agent sees it, and a digest of all of it.
-    Record(u32),
+    /// Record so much of the response, as the agent sees it, and a digest of all of it.
+    Record(Keep),
     /// Hold it until people approved, on these terms: those of each policy that asks for it.
     Approve(Arc<Terms>),
+}
+
+/// How much of a response is recorded. The more, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Keep {
+    /// Nothing but the digest.
+    Digest,
+    /// So many bytes of it in words.
+    Head(u32),
+    /// All of it, where recordings are sealed: the bytes of the wire in both directions. In words as much as may be.
+    Full,
+}
+
+impl Keep {
+    /// How many bytes in words, as far as there is room.
+    pub fn words(self) -> usize {
+        match self {
+            Self::Digest => 0,
+            Self::Head(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+            Self::Full => usize::MAX,
+        }
+    }
+}
+
+impl fmt::Display for Keep {
+    /// As policies have it: `digest`, `16384`, `full`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest => f.write_str("digest"),
+            Self::Head(bytes) => bytes.fmt(f),
+            Self::Full => f.write_str("full"),
+        }
+    }
 }
 
 /// How much there may be of something, in one statement or in all statements of a window.

@@ -29,7 +29,7 @@ macro_rules! id_by_time {
             }
 
             /// The id with these 16 bytes, whatever they say.
-            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(uuid::Uuid::from_bytes(bytes))
             }
         }

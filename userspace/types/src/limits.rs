@@ -94,3 +94,16 @@ pub const PROBE_ROWS_MAX: usize = 200_000;
 
 /// Bytes of one catalog probe: 200,000 rows of about 80 B.
 pub const PROBE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What one chunk of a sealed recording holds before it is compressed: one read's worth, with which a session's buffer
+/// is full. 10,000 sessions that all relay at once: 640 MiB; idle ones keep [`RECORDING_KEPT_BYTES`].
+pub const RECORDING_CHUNK_BYTES_MAX: usize = READ_BYTES;
+
+/// What a session's buffer for recordings keeps between chunks: 10,000 × 4 KiB = 40 MiB.
+pub const RECORDING_KEPT_BYTES: usize = 4 * 1024;
+
+/// A chunk as it is in the journal: zstd makes at most 0.4 % more of what does not compress, and the tag is 16 B.
+pub const RECORDING_SEALED_BYTES_MAX: usize = RECORDING_CHUNK_BYTES_MAX + 1024;
+
+/// To how many public keys recordings are sealed: audit, escrow, and room to replace both.
+pub const RECORDING_RECIPIENTS_MAX: usize = 8;

@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["mask", "types"]),
     ("identity", &["types"]),
     ("journal", &["types"]),
+    ("recording", &["types"]),
     ("ca", &[]),
     ("redirect-common", &[]),
     ("redirect-ebpf", &["redirect-common"]),
@@ -23,7 +24,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("archive", &["journal", "tlog", "types"]),
     ("witness", &["tlog", "types"]),
     ("verifier", &["archive", "tlog", "witness"]),
-    ("proxy", &["approval", "ca", "identity", "journal", "mask", "policy", "proto", "types"]),
+    (
+        "proxy",
+        &["approval", "ca", "identity", "journal", "mask", "policy", "proto", "recording", "types"],
+    ),
     ("console", &["approval", "identity", "types"]),
     ("hub", &["approval", "types"]),
     ("resolver", &["identity", "journal", "policy", "types"]),
@@ -42,6 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "policy",
             "proto",
             "proxy",
+            "recording",
             "redirect",
             "redirect-common",
             "resolver",
@@ -51,7 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "witness",
         ],
     ),
-    ("cli", &["approval", "archive", "ca", "journal", "policy", "types", "verifier"]),
+    ("cli", &["approval", "archive", "ca", "journal", "policy", "recording", "types", "verifier"]),
     ("integration", &[]),
     (
         "bench",
@@ -84,7 +89,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ed25519", &["tlog", "archive", "witness"]),
     // A witness and whoever asks one speak HTTP/1.1 without a runtime.
     ("httparse", &["witness"]),
-    ("rustls", &["proxy", "ca", "hub"]),
+    // HPKE comes with it.
+    ("rustls", &["proxy", "ca", "hub", "recording"]),
+    ("aws-lc-rs", &["recording"]),
+    ("zstd", &["recording"]),
     // The vault's client, where issuers say who logged out, the console, hosts and their hub; `http-body-util` goes
     // with it.
     ("hyper", &["proxy", "console", "daemon", "hub"]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -11,7 +11,13 @@ use anyhow::{Result, bail, ensure};
 use archive::scan::{self, Filter, ScanError};
 use clap::Args as ClapArgs;
 use journal::row::{EventRow, RecordingRow, Row, Table};
+use recording::entry::{Entry, Kind};
+use recording::keys;
 use types::clock::utc;
+use types::id::SessionId;
+
+use crate::recordings::open;
+use crate::recordings::read::{Opener, entries};
 
 /// Bytes of statements and answers that are held: a session of two thousand commands of 64 KiB each.
 const HELD_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -35,6 +41,15 @@ pub(crate) struct Args {
     /// Begin with this command.
     #[arg(long, value_name = "NUMBER", conflicts_with = "from")]
     command: Option<i32>,
+    /// A private key that opens what is sealed of it; `vestibule recordings open` shows all of that.
+    #[arg(long, value_name = "FILE", requires = "purpose")]
+    key: Option<PathBuf>,
+    /// What for it is opened; it is recorded, and must not be empty.
+    #[arg(long, value_name = "TEXT", requires = "key")]
+    purpose: Option<String>,
+    /// The vault of wrapped keys.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/vestibule/recordings/keys")]
+    vault: PathBuf,
     /// The session.
     #[arg(value_name = "SESSION")]
     session: String,
@@ -48,12 +63,14 @@ struct Session {
     is_cut: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let Args { archive, speed, idle_max, from, command, session } = args;
+pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
+    let Args { archive, speed, idle_max, from, command, key: _, purpose: _, vault: _, session } =
+        args;
     for (name, number) in [("--speed", *speed), ("--idle-max", *idle_max), ("--from", *from)] {
         ensure!((0.0..=1e6).contains(&number), "{name} is a number from 0 to 1,000,000");
     }
-    let found = read(archive, session)?;
+    let mut found = read(archive, session)?;
+    found.unseal(control, args)?;
     let Some(begun) = found.events.first().map(|event| event.ts.0) else {
         bail!("session {session} has no command in this archive; is it sealed?");
     };
@@ -83,7 +100,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(archive: &std::path::Path, session: &str) -> Result<Session, ScanError> {
+fn read(archive: &Path, session: &str) -> Result<Session, ScanError> {
     let filter = Filter { sessions: vec![session.to_owned()], ..Filter::default() };
     let mut found = Session::default();
     for table in [Table::Events, Table::Recordings] {
@@ -97,6 +114,35 @@ fn read(archive: &std::path::Path, session: &str) -> Result<Session, ScanError> 
 }
 
 impl Session {
+    /// Puts in what is sealed, where a key is given.
+    fn unseal(&mut self, control: &Path, args: &Args) -> Result<()> {
+        let Some(key) = &args.key else { return Ok(()) };
+        let (session, key) = (args.session.parse::<SessionId>()?, keys::read_private(key)?);
+        let opener = Opener::new(&args.vault, &key, session)?;
+        open::note(control, &key, session, args.purpose.as_deref().unwrap_or_default())?;
+        entries(&args.archive, &opener, &mut |_, entry| {
+            self.add(entry);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn add(&mut self, entry: Entry<'_>) {
+        let Entry { head, bytes } = entry;
+        self.bytes += bytes.len();
+        self.is_cut |= self.bytes > HELD_BYTES_MAX;
+        let command = i32::try_from(head.command.0).unwrap_or(i32::MAX);
+        let row = self.recordings.entry(command).or_default();
+        let text = match head.kind {
+            _ if self.is_cut => return,
+            Kind::Statement => &mut row.statement,
+            Kind::Parameters => &mut row.parameters,
+            Kind::Answer => &mut row.response_sample,
+            Kind::Sent | Kind::Received | Kind::Gap | Kind::End => return,
+        };
+        text.get_or_insert_default().push_str(&String::from_utf8_lossy(bytes));
+    }
+
     fn take(&mut self, row: Row) {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         self.bytes += match &row {
@@ -107,6 +153,8 @@ impl Session {
         self.is_cut |= self.bytes > HELD_BYTES_MAX;
         match row {
             _ if self.is_cut => {}
+            // A part of what is sealed.
+            Row::Recording(one) if one.sealed.is_some() => {}
             Row::Event(event) => self.events.push(*event),
             Row::Recording(one) => drop(self.recordings.insert(one.session_seq, *one)),
             Row::Session(_) | Row::Control(_) => {}

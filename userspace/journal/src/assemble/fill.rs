@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use types::clock::Timestamp;
 use types::command::{Action, CommandKind, Parameter, ParameterValue};
 use types::decision::Effect;
@@ -16,6 +17,7 @@ use types::principal::{Principal, Process, ProcessKey, Provenance};
 
 use crate::record::{
     Approval, BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
+    RecordedChunk,
 };
 use crate::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, ocsf};
 use crate::segment::SegmentHeader;
@@ -173,7 +175,9 @@ pub(super) fn recording(
     ended: &EndedCommand,
 ) -> Row {
     let sample = &ended.outcome.sample;
-    let has_text = begun.kind == CommandKind::Query || !begun.text.is_empty();
+    // Where the text is empty and the statement is not, it is sealed.
+    let is_sealed = begun.text.is_empty() && begun.text_bytes > 0;
+    let has_text = begun.kind == CommandKind::Query && !is_sealed || !begun.text.is_empty();
     let stream = match begun.kind {
         CommandKind::Resolve => "dns_answer",
         CommandKind::Request => "http_answer",
@@ -198,6 +202,30 @@ pub(super) fn recording(
         parameters: (!begun.parameters.is_empty()).then(|| parameters(&begun.parameters)),
         response_sha256: ended.outcome.digest.as_ref().map(|digest| hex(digest)),
         response_sample: (!sample.is_empty()).then(|| String::from_utf8_lossy(sample).into_owned()),
+        ..RecordingRow::default()
+    }))
+}
+
+/// The recording row of a sealed chunk.
+pub(super) fn chunk(segment: &SegmentHeader, seq: SequenceNumber, chunk: RecordedChunk) -> Row {
+    let RecordedChunk { session, command, stream, chunk, first_at, last_at, codec, nonce, sealed } =
+        chunk;
+    Row::Recording(Box::new(RecordingRow {
+        node_id: segment.node.clone(),
+        log_epoch: epoch(segment),
+        seq,
+        ts: micros(first_at),
+        session_id: session.to_string(),
+        session_seq: int(command.0),
+        stream,
+        chunk: int(chunk),
+        first_ts: micros(first_at),
+        last_ts: micros(last_at),
+        codec: Some(codec),
+        dek_id: Some(session.to_string()),
+        nonce: Some(hex(&nonce)),
+        sha256: Some(hex(&Sha256::digest(&sealed))),
+        sealed: Some(sealed),
         ..RecordingRow::default()
     }))
 }
@@ -392,7 +420,7 @@ fn common_schema(objects: &[String]) -> Option<String> {
 }
 
 /// A JSON list: `null`, a text, or `{"hex": …}`; a cut value says its `bytes`.
-fn parameters(parameters: &[Parameter]) -> String {
+pub fn parameters(parameters: &[Parameter]) -> String {
     let value = |parameter: &Parameter| match &parameter.value {
         ParameterValue::Null => Value::Null,
         ParameterValue::Text { text, bytes } if is_cut(text.len(), *bytes) => {

@@ -18,7 +18,7 @@ use super::*;
 use crate::codec::Cursor;
 use crate::decode;
 use crate::frame::FrameKind;
-use crate::record::{AccessEntry, Record};
+use crate::record::{AccessEntry, Record, RecordedChunk};
 
 const BOOT: BootId = BootId([5; 16]);
 
@@ -297,7 +297,8 @@ proptest! {
         );
         prop_assert_eq!((found.kind, found.batch), (CommandKind::Query, batch));
         prop_assert_eq!((&found.text, found.text_sha256), (&text, None));
-        prop_assert_eq!(found.text_bytes, u64::try_from(text.len()).unwrap());
+        let whole = if text.is_empty() { &*statement.text } else { text.as_str() };
+        prop_assert_eq!(found.text_bytes, u64::try_from(whole.len()).unwrap());
         prop_assert_eq!(&found.normalized, &normalized);
         prop_assert_eq!((found.fingerprint, found.verb.as_str()), (i64::MIN, "CREATE TABLE"));
         prop_assert_eq!((found.risks, found.parameters), (statement.risks, parameters));
@@ -355,6 +356,26 @@ proptest! {
     }
 
     #[test]
+    fn chunks_come_back(
+        (session, command, chunk) in (id(), any::<u32>(), any::<u32>()),
+        (first_at, last_at) in (at(), at()),
+        (stream, codec) in any::<(String, String)>(),
+        nonce in any::<[u8; 12]>(),
+        sealed in any::<Vec<u8>>(),
+    ) {
+        let command = CommandId(command);
+        let frame = Frame::Chunk(Chunk {
+            session, command, stream: &stream, chunk, first_at, last_at, codec: &codec, nonce,
+            sealed: &sealed,
+        });
+        let Record::Chunk(found) = back(FrameKind::Chunk, &frame) else { panic!("kind") };
+        let expected = RecordedChunk {
+            session, command, stream, chunk, first_at, last_at, codec, nonce, sealed,
+        };
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
     fn no_body_makes_decoding_panic(body in any::<Vec<u8>>()) {
         for kind in [
             FrameKind::SessionOpen,
@@ -363,6 +384,7 @@ proptest! {
             FrameKind::SessionClose,
             FrameKind::Control,
             FrameKind::Identity,
+            FrameKind::Chunk,
         ] {
             // An error or, by a rare chance, a record.
             drop(decode::record(kind, &body));

@@ -19,7 +19,7 @@ table! {
     session_id: String = 5,
     /// The command's place in it.
     session_seq: i32 = 6,
-    /// `db_result`, ….
+    /// `db_result`, `http_answer`, `dns_answer`; of sealed chunks the session's protocol.
     stream: String = 7,
     /// Which chunk of the stream.
     chunk: i32 = 8,
@@ -35,9 +35,9 @@ table! {
     parameters: Option<String> = 13,
     /// The head of the response as the agent saw it.
     response_sample: Option<String> = 14,
-    /// How `sealed` is compressed.
+    /// How `sealed` is compressed: `zstd` or `raw`.
     codec: Option<String> = 15,
-    /// The key that seals it.
+    /// The key that seals it; wrapped, it is in the vault of keys, as long as it is.
     dek_id: Option<String> = 16,
     /// The nonce, hex.
     nonce: Option<String> = 17,

@@ -64,8 +64,8 @@ impl PostgresSession {
                 command.refusal = Some(refusal);
             }
             Verdict::Under(Obligations { limits, record }) => {
-                if let Some(most) = record {
-                    self.recorder.record(command, most);
+                if let Some(keep) = record {
+                    self.recorder.record(command, keep);
                 }
                 command.limited = match (limits, &pending.kind) {
                     (None, _) => self.cursors.limits_of(command),
@@ -95,6 +95,7 @@ impl PostgresSession {
         let mut carry = std::mem::take(&mut self.carry.downstream);
         let frame = carry.pending().get(..pending.length).unwrap_or_default();
         let length = frame.len();
+        self.note_sent(frame, false);
         self.dispatch(pending, frame);
         carry.consume(length);
         if self.phase != Phase::Ended {

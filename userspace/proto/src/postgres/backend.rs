@@ -171,6 +171,7 @@ impl PostgresSession {
                 };
                 self.finish(command, Status::Ok, None);
                 self.phase = Phase::Running;
+                self.login_ended();
                 self.server.at_rest = Some(*status);
                 self.want_probe(Some(*status));
             }

@@ -54,7 +54,7 @@ impl PostgresSession {
             && !self.is_blocked(side)
         {
             let taken = match side {
-                Side::Downstream => self.take_agent(rest),
+                Side::Downstream => self.take_noted(rest),
                 Side::Upstream => self.take_digested(rest),
             };
             if taken == 0 {
@@ -63,6 +63,21 @@ impl PostgresSession {
             at += taken;
         }
         at
+    }
+}
+
+impl PostgresSession {
+    /// Takes the agent's next message as [`PostgresSession::take_agent`] does, and notes it for the record.
+    fn take_noted(&mut self, bytes: &[u8]) -> usize {
+        if self.wire.is_none() {
+            return self.take_agent(bytes);
+        }
+        let is_data = self.agent.stream_left > 0;
+        let taken = self.take_agent(bytes);
+        if taken > 0 {
+            self.note_sent(bytes.get(..taken).unwrap_or_default(), is_data);
+        }
+        taken
     }
 }
 

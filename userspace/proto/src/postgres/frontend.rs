@@ -124,6 +124,7 @@ impl PostgresSession {
             b'p' if self.hold_password(body) => false,
             b'X' => {
                 self.forward(frame);
+                self.note_sent(frame, false);
                 self.interrupt();
                 false
             }

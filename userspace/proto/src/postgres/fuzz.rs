@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use types::addr::Side;
 use types::clock::Timestamp;
 use types::command::CommandKind;
-use types::decision::{Limit, Measure};
+use types::decision::{Keep, Limit, Measure};
 use types::event::Event;
 use types::id::{CommandId, PolicyId};
 use types::secret::Secret;
@@ -155,7 +155,7 @@ fn settle(session: &mut PostgresSession, flags: u8, mut held: Option<&mut Vec<Co
                     Verdict::Hold
                 } else if flags & 2 == 0 {
                     let obligations =
-                        |limits| Obligations { limits: Some(limits), record: Some(99) };
+                        |limits| Obligations { limits: Some(limits), record: Some(Keep::Head(99)) };
                     limits(flags).map_or(Verdict::Allow, |it| Verdict::Under(obligations(it)))
                 } else {
                     Verdict::Deny(Refusal::new("fuzz".into(), "no".into()))

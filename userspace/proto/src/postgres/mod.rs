@@ -41,6 +41,7 @@ mod scram;
 mod startup;
 mod transport;
 mod value;
+mod wire;
 
 #[doc(hidden)]
 pub mod fuzz;
@@ -84,6 +85,8 @@ use self::rows::Rest;
 pub use self::scram::{KeysWanted, Nonce, ScramKeys, Verifier};
 pub use self::startup::{EncryptionRequest, Startup, startup_packet};
 pub use self::transport::{Leg, Transport};
+use self::wire::Wire;
+pub use self::wire::{Gap, Piece};
 use crate::session::{Session, Transmit, Verdict};
 use crate::sql::{Analyzer, Reading};
 
@@ -131,6 +134,8 @@ pub struct PostgresSession {
     limiting: Limiting,
     holding: Option<Box<Holding>>,
     recorder: Recorder,
+    /// Set where the bytes of the wire are recorded.
+    wire: Option<Box<Wire>>,
     /// The latest time that was told.
     now: Timestamp,
     /// Descriptions and plans of an earlier epoch do not hold.
@@ -283,6 +288,7 @@ impl PostgresSession {
             limiting: Limiting::default(),
             holding: None,
             recorder: Recorder::default(),
+            wire: None,
             now: Timestamp::default(),
             epoch: 0,
             scratch: Vec::new(),

@@ -209,6 +209,12 @@ impl<'a> Bind<'a> {
         digest.finalize().into()
     }
 
+    /// All values, in order; NULL is `None`.
+    pub(super) fn each_value(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        let mut values = self.values;
+        (0..self.count).map_while(move |_| values.value())
+    }
+
     /// The parameters for the record, the first [`PARAMETERS_MAX`] of them.
     pub(super) fn parameters(&self, type_of: impl Fn(usize) -> u32) -> Vec<Parameter> {
         let mut values = self.values;

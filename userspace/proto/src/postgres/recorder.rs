@@ -3,6 +3,7 @@
 
 use sha2::{Digest, Sha256};
 use types::clock::Timestamp;
+use types::decision::Keep;
 
 use super::PostgresSession;
 use super::expect::{Expect, InFlight};
@@ -18,10 +19,10 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Has a command's response digested, and `most` bytes of it kept.
-    pub(super) fn record(&mut self, command: &mut InFlight, most: u32) {
+    /// Has a command's response digested, and so much of it kept in words.
+    pub(super) fn record(&mut self, command: &mut InFlight, keep: Keep) {
         self.asked += 1;
-        command.sample = Sample::of(usize::try_from(most).unwrap_or(usize::MAX));
+        command.sample = Sample::of(keep.words());
         command.digest = Some(Sha256::new());
     }
 }

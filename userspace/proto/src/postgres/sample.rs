@@ -27,7 +27,8 @@ impl Sample {
 
     /// A sample of so many bytes, where it is empty yet.
     pub(super) fn of(most: usize) -> Self {
-        Self { most: most.min(RESPONSE_RECORD_BYTES_MAX), ..Self::default() }
+        let most = most.min(RESPONSE_RECORD_BYTES_MAX);
+        Self { most, full: most == 0, ..Self::default() }
     }
 
     pub(super) fn take(&mut self) -> Vec<u8> {

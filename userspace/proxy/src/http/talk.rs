@@ -335,7 +335,7 @@ impl<'w> Talk<'w> {
     pub(super) fn settle(&self) {
         let state = &mut *self.state.borrow_mut();
         for (outcome, at) in self.shared.take_ended() {
-            state.ledger.end(&outcome, at);
+            state.ledger.end(outcome, at);
         }
     }
 

@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 use types::addr::Side;
 use types::clock::Timestamp;
 use types::command::Analysis;
-use types::decision::{Limit, Measure};
+use types::decision::{Keep, Limit, Measure};
 use types::event::{Event, Outcome, Status};
 use types::id::{CommandId, PolicyId};
 use types::redact::{
@@ -247,7 +247,10 @@ fn settle(session: &mut PostgresSession, transcript: &mut Transcript) {
 fn two_rows() -> Obligations {
     let policy = PolicyId("p2".into());
     let limit = Limit { policy, measure: Measure::Rows, most: 2, window_s: None };
-    Obligations { limits: Limits::new(vec![Bound { limit, window: None }]), record: Some(100) }
+    Obligations {
+        limits: Limits::new(vec![Bound { limit, window: None }]),
+        record: Some(Keep::Head(100)),
+    }
 }
 
 fn drain(session: &mut PostgresSession, transcript: &mut Transcript) {

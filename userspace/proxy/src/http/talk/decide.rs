@@ -59,7 +59,7 @@ impl Talk<'_> {
             let mut outcome = outcome(command.id, Status::Denied);
             outcome.error_code = error_code(problem.status);
             outcome.bytes_in = self.shared.taken();
-            state.ledger.end(&outcome, now);
+            state.ledger.end(outcome, now);
         }
         let masks = (!policy.masks().is_empty()).then_some(masks);
         Ok((Decided { command: command.id, at, masks, unmasked }, refused))
