@@ -113,6 +113,35 @@ fn a_torn_tail_is_cut_and_said() {
     assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
 }
 
+/// Bytes of an acknowledged record are changed: no start but by a person's word, which is recorded.
+#[test]
+fn a_damaged_journal_keeps_the_daemon_down_until_the_loss_is_accepted() {
+    let mut world = World::start().unwrap();
+    for id in 1..=5 {
+        let sql = format!("INSERT INTO case_notes (body) VALUES ('note {id}')");
+        world.writer().psql(&sql).unwrap().ok().unwrap();
+    }
+    world.daemon.kill();
+    let newest = newest_segment(&world.daemon.journal());
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let end = bytes.iter().rposition(|b| *b != 0).unwrap();
+    bytes[end / 2] ^= 0x10;
+    std::fs::write(&newest, &bytes).unwrap();
+    let refused = world.daemon.another().unwrap();
+    assert_ne!(refused.code, Some(0));
+    for part in [newest.to_str().unwrap(), "offset ", "record ", "were changed", "--accept-loss"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    assert_eq!(std::fs::read(&newest).unwrap(), bytes, "it stays as it is");
+    world.daemon.restart_saying(&["--accept-loss"]).unwrap();
+    world.reader().psql("SELECT id FROM customers WHERE id = 1").unwrap().ok().unwrap();
+    let evidence = world.evidence().unwrap();
+    let accepted = "SELECT count(*) FROM control WHERE kind = 'log.loss_accepted' \
+                    AND json_extract(detail, '$.files_set_aside')::int = 1";
+    assert_eq!(evidence.count(accepted).unwrap(), 1, "{}", world.daemon.log());
+    assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
+}
+
 fn newest_segment(folder: &std::path::Path) -> std::path::PathBuf {
     let mut found: Vec<_> = std::fs::read_dir(folder)
         .unwrap()

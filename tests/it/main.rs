@@ -19,6 +19,7 @@ mod crash;
 mod credentials;
 mod definitions;
 mod desk;
+mod disks;
 mod door;
 mod drivers;
 

@@ -39,6 +39,7 @@ pub struct Daemon {
     dns_port: Port,
     directory: TempDir,
     environment: Vec<(String, PathBuf)>,
+    arguments: Vec<String>,
 }
 
 impl Daemon {
@@ -64,7 +65,7 @@ impl Daemon {
     }
 
     /// Starts a daemon as [`Self::start_under`] does, with more at the end of its configuration: keys of
-    /// `[kernel]` first, then other tables. A `[dns]` of its own says `port = DNS_PORT`.
+    /// `[kernel]` first, then other tables. A `[dns]` of its own says `port = DNS_PORT`, a `[journal]` how much stays free.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -121,13 +122,23 @@ impl Daemon {
         }
         let programs = paths::programs()?;
         let environment = Vec::new();
-        let own =
-            Self { process: None, supervisor, programs, port, dns_port, directory, environment };
+        let own = Self {
+            process: None,
+            supervisor,
+            programs,
+            port,
+            dns_port,
+            directory,
+            environment,
+            arguments: Vec::new(),
+        };
         let port = own.dns_port.number().to_string();
         let is_given = configuration.contains("[dns]");
         let dns = if is_given { String::new() } else { format!("[dns]\nport = {port}\n\n") };
         let rest = configuration.replace("DNS_PORT", &port);
-        let text = own.config_text(bank_port, workers, &dns) + &rest;
+        let is_given = configuration.contains("[journal]");
+        let journal = if is_given { "" } else { "[journal]\nreserve_bytes = 0\n\n" };
+        let text = own.config_text(bank_port, workers, &format!("{journal}{dns}")) + &rest;
         fs::write(own.config(), text).context("the configuration")?;
         Ok(own)
     }
@@ -258,6 +269,17 @@ impl Daemon {
         run(&mut self.command(), 30)
     }
 
+    /// Starts it with more arguments (again) and waits until it is ready; its next start has none.
+    ///
+    /// # Errors
+    /// As [`Self::restart`].
+    pub fn restart_saying(&mut self, arguments: &[&str]) -> Result<()> {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let started = self.restart();
+        self.arguments.clear();
+        started
+    }
+
     /// Answers `vestibule disarm`, also where no daemon runs.
     pub fn disarm(&self, reason: &str) -> Command {
         let mut command = self.cli();
@@ -368,7 +390,6 @@ impl Daemon {
         format!(
             "node = \"{slice}\"\nstate_dir = \"{state}\"\nrun_dir = \"{run}\"\npolicy_dir = \"{policy}\"\n\n\
              [listener]\nport = {port}\n\n[proxy]\nworkers = {workers}\n\n\
-             [journal]\nreserve_bytes = 0\n\n\
              [[target]]\nname = \"bank\"\naddress = \"127.0.0.1:{bank_port}\"\nprotocol = \"postgresql\"\n\n{dns}\
              [kernel]\nslice = \"{slice}\"\npin_dir = \"/sys/fs/bpf/{slice}\"\n",
             state = self.state_dir().display(),
@@ -380,7 +401,7 @@ impl Daemon {
 
     fn command(&self) -> Command {
         let mut command = Command::new(self.programs.join("vestibuled"));
-        command.arg("--config").arg(self.config());
+        command.arg("--config").arg(self.config()).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -60,6 +60,23 @@ pub(crate) fn run_archive(quick: bool, json: Option<&Path>) -> Result<()> {
     run(&mut speed)
 }
 
+/// Measures the journal against the disk under it.
+///
+/// # Errors
+/// If it can't be built or run.
+pub(crate) fn run_journal(quick: bool, json: Option<&Path>) -> Result<()> {
+    setup::ensure(Scope::Bench)?;
+    let mut speed = cargo(None);
+    speed.args(["run", "--release", "--quiet", "-p", "journal", "--example", "commits", "--"]);
+    if quick {
+        speed.arg("--quick");
+    }
+    if let Some(json) = json {
+        speed.arg("--json").arg(std::path::absolute(json)?);
+    }
+    run(&mut speed)
+}
+
 /// Runs the comparison.
 ///
 /// # Errors

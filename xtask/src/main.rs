@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod command;
 mod corpus;
+mod crash;
 mod demo;
 mod escape;
 mod mask;
@@ -72,6 +73,8 @@ enum Task {
     },
     /// Alter archives as one with the disk or the keys would: each must be found, and nothing else
     TamperTest(tamper::Args),
+    /// Lose power and kill at random instants: nothing that was acknowledged may be missing
+    CrashTest(crash::Args),
     /// Open the console's pages in a browser and leave pictures of them in docs/screenshots
     Screenshots,
     /// Boot stock Debian kernels under QEMU and run the escape suite in them
@@ -95,6 +98,9 @@ enum Task {
         /// Measure how fast the archive is sealed and verified, per processor
         #[arg(long, conflicts_with_all = ["kernel", "masks", "identity", "hub"])]
         archive: bool,
+        /// Measure the journal against the disk under it: commits a second, and how long they take
+        #[arg(long, conflicts_with_all = ["kernel", "masks", "identity", "hub", "archive"])]
+        journal: bool,
         /// Short rounds and 100 MB of bulk data
         #[arg(long)]
         quick: bool,
@@ -121,6 +127,7 @@ fn run(task: Task) -> Result<()> {
         Task::CorpusTest(args) => corpus::run(&args),
         Task::SparkTest { archive } => spark::run(archive.as_deref()),
         Task::TamperTest(args) => tamper::run(&args),
+        Task::CrashTest(args) => crash::run(&args),
         Task::Screenshots => screenshots::run(),
         Task::VmTest(args) => vm::run(&args),
         Task::Tidy => tidy::run(),
@@ -132,6 +139,9 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { hub: true, quick, json, .. } => bench::run_hub(quick, json.as_deref()),
         Task::Bench { archive: true, quick, json, .. } => {
             bench::run_archive(quick, json.as_deref())
+        }
+        Task::Bench { journal: true, quick, json, .. } => {
+            bench::run_journal(quick, json.as_deref())
         }
         Task::Bench { quick, json, .. } => bench::run_bench(quick, json.as_deref()),
     }

@@ -40,6 +40,7 @@ pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
     if filter.is_none() {
         check(&mut failed, "escape", run_escape);
         check(&mut failed, "tamper", crate::tamper::run_quick);
+        check(&mut failed, "crash", crate::crash::run_quick);
     }
     heading("tests");
     let counts = nextest(filter)?;

@@ -55,6 +55,7 @@ fn table(status: &Status) -> Table {
         webhooks_due,
         agents,
         journal_durable_lsn,
+        journal_trouble,
         rows,
         policy_digest,
         pin_dir,
@@ -79,7 +80,9 @@ fn table(status: &Status) -> Table {
     table.add_row(["approvals", &approvals]);
     table.add_row(["webhooks", &format!("{webhooks_due} messages due")]);
     table.add_row(["agents", &if agents.is_empty() { "none".into() } else { agents.join(", ") }]);
-    table.add_row(["journal", &format!("{journal_durable_lsn} frames durable, {rows} rows")]);
+    let trouble = journal_trouble.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+    let journal = format!("{journal_durable_lsn} frames durable, {rows} rows{trouble}");
+    table.add_row(["journal", &journal]);
     table.add_row(["policy", policy_digest]);
     table.add_row(["hooks pinned in", pin_dir]);
     if let Some(HubStanding { hub, since_us: _, backlog, votes, error }) = hub {

@@ -58,7 +58,7 @@ use crate::namespaces::Namespaces;
 use crate::secret::Stores;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{console, control, credential, guard, link, recordings, sources, tls};
+use crate::{console, control, credential, durable, guard, link, recordings, sources, tls};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -320,19 +320,19 @@ pub(crate) fn open_journal(
     sources::private_dir(&dir)?;
     let mut options = Options::new(&dir, config.node(), EPOCH);
     options.checkpointed_rows = vault.sealed_rows(EPOCH)?;
+    options.accept_loss = config.accept_loss;
     if let Some(bytes) = config.journal.segment_bytes {
         options.segment_bytes = bytes;
     }
     if let Some(bytes) = config.journal.reserve_bytes {
         options.reserve = Reserve { percent: 0, bytes };
     }
-    let (durability, progress) = (Arc::clone(durability), Arc::clone(progress));
-    let on_durable = Box::new(move |durable| {
-        durability.publish(&durable);
-        progress.publish(&durable);
-    });
+    let on_durable = durable::tell(Arc::clone(durability), Arc::clone(progress));
     let (recorder, recovery) = Recorder::open(&options, Arc::clone(clock), on_durable)
         .with_context(|| format!("journal in {}", dir.display()))?;
+    for damage in &recovery.accepted {
+        warn!(damage, set_aside = ?recovery.set_aside, "loss accepted");
+    }
     info!(?recovery, "journal open");
     Ok(recorder)
 }

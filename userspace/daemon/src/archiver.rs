@@ -200,6 +200,7 @@ fn seal(
     journal_dir: &Path,
     clock: &dyn Clock,
 ) -> Result<Sealed> {
+    recorder.anchor()?;
     let durable = recorder.control("archive.seal", "{}")?;
     recorder.wait(durable)?;
     let sealed = vault.archive.seal(journal_dir, durable, &mut vault.signer, clock.now())?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use proxy::targets::{AddressPattern, Protocol, TargetRule, Targets};
+use proxy::targets::{Ack, AddressPattern, Protocol, TargetRule, Targets};
 use redirect::guard::Mode;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -27,6 +27,9 @@ pub(crate) struct Config {
     /// Where it was read from.
     #[serde(skip)]
     pub(crate) file: PathBuf,
+    /// Whether a damaged journal is opened, what is bad set aside; never from the file.
+    #[serde(skip)]
+    pub(crate) accept_loss: bool,
     /// This node's name in records; the host name where absent.
     pub(crate) node: Option<String>,
     /// Journal, archive and keys; root only.
@@ -244,6 +247,22 @@ pub(crate) struct Target {
     /// name it and `vestibule reconcile` can hold them against the archive.
     #[serde(default = "yes")]
     pub(crate) mark_sessions: bool,
+    /// What waits until a command's record is on disk. Its answer always does.
+    #[serde(default)]
+    pub(crate) ack: AckMode,
+}
+
+/// What waits until a command's record is on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AckMode {
+    /// What changes something goes to the server only then.
+    #[default]
+    Wal,
+    /// Plain changes of data go to the server meanwhile, as reads do, and their answers wait: after a crash within that
+    /// time one may have taken effect that has no record. What defines, is privileged, unknown or approved waits.
+    /// PostgreSQL only.
+    Group,
 }
 
 fn yes() -> bool {
@@ -367,19 +386,27 @@ impl Config {
     /// The targets, in order.
     pub(crate) fn targets(&self) -> Result<Targets> {
         let rule = |target: &Target| -> Result<TargetRule> {
-            let Target { name, address, protocol, tls, catalog, mark_sessions } = target;
+            let Target { name, address, protocol, tls, catalog, mark_sessions, ack } = target;
             let address: AddressPattern =
                 address.parse().with_context(|| format!("target `{name}`: address"))?;
             let protocol = Protocol::from(*protocol);
             // A path of policies is this name and a path: none may be read as another target's.
             let is_name = protocol != Protocol::Http || !name.contains('/');
             ensure!(is_name, "target `{name}`: name: no slash, where the protocol is http");
+            ensure!(
+                protocol != Protocol::Http || *ack == AckMode::Wal,
+                "target `{name}`: ack: `group` is for protocol postgresql"
+            );
             let tls = tls.compile(protocol).with_context(|| format!("target `{name}`"))?;
             let interval = catalog.interval();
             let catalog_interval = interval.with_context(|| format!("target `{name}`: catalog"))?;
             let name = name.as_str().into();
             let marks_sessions = *mark_sessions;
-            Ok(TargetRule { name, address, protocol, tls, catalog_interval, marks_sessions })
+            let ack = match ack {
+                AckMode::Wal => Ack::Wal,
+                AckMode::Group => Ack::Group,
+            };
+            Ok(TargetRule { name, address, protocol, tls, catalog_interval, marks_sessions, ack })
         };
         Ok(Targets::new(self.target.iter().map(rule).collect::<Result<_>>()?))
     }
@@ -508,6 +535,7 @@ mod tests {
                 "[[target]]\nname='a'\naddress='x..y:1'\nprotocol='postgresql'",
                 "`x..y:1` is no address",
             ),
+            ("[[target]]\nname='a'\naddress='*:1'\nprotocol='http'\nack='group'", "ack: `group`"),
             ("[[target]]\nname='a'\naddress='*:1'\nprotocol='mysql'", "unknown variant `mysql`"),
             ("[[credential]]\ntarget='a'\naccount='x'\nsecret_file='/s'", "`a` is none"),
             ("[[credential]]\ntarget='a'\naccount='x'\npassword='y'", "unknown field `password`"),

@@ -27,11 +27,11 @@ use crate::approvals::HostApprovals;
 use crate::archiver::Archiver;
 use crate::asker::{Asker, HostUser};
 use crate::control::Answer;
-use crate::disarm;
 use crate::enroller::Enroller;
 use crate::keeper::{Binding, Cut, CutBy, Keeper, acting};
 use crate::link;
 use crate::names::Service;
+use crate::{disarm, durable};
 
 /// The node as its operators see it.
 pub(crate) struct Desk {
@@ -392,6 +392,7 @@ impl Desk {
             webhooks_due: count(self.approvals.webhooks.due()),
             agents: agents.iter().map(|a| format!("{}.{}", a.agent, a.instance)).collect(),
             journal_durable_lsn: self.door.recorder.durable().0,
+            journal_trouble: durable::trouble(&self.door.recorder.health()),
             rows: self.door.recorder.stats().rows,
             policy_digest: hex(&self.door.policy.digest()),
             pin_dir: self.agents.kernel.pin_dir().to_string_lossy().into_owned(),

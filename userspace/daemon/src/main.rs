@@ -11,6 +11,7 @@ mod control;
 mod credential;
 mod desk;
 mod disarm;
+mod durable;
 mod enroller;
 mod environment;
 mod execs;
@@ -66,6 +67,10 @@ struct Cli {
     /// daemon may be running. `vestibule disarm` is for people.
     #[arg(long, value_name = "REASON", conflicts_with = "config_schema")]
     disarm: Option<String>,
+    /// Start though the journal was damaged or rolled back: what is bad is set aside beside it, and that is recorded.
+    /// Look into the damage first; a start without this says what and where it is.
+    #[arg(long, conflicts_with_all = ["hub", "check", "probe", "config_schema"])]
+    accept_loss: bool,
     /// Print the configuration's JSON Schema, and end.
     #[arg(long)]
     config_schema: bool,
@@ -90,7 +95,8 @@ fn main() -> ExitCode {
     reason = "--check, --probe and --config-schema answer on the terminal"
 )]
 fn run(cli: &Cli) -> Result<Ended> {
-    let Cli { config: path, hub: is_hub, check, probe, disarm: reason, config_schema } = cli;
+    let Cli { config: path, hub: is_hub, check, probe, disarm: reason, accept_loss, config_schema } =
+        cli;
     if *is_hub {
         return run_hub(cli).map(|()| Ended::Stopped);
     }
@@ -104,7 +110,8 @@ fn run(cli: &Cli) -> Result<Ended> {
         return Ok(Ended::Stopped);
     }
     let path = path.as_deref().unwrap_or(Path::new("/etc/vestibule/vestibule.toml"));
-    let config = Config::load(path)?;
+    let mut config = Config::load(path)?;
+    config.accept_loss = *accept_loss;
     if *check {
         let source = sources::policies(&config.policy_dir)?;
         policy::PolicySet::compile(&source)

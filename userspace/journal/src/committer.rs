@@ -10,24 +10,21 @@ use std::time::Duration;
 
 use types::clock::Clock;
 
+use crate::press::Press;
 use crate::queue::{Queue, Rest};
-use crate::record::{Control, Frame, Lsn};
+use crate::record::Lsn;
 use crate::recorder::{Durable, Health, Reserve, Stats};
 use crate::writer::{Committed, Writer};
-
-/// Commits between two looks at the free space: at 10,000 commits/s that is every 6 ms, in which
-/// a disk takes at most some tens of MiB of a reserve of more than 1 GiB.
-const SPACE_CHECK_COMMITS: u64 = 64;
 
 /// How often the free space is looked at while it is under the reserve.
 const PRESSURE_RECHECK: Duration = Duration::from_secs(1);
 
+/// How often a disk that refused is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// How long ends of commands and sessions wait for a commit that somebody needs before they get
 /// one of their own. Nothing is held back for them: after a crash within it they read interrupted.
 pub(crate) const DOZE: Duration = Duration::from_millis(10);
-
-/// A commit buffer larger than this is given back after use.
-const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
 /// What appenders and the committing thread share.
 pub(crate) struct Shared {
@@ -91,7 +88,8 @@ impl Shared {
         }
     }
 
-    fn publish(&self, writer: &Writer, committed: Committed) {
+    /// Makes known what was committed.
+    pub(crate) fn publish(&self, writer: &Writer, committed: Committed) {
         let lsn = writer.next_lsn().0 - 1;
         let Committed { frames, bytes } = committed;
         let before = self.rows.swap(writer.next_seq(), Ordering::AcqRel);
@@ -120,16 +118,7 @@ impl Committer {
     ) -> std::io::Result<Self> {
         shared.durable.store(writer.next_lsn().0 - 1, Ordering::Release);
         shared.rows.store(writer.next_seq(), Ordering::Release);
-        let batch = Vec::new();
-        let press = Press {
-            shared: Arc::clone(&shared),
-            writer,
-            reserve,
-            on_durable,
-            batch,
-            commits: 0,
-            failed: false,
-        };
+        let press = Press::new(Arc::clone(&shared), writer, reserve, on_durable);
         let press = Arc::new(Mutex::new(Some(press)));
         let run = Run { shared: Arc::clone(&shared), press: Arc::clone(&press) };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
@@ -145,7 +134,7 @@ impl Committer {
             // A panic within a commit: what was written is unknown.
             Err(_) => false,
         };
-        // A failure ends the committing thread.
+        // A failure ends the committing thread, or has it try again.
         if !sound {
             self.shared.wake(true);
         }
@@ -173,97 +162,6 @@ impl Drop for Committer {
     }
 }
 
-/// What writes: whoever holds it commits.
-struct Press {
-    shared: Arc<Shared>,
-    writer: Writer,
-    reserve: Reserve,
-    on_durable: Box<dyn Fn(Durable) + Send>,
-    batch: Vec<u8>,
-    commits: u64,
-    /// Something went wrong: nothing is written any more.
-    failed: bool,
-}
-
-impl Press {
-    /// Commits what waits, if anything does; false once the journal has failed.
-    fn commit(&mut self) -> bool {
-        if self.failed {
-            return false;
-        }
-        let mut queue = self.shared.lock();
-        queue.swap(&mut self.batch);
-        let awaited = queue.awaited.space > 0;
-        drop(queue);
-        if self.batch.is_empty() {
-            return true;
-        }
-        if awaited {
-            self.shared.space.notify_all();
-        }
-        let segment = self.writer.first_lsn();
-        match self.writer.commit(&mut self.batch, self.shared.clock.as_ref()) {
-            Ok(committed) => self.shared.publish(&self.writer, committed),
-            Err(error) => {
-                self.fail(&error.to_string());
-                return false;
-            }
-        }
-        // Whoever has found it not durable under the lock waits by the time this has it.
-        let awaited = self.shared.lock().awaited.commit > 0;
-        if awaited {
-            self.shared.committed.notify_all();
-        }
-        self.report();
-        self.batch.clear();
-        self.batch.shrink_to(BUFFER_BYTES_KEPT);
-        self.commits += 1;
-        if self.commits.is_multiple_of(SPACE_CHECK_COMMITS) || segment != self.writer.first_lsn() {
-            self.check_space();
-        }
-        !self.failed
-    }
-
-    fn check_space(&mut self) {
-        let (free, floor) = match self.writer.space(self.reserve) {
-            Ok(space) => space,
-            Err(error) => return self.fail(&error.to_string()),
-        };
-        let under = free < floor;
-        let mut queue = self.shared.lock();
-        if under == (*queue.health() == Health::Pressure) {
-            return;
-        }
-        let (health, kind) = if under {
-            (Health::Pressure, "log.pressure")
-        } else {
-            (Health::Open, "log.pressure_over")
-        };
-        queue.set_health(health);
-        let detail = format!(r#"{{"free_bytes":{free},"reserve_bytes":{floor}}}"#);
-        let at = self.shared.clock.now();
-        // Refused only where the journal failed or closes; both end it anyway.
-        let _refused = queue.push(&Frame::Control(Control { at, kind, detail: &detail }), None);
-        drop(queue);
-        self.report();
-        // It looks again before long.
-        self.shared.wake(true);
-    }
-
-    fn fail(&mut self, reason: &str) {
-        self.failed = true;
-        self.shared.lock().set_health(Health::Failed(reason.into()));
-        self.report();
-    }
-
-    fn report(&self) {
-        let health = self.shared.lock().health().clone();
-        let lsn = Lsn(self.shared.durable.load(Ordering::Acquire));
-        let rows = self.shared.rows.load(Ordering::Acquire);
-        (self.on_durable)(Durable { lsn, rows, health });
-    }
-}
-
 /// The committing thread.
 struct Run {
     shared: Arc<Shared>,
@@ -279,10 +177,13 @@ impl Run {
         });
         while let Some(work) = self.wait() {
             let commit = |press: &mut Press| {
-                if work == Work::Space {
-                    press.check_space();
+                match work {
+                    Work::Frames => {}
+                    Work::Space => press.check_space(),
+                    Work::Retry | Work::LastTry => press.try_again(),
                 }
-                press.commit()
+                let is_durable = press.commit();
+                !press.has_failed() && (is_durable || work != Work::LastTry)
             };
             if !self.press(commit) {
                 return;
@@ -305,8 +206,18 @@ impl Run {
         let mut seen = queue.taken();
         loop {
             let waits = queue.pending_bytes() > 0;
-            if matches!(queue.health(), Health::Failed(_)) {
-                return None;
+            match queue.health() {
+                Health::Failed(_) => return None,
+                Health::Failing(_) => {
+                    if queue.is_closing() {
+                        return Some(Work::LastTry);
+                    }
+                    queue.set_rest(Rest::Awake);
+                    // Woken early, it tries early.
+                    drop(self.shared.work.wait_timeout(queue, RETRY));
+                    return Some(Work::Retry);
+                }
+                Health::Open | Health::Pressure => {}
             }
             if queue.is_urgent() || (dozed && waits) {
                 queue.set_rest(Rest::Awake);
@@ -344,6 +255,10 @@ enum Work {
     Frames,
     /// It is time to look at the free space.
     Space,
+    /// It is time to try a disk again that refused.
+    Retry,
+    /// The same, though it closes: the last time.
+    LastTry,
 }
 
 /// Whatever ends the thread, nobody waits for it any more, and the journal is let go.

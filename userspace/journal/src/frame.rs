@@ -209,10 +209,10 @@ pub(crate) fn put_frame(
 pub(crate) fn seal(frame: &mut [u8], group: bool, chain: &mut Chain) -> Option<()> {
     let (header, rest) = frame.split_first_chunk_mut::<HEADER_BYTES>()?;
     let (body, tail) = rest.split_last_chunk_mut::<CHAIN_BYTES>()?;
-    if group {
-        let [.., kind_high, _, _, _] = header;
-        *kind_high |= u8::try_from(GROUP >> 8).expect("the mark is in the high byte");
-    }
+    let [.., kind_high, _, _, _] = header;
+    let mark = u8::try_from(GROUP >> 8).expect("the mark is in the high byte");
+    // It may be there from an attempt that failed.
+    *kind_high = if group { *kind_high | mark } else { *kind_high & !mark };
     let (crc, next) = digest(chain, header, body);
     let [_, _, _, _, crc_field @ ..] = header;
     crc_field.first_chunk_mut::<4>()?.copy_from_slice(&crc.to_be_bytes());

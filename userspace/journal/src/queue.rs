@@ -29,13 +29,41 @@ pub(crate) struct Queue {
     /// Something waits that somebody waits for.
     urgent: bool,
     taken: u64,
+    /// Frames refused since the disk refuses.
+    refused: u64,
+    /// Bytes that may wait while it does.
+    pending_bytes_max: usize,
     /// What the committer does while nothing is urgent.
     rest: Rest,
     /// Threads that wait.
     pub(crate) awaited: Awaited,
     /// Open sessions, and of each the open commands in ascending order. At most
-    /// [`OPEN_SESSIONS_MAX`] × (16 B + 24 B) and 4 B for each command in flight.
-    open: HashMap<SessionId, Vec<CommandId>>,
+    /// [`OPEN_SESSIONS_MAX`] × (16 B + 24 B) and 24 B for each command in flight, 56 B more where it changes something.
+    open: HashMap<SessionId, Vec<OpenCommand>>,
+}
+
+/// A command that has begun.
+struct OpenCommand {
+    id: CommandId,
+    anchor: Anchor,
+}
+
+/// Whether a row of its own says that a command has begun, before there is one of its end.
+enum Anchor {
+    /// None is due: it changes nothing, or there is one.
+    No,
+    /// At the checkpoint after the next, if it is open then.
+    Later(Box<Begun>),
+    /// At the next.
+    Next(Box<Begun>),
+}
+
+/// What such a row says.
+struct Begun {
+    lsn: Lsn,
+    at: Timestamp,
+    verb: &'static str,
+    fingerprint: i64,
 }
 
 /// What the committing thread does while nothing is urgent.
@@ -60,7 +88,11 @@ pub(crate) struct Awaited {
 
 impl Queue {
     /// An empty queue whose first frame and row get these numbers.
-    pub(crate) fn new(next_lsn: Lsn, next_seq: u64, boot_id: BootId) -> Self {
+    pub(crate) fn new(
+        (next_lsn, next_seq): (Lsn, u64),
+        boot_id: BootId,
+        pending_bytes_max: usize,
+    ) -> Self {
         Self {
             pending: Vec::new(),
             next_lsn,
@@ -71,6 +103,8 @@ impl Queue {
             stopped: false,
             urgent: false,
             taken: 0,
+            refused: 0,
+            pending_bytes_max,
             rest: Rest::Awake,
             awaited: Awaited::default(),
             open: HashMap::new(),
@@ -84,7 +118,10 @@ impl Queue {
         frame: &Frame<'_>,
         digest: Option<[u8; 32]>,
     ) -> Result<Lsn, AppendError> {
-        self.admit(frame)?;
+        if let Err(error) = self.admit(frame) {
+            self.refused += u64::from(matches!(error, AppendError::Failing(_)));
+            return Err(error);
+        }
         self.urgent |= is_urgent(frame);
         match *frame {
             Frame::SessionOpen(SessionOpen { session, .. }) => {
@@ -102,21 +139,29 @@ impl Queue {
                 self.commands(session)?;
                 self.put(frame, FrameKind::Identity, None)
             }
-            Frame::Begin(Begin { session, command, .. }) => {
+            Frame::Begin(Begin { session, command, at, statement, .. }) => {
                 let commands = self.commands(session)?;
                 if commands.len() >= OPEN_COMMANDS_MAX {
                     return Err(AppendError::TooMany("commands"));
                 }
-                let place = commands.binary_search(&command);
+                let place = commands.binary_search_by_key(&command, |open| open.id);
                 let Err(place) = place else {
                     return Err(AppendError::OutOfOrder("command begins twice"));
                 };
                 let lsn = self.put(frame, FrameKind::Begin, digest)?;
-                self.commands(session)?.insert(place, command);
+                let anchor = if statement.needs_wal() {
+                    let (verb, fingerprint) =
+                        (statement.analysis.verb, statement.analysis.fingerprint);
+                    Anchor::Later(Box::new(Begun { lsn, at, verb, fingerprint }))
+                } else {
+                    Anchor::No
+                };
+                self.commands(session)?.insert(place, OpenCommand { id: command, anchor });
                 Ok(lsn)
             }
             Frame::End(End { session, outcome, .. }) => {
-                let place = self.commands(session)?.binary_search(&outcome.command);
+                let commands = self.commands(session)?;
+                let place = commands.binary_search_by_key(&outcome.command, |open| open.id);
                 let Ok(place) = place else {
                     return Err(AppendError::OutOfOrder("command ends that did not begin"));
                 };
@@ -130,7 +175,7 @@ impl Queue {
             }
             Frame::SessionClose(SessionClose { session, at, .. }) => {
                 for command in std::mem::take(self.commands(session)?) {
-                    self.interrupt(session, command, at)?;
+                    self.interrupt(session, command.id, at)?;
                 }
                 let lsn = self.put(frame, FrameKind::SessionClose, None)?;
                 self.open.remove(&session);
@@ -138,6 +183,35 @@ impl Queue {
             }
             Frame::Control(_) => self.put(frame, FrameKind::Control, None),
         }
+    }
+
+    /// Has a row say of each command that changes something and was open at the last checkpoint that it has begun.
+    pub(crate) fn anchor(&mut self, now: Timestamp) -> Result<(), AppendError> {
+        let mut due = Vec::new();
+        for (session, commands) in &mut self.open {
+            for OpenCommand { id, anchor } in commands {
+                *anchor = match std::mem::replace(anchor, Anchor::No) {
+                    Anchor::No => continue,
+                    Anchor::Later(begun) => Anchor::Next(begun),
+                    Anchor::Next(begun) => {
+                        due.push((*session, *id, begun));
+                        continue;
+                    }
+                };
+            }
+        }
+        for (session, command, begun) in due {
+            let Begun { lsn, at, verb, fingerprint } = *begun;
+            let detail = format!(
+                r#"{{"session_id":"{session}","command":{},"verb":"{verb}","fingerprint":{fingerprint},"begun_us":{},"frame":{}}}"#,
+                command.0, at.unix_us, lsn.0
+            );
+            self.push(
+                &Frame::Control(Control { at: now, kind: "cmd.begin", detail: &detail }),
+                None,
+            )?;
+        }
+        Ok(())
     }
 
     /// Bytes that wait.
@@ -152,13 +226,13 @@ impl Queue {
 
     /// Whether frames may still be taken.
     pub(crate) fn is_open(&self) -> bool {
-        !self.closing && !self.stopped && !matches!(self.health, Health::Failed(_))
+        !self.closing && !self.stopped && matches!(self.health, Health::Open | Health::Pressure)
     }
 
-    /// Why nothing more becomes durable, if so.
+    /// Why nothing more becomes durable for now, if so.
     pub(crate) fn ended(&self) -> Option<Arc<str>> {
         match &self.health {
-            Health::Failed(reason) => Some(Arc::clone(reason)),
+            Health::Failed(reason) | Health::Failing(reason) => Some(Arc::clone(reason)),
             Health::Open | Health::Pressure => self.stopped.then(|| Arc::from("closed")),
         }
     }
@@ -173,6 +247,11 @@ impl Queue {
         if !matches!(self.health, Health::Failed(_)) {
             self.health = health;
         }
+    }
+
+    /// How many frames were refused because the disk refuses; asked once.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Takes nothing more; returns the last frame's place.
@@ -237,10 +316,13 @@ impl Queue {
         if self.closing || self.stopped {
             return Err(AppendError::Closed);
         }
-        if self.health == Health::Pressure
-            && matches!(frame, Frame::SessionOpen(_) | Frame::Identity(_) | Frame::Begin(_))
-        {
-            return Err(AppendError::Pressure);
+        let begins = matches!(frame, Frame::SessionOpen(_) | Frame::Identity(_) | Frame::Begin(_));
+        match &self.health {
+            Health::Pressure if begins => return Err(AppendError::Pressure),
+            Health::Failing(reason) if begins || self.pending.len() >= self.pending_bytes_max => {
+                return Err(AppendError::Failing(Arc::clone(reason)));
+            }
+            _ => {}
         }
         match frame {
             Frame::Control(Control { detail, .. }) if detail.len() > CONTROL_DETAIL_BYTES_MAX => {
@@ -253,7 +335,7 @@ impl Queue {
         }
     }
 
-    fn commands(&mut self, session: SessionId) -> Result<&mut Vec<CommandId>, AppendError> {
+    fn commands(&mut self, session: SessionId) -> Result<&mut Vec<OpenCommand>, AppendError> {
         self.open.get_mut(&session).ok_or(AppendError::OutOfOrder("session is not open"))
     }
 

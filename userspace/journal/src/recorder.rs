@@ -3,8 +3,11 @@
 //!
 //! There is no linger: a commit takes whatever came while the previous one ran. Only what nobody
 //! waits for, ends of commands and sessions, stays for the next commit or a few milliseconds. Nothing is lost
-//! when the buffer is full: appending waits or says so. An I/O error ends the journal for good,
-//! because what the kernel holds after a failed write is unknown.
+//! when the buffer is full: appending waits or says so.
+//!
+//! After an I/O error nothing is acknowledged, and nothing new begins, until the disk works again; what the kernel
+//! holds after a failed write is unknown, so that it goes on behind what was durable before, read again from the
+//! disk, in a new segment. What had been taken and not acknowledged is kept, and written then.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -14,6 +17,7 @@ use types::clock::Clock;
 use types::limits::{COMMANDS_IN_FLIGHT_MAX, JOURNAL_PENDING_BYTES_MAX, SESSIONS_MAX};
 
 use crate::committer::{Committer, Shared};
+use crate::disk::{Disk, Os};
 use crate::encode::text_digest;
 use crate::queue::{Queue, is_urgent};
 use crate::record::{Control, Frame, Lsn};
@@ -52,6 +56,8 @@ pub struct Options {
     pub checkpointed_rows: u64,
     /// Open even though frames were lost or altered; what is bad is set aside, and said.
     pub accept_loss: bool,
+    /// What it is written to.
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Options {
@@ -66,6 +72,7 @@ impl Options {
             pending_bytes_max: JOURNAL_PENDING_BYTES_MAX,
             checkpointed_rows: 0,
             accept_loss: false,
+            disk: Arc::new(Os),
         }
     }
 }
@@ -97,6 +104,9 @@ pub enum Health {
     Open,
     /// The reserve is touched: takes ends, closes and control records only.
     Pressure,
+    /// The disk refuses: acknowledges nothing, and takes ends, closes and control records as far as there is room,
+    /// until the disk works again; why.
+    Failing(Arc<str>),
     /// Takes nothing, for good; why.
     Failed(Arc<str>),
 }
@@ -123,6 +133,9 @@ pub enum AppendError {
     /// Too little space is left to begin anything.
     #[error("journal refuses new commands: free space is under the reserve")]
     Pressure,
+    /// The disk refuses, for now.
+    #[error("journal can't be written: {0}")]
+    Failing(Arc<str>),
     /// The journal failed and stays so.
     #[error("journal failed: {0}")]
     Failed(Arc<str>),
@@ -140,7 +153,7 @@ pub enum AppendError {
     TooLarge(usize),
 }
 
-/// The journal failed or closed before a frame was durable.
+/// The journal failed or closed before a frame was durable; where the disk works again it may still become so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("frame {} is not durable: {reason}", lsn.0)]
 pub struct NotDurable {
@@ -161,7 +174,11 @@ impl Recorder {
         on_durable: Box<dyn Fn(Durable) + Send>,
     ) -> Result<(Self, Recovery), OpenError> {
         let (writer, recovery) = recover::open(options, clock.as_ref())?;
-        let queue = Queue::new(writer.next_lsn(), writer.next_seq(), writer.boot_id());
+        let queue = Queue::new(
+            (writer.next_lsn(), writer.next_seq()),
+            writer.boot_id(),
+            options.pending_bytes_max,
+        );
         let shared = Arc::new(Shared::new(queue, options.pending_bytes_max, clock));
         let committer = Committer::start(Arc::clone(&shared), writer, options.reserve, on_durable)
             .map_err(OpenError::Thread)?;
@@ -221,6 +238,15 @@ impl Recorder {
         self.append(Frame::Control(Control { at, kind, detail }))
     }
 
+    /// Has a row (`cmd.begin`) say of each command that changes something and was open at the last call already that
+    /// it has begun: what is open for longer than a checkpoint is committed to before it ends. Call it before each.
+    pub fn anchor(&self) -> Result<(), AppendError> {
+        let now = self.shared.clock.now();
+        self.shared.lock().anchor(now)?;
+        self.commit();
+        Ok(())
+    }
+
     /// The last frame that is durable.
     pub fn durable(&self) -> Lsn {
         Lsn(self.shared.durable.load(Ordering::Acquire))
@@ -273,7 +299,7 @@ impl Recorder {
             return Ok(());
         }
         let reason = match self.health() {
-            Health::Failed(reason) => reason,
+            Health::Failed(reason) | Health::Failing(reason) => reason,
             Health::Open | Health::Pressure => Arc::from("the committing thread ended"),
         };
         Err(NotDurable { lsn: last, reason })

@@ -3,16 +3,15 @@
 //! A segment gets its name only once its header and the frames carried into it are durable, so a
 //! named segment without a header was never written by a crash.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate};
 use types::clock::Timestamp;
 
 use crate::codec::{Cursor, Malformed, put_str, put_timestamp, put_u16, put_u32, put_u64};
-use crate::frame::{Chain, VERSION, is_known};
+use crate::disk::{Disk, DiskFile};
+use crate::frame::{Chain, FrameKind, HEADER_BYTES, Header, VERSION, is_known};
 use crate::record::{BootId, Lsn, NAME_BYTES_MAX};
 
 const MAGIC: &[u8; 16] = b"vestibulejournal";
@@ -108,42 +107,53 @@ pub(crate) fn path(dir: &Path, first_lsn: Lsn) -> PathBuf {
 }
 
 /// Makes a segment of `bytes` preallocated bytes that begins with `head`, durable under its name.
-pub(crate) fn create(dir: &Path, first_lsn: Lsn, bytes: u64, head: &[u8]) -> io::Result<File> {
+pub(crate) fn create(
+    disk: &dyn Disk,
+    dir: &Path,
+    first_lsn: Lsn,
+    bytes: u64,
+    head: &[u8],
+) -> io::Result<Box<dyn DiskFile>> {
     let name = path(dir, first_lsn);
     let unnamed = name.with_extension("vjl.new");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&unnamed)?;
     let bytes = bytes.max(u64::try_from(head.len()).unwrap_or(u64::MAX));
-    match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-        // Not every file system can preallocate; there the file is sparse and a full disk shows
-        // at the write.
-        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes)?,
-        other => other?,
-    }
+    let made = fill(disk, &unnamed, bytes, head);
+    let file = made.inspect_err(|_| {
+        // What it took of a full disk is given back; where that fails, the next attempt tries again.
+        disk.remove(&unnamed).ok();
+    })?;
+    disk.rename(&unnamed, &name)?;
+    disk.sync_dir(dir)?;
+    Ok(file)
+}
+
+fn fill(disk: &dyn Disk, path: &Path, bytes: u64, head: &[u8]) -> io::Result<Box<dyn DiskFile>> {
+    let file = disk.create(path, bytes)?;
     file.write_all_at(head, 0)?;
     file.sync_all()?;
-    std::fs::rename(&unnamed, &name)?;
-    sync_dir(dir)?;
     Ok(file)
 }
 
 /// Removes what a crash left of a segment that had no name yet.
-pub(crate) fn remove_unnamed(dir: &Path) -> io::Result<()> {
+pub(crate) fn remove_unnamed(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.to_str().is_some_and(|path| path.ends_with(".vjl.new")) {
-            std::fs::remove_file(&path)?;
+            disk.remove(&path)?;
         }
     }
     Ok(())
 }
 
-/// Makes the names in `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// What a file says of itself where it begins as a segment does, whatever its name; nothing else of it is checked.
+pub(crate) fn peek(path: &Path) -> io::Result<Option<SegmentHeader>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(HEAD_BYTES_MAX).read_to_end(&mut start)?;
+    let header = start.first_chunk().and_then(Header::parse);
+    let header = header.filter(|header| header.kind == FrameKind::Segment);
+    let body = header.and_then(|header| start.get(HEADER_BYTES..HEADER_BYTES + header.body_bytes));
+    Ok(body.and_then(|body| SegmentHeader::parse(body).ok()))
 }
+
+/// More than a segment's first frame has: its name's bytes and a hundred or so.
+const HEAD_BYTES_MAX: u64 = 4096;

@@ -5,13 +5,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{fdatasync, fstatvfs};
 use types::clock::Clock;
 
+use crate::disk::{Disk, DiskFile};
 use crate::encode::put_totals;
 use crate::frame::{CHAIN_BYTES, Chain, FrameKind, HEADER_BYTES, Header, put_frame, seal};
 use crate::live::{self, Live, Place, TOTALS_BYTES};
@@ -27,9 +26,21 @@ pub(crate) struct Log {
     pub(crate) epoch: u32,
     pub(crate) boot_id: BootId,
     pub(crate) segment_bytes: u64,
-    /// Held for as long as the writer lives, so that no second one writes.
-    #[expect(dead_code, reason = "held, never read")]
-    pub(crate) lock: Arc<File>,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Held for as long as something is written, so that no second one writes.
+    pub(crate) lock: Option<Arc<File>>,
+}
+
+/// What is left of a writer whose disk refused: no file is held, so that the file system can be unmounted,
+/// repaired and mounted again.
+pub(crate) struct Rest {
+    /// Without its lock.
+    pub(crate) log: Log,
+    /// The segment it wrote to, and how much of that is durable.
+    pub(crate) first_lsn: Lsn,
+    pub(crate) offset: u64,
+    /// The frame behind the last durable one, and the chain there.
+    pub(crate) durable: (Lsn, Chain),
 }
 
 /// Where a journal ends.
@@ -39,13 +50,13 @@ pub(crate) struct Position {
     pub(crate) chain: Chain,
     pub(crate) live: Live,
     /// The segment that `live` points into; `None` for a new journal.
-    pub(crate) file: Option<File>,
+    pub(crate) file: Option<Box<dyn DiskFile>>,
 }
 
 /// The current segment.
 pub(crate) struct Writer {
     log: Log,
-    file: File,
+    file: Box<dyn DiskFile>,
     first_lsn: Lsn,
     /// Where the next frame goes.
     offset: u64,
@@ -57,6 +68,8 @@ pub(crate) struct Writer {
     next_seq: u64,
     chain: Chain,
     live: Live,
+    /// The frame behind the last durable one, and the chain there.
+    durable: (Lsn, Chain),
 }
 
 /// What one commit wrote.
@@ -101,9 +114,9 @@ impl Writer {
             header.put(out);
         })?;
         if let Some(old) = &file {
-            carry(&mut head, old, &mut live, (next_lsn, next_seq), &mut chain)?;
+            carry(&mut head, &**old, &mut live, (next_lsn, next_seq), &mut chain)?;
         }
-        let file = segment::create(&log.dir, next_lsn, log.segment_bytes, &head)?;
+        let file = segment::create(&*log.disk, &log.dir, next_lsn, log.segment_bytes, &head)?;
         let carried_end = u64::try_from(head.len()).map_err(io::Error::other)?;
         Ok(Self {
             log,
@@ -116,7 +129,16 @@ impl Writer {
             next_seq,
             chain,
             live,
+            // As recovery has it of a segment without a frame of its own.
+            durable: (next_lsn, header.previous_chain),
         })
+    }
+
+    /// Lets go of everything but where it stood.
+    pub(crate) fn let_go(self) -> Rest {
+        let Self { mut log, first_lsn, offset, durable, .. } = self;
+        log.lock = None;
+        Rest { log, first_lsn, offset, durable }
     }
 
     /// Seals and writes the frames in `batch` and makes them durable.
@@ -158,10 +180,9 @@ impl Writer {
 
     /// Free bytes of the file system, and how many must stay free.
     pub(crate) fn space(&self, reserve: Reserve) -> Result<(u64, u64), CommitError> {
-        let stat = fstatvfs(&self.file).map_err(|e| io_error("measure")(e.into()))?;
-        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
+        let (free, total) = self.file.space().map_err(io_error("measure"))?;
         let share = total / 100 * u64::from(reserve.percent.min(100));
-        Ok((stat.f_bavail.saturating_mul(stat.f_frsize), share.saturating_add(reserve.bytes)))
+        Ok((free, share.saturating_add(reserve.bytes)))
     }
 
     /// The next frame's place.
@@ -217,8 +238,9 @@ impl Writer {
         self.file.write_all_at(frames, self.offset).map_err(io_error("write"))?;
         let end = self.offset + u64::try_from(frames.len()).unwrap_or(0);
         self.zero_ahead(end).map_err(io_error("write"))?;
-        fdatasync(&self.file).map_err(|e| io_error("sync")(e.into()))?;
+        self.file.sync_data().map_err(io_error("sync"))?;
         self.offset = end;
+        self.durable = (self.next_lsn, self.chain);
         Ok(())
     }
 
@@ -243,7 +265,7 @@ impl Writer {
             next_seq: self.next_seq,
             chain: self.chain,
             live: std::mem::take(&mut self.live),
-            file: Some(self.file.try_clone()?),
+            file: Some(self.log.disk.open(&segment::path(&self.log.dir, self.first_lsn))?),
         };
         *self = Self::begin(self.log.clone(), end, clock)?;
         Ok(())
@@ -258,7 +280,7 @@ static ZEROS: [u8; 1024 * 1024] = [0; 1024 * 1024];
 /// the copies.
 fn carry(
     head: &mut Vec<u8>,
-    old: &File,
+    old: &dyn DiskFile,
     live: &mut Live,
     at: (Lsn, u64),
     chain: &mut Chain,
@@ -281,7 +303,7 @@ fn carry(
     Ok(())
 }
 
-fn read_body(file: &File, place: Place, body: &mut Vec<u8>) -> io::Result<()> {
+fn read_body(file: &dyn DiskFile, place: Place, body: &mut Vec<u8>) -> io::Result<()> {
     body.resize(place.bytes, 0);
     file.read_exact_at(body, place.offset)
 }

@@ -109,6 +109,8 @@ pub struct Transmit {
     start: usize,
     /// How many bytes were written from it, ever.
     written: u64,
+    /// What was written before the first byte is not here any more, though more waits behind it.
+    is_cut: bool,
 }
 
 impl Transmit {
@@ -125,11 +127,11 @@ impl Transmit {
         if self.start == self.bytes.len() {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_BYTES_MAX);
-            self.start = 0;
+            (self.start, self.is_cut) = (0, false);
         } else if self.start > KEPT_BYTES_MAX && self.start > self.bytes.len() / 2 {
             // More is dropped than moved, so each byte moves at most once on average.
             self.bytes.drain(..self.start);
-            self.start = 0;
+            (self.start, self.is_cut) = (0, true);
         }
     }
 
@@ -141,6 +143,14 @@ impl Transmit {
             self.bytes.clear();
             self.start = 0;
         }
+    }
+
+    /// Drops what waits; answers it where nothing before it waits for its rest.
+    pub(crate) fn discard(&mut self) -> Option<Vec<u8>> {
+        let is_fresh = self.start == 0 && !self.is_cut;
+        let pending = std::mem::take(&mut self.bytes);
+        (self.start, self.is_cut) = (0, false);
+        is_fresh.then_some(pending)
     }
 
     /// How many bytes there were, ever: the place of the next one.

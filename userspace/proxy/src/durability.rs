@@ -16,6 +16,7 @@ use types::limits::READ_BYTES;
 #[derive(Debug)]
 pub struct Durability {
     durable: AtomicU64,
+    /// The disk refuses, for now or for good.
     failed: AtomicBool,
     bells: Vec<Bell>,
 }
@@ -40,9 +41,8 @@ impl Durability {
     pub fn publish(&self, durable: &Durable) {
         let Durable { lsn, rows: _, health } = durable;
         self.durable.fetch_max(lsn.0, Ordering::SeqCst);
-        if let Health::Failed(_) = health {
-            self.failed.store(true, Ordering::SeqCst);
-        }
+        let is_refused = matches!(health, Health::Failing(_) | Health::Failed(_));
+        self.failed.store(is_refused, Ordering::SeqCst);
         for bell in &self.bells {
             if bell.awaited.swap(false, Ordering::SeqCst) {
                 bell.notify.notify_one();
@@ -61,7 +61,7 @@ impl Durability {
     }
 }
 
-/// The journal can't be written: nothing may go on.
+/// The journal can't be written, for now or for good: nothing may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the journal can't be written")]
 pub struct JournalFailed;
@@ -371,6 +371,17 @@ mod tests {
         };
         assert_eq!(wait(5, publish), Ok(()));
         assert_eq!(wait(6, publish), Err(JournalFailed));
+    }
+
+    #[test]
+    fn when_the_disk_works_again_what_comes_then_goes_on() {
+        let shared = Durability::new(1);
+        shared.publish(&durable(5, Health::Failing("disk".into())));
+        assert_eq!(shared.look(Lsn(6)), Poll::Ready(Err(JournalFailed)));
+        shared.publish(&durable(5, Health::Open));
+        assert_eq!(shared.look(Lsn(6)), Poll::Pending);
+        shared.publish(&durable(7, Health::Open));
+        assert_eq!(shared.look(Lsn(6)), Poll::Ready(Ok(())));
     }
 
     #[test]

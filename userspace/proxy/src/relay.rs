@@ -4,6 +4,7 @@
 mod catalog;
 mod holding;
 mod taped;
+mod unrecorded;
 
 use std::io;
 use std::sync::Arc;
@@ -36,11 +37,13 @@ use crate::leg::Leg;
 use crate::limiter::{self, Limiter};
 use crate::login::{self, Login};
 use crate::serve::Worker;
+use crate::targets::Ack;
 
 /// One session between its two sockets.
 pub(crate) struct Relay<'w> {
     worker: &'w Worker,
     seat: Seat,
+    ack: Ack,
     session: PostgresSession,
     login: Login<'w>,
     bearer: Bearer<'w>,
@@ -120,7 +123,7 @@ impl End {
 impl<'w> Relay<'w> {
     pub(crate) fn new(
         worker: &'w Worker,
-        seat: Seat,
+        (seat, ack): (Seat, Ack),
         (session, (login, bearer), limiter, follower): Parts<'w>,
         knowledge: Knowledge<'w>,
         ledger: Ledger<'w>,
@@ -129,6 +132,7 @@ impl<'w> Relay<'w> {
         Self {
             worker,
             seat,
+            ack,
             session,
             login,
             bearer,
@@ -275,6 +279,7 @@ impl<'w> Relay<'w> {
             Side::Upstream => self.gates.upstream,
         };
         if ready!(self.seat.poll(gate, cx)).is_err() || !self.keep_received(side) {
+            self.tell_unrecorded();
             return Poll::Ready(Err(End::Journal));
         }
         if side == Side::Upstream {
@@ -496,18 +501,17 @@ impl<'w> Relay<'w> {
                 self.seat.gathered();
                 self.gates.downstream = lsn;
                 let is_write = command.statement.needs_wal();
-                let before_upstream =
-                    command.kind != CommandKind::Query || is_write || said.is_some();
-                if before_upstream && !denied {
+                let waits = match self.ack {
+                    Ack::Wal => is_write,
+                    Ack::Group => command.statement.needs_wal_always(),
+                };
+                if !denied && (command.kind != CommandKind::Query || waits || said.is_some()) {
                     self.gates.upstream = lsn;
-                    self.wrote |= is_write;
                 }
+                self.wrote |= is_write && !denied;
                 verdict
             }
-            Err(error) => {
-                let message = format!("{error}; nothing goes on unrecorded");
-                Verdict::Deny(Refusal::new("journal".into(), message.into()))
-            }
+            Err(error) => Verdict::Deny(unrecorded::refusal(&error)),
         };
         self.keep_wire(command, &verdict);
         let counters = &self.worker.door.counters;

@@ -120,6 +120,7 @@ pub(crate) async fn serve(
         session.mark(format!("{MARK}{}", ledger.session()).into());
     }
     let limiter = Limiter::new(door, way.clone());
+    let ack = rule.ack;
     let knowledge = Knowledge::new(door, rule, way.clone());
     let login = Login::new(candidates, way);
     if ledger.is_sealed() {
@@ -134,12 +135,13 @@ pub(crate) async fn serve(
     }
     let legs = (Leg::new(agent), Leg::new(server));
     let parts = (session, (login, bearer), limiter, follower);
-    let mut relay = Relay::new(&worker, worker.waiters.enter(), parts, knowledge, ledger, legs);
+    let mut relay =
+        Relay::new(&worker, (worker.waiters.enter(), ack), parts, knowledge, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     let patience = match &end {
         End::Session => FLUSH_PATIENCE,
-        End::Dismissed | End::Operator => DISMISS_PATIENCE,
-        End::Socket(..) | End::Journal => Duration::ZERO,
+        End::Dismissed | End::Operator | End::Journal => DISMISS_PATIENCE,
+        End::Socket(..) => Duration::ZERO,
     };
     if !patience.is_zero() {
         let flushed = tokio::time::timeout(patience, poll_fn(|cx| relay.poll_flush(cx))).await;

@@ -29,6 +29,19 @@ pub struct TargetRule {
     pub catalog_interval: Duration,
     /// Whether its servers are told whose session it is.
     pub marks_sessions: bool,
+    /// What waits for records to be durable.
+    pub ack: Ack,
+}
+
+/// What waits until a command's record is durable. Its answer always does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// What changes something, before it goes to the server.
+    #[default]
+    Wal,
+    /// Of that, only what defines, is privileged, not known or approved: plain changes of data go to the server
+    /// meanwhile, as reads do.
+    Group,
 }
 
 /// The protocols that sessions exist for.
@@ -273,6 +286,7 @@ mod tests {
                 tls: TargetTls::never(),
                 catalog_interval: Duration::ZERO,
                 marks_sessions: true,
+                ack: Ack::Wal,
             };
             let names: Vec<Arc<str>> = names.iter().map(|n| Arc::from(*n)).collect();
             let addr = OrigDst("10.0.0.1:5432".parse().unwrap());
@@ -292,6 +306,7 @@ mod tests {
             tls: TargetTls::never(),
             catalog_interval: Duration::ZERO,
             marks_sessions: true,
+            ack: Ack::Wal,
         };
         let targets = Targets::new(vec![
             rule("*.bank.example:5432"),

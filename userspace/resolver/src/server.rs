@@ -101,10 +101,10 @@ impl Progress {
     /// Takes the committer's word.
     pub fn publish(&self, committed: &Committed) {
         let Committed { lsn, rows: _, health } = committed;
-        let has_failed = matches!(health, Health::Failed(_));
+        let has_failed = matches!(health, Health::Failing(_) | Health::Failed(_));
         self.0.send_modify(|durable| {
             durable.lsn = durable.lsn.max(lsn.0);
-            durable.has_failed |= has_failed;
+            durable.has_failed = has_failed;
         });
     }
 }

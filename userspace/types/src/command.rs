@@ -243,6 +243,12 @@ impl Analysis {
         self.risks.contains(Risk::DDL) && !DEFINES_NO_RELATION.contains(&self.verb)
     }
 
+    /// Whether its record must be durable before it goes upstream wherever its answer waits for that (ack mode
+    /// `group`): what defines, what is not known and what acts beyond data.
+    pub fn needs_wal_always(&self) -> bool {
+        self.class() >= Class::Admin || self.risks.intersects(Risk::EFFECTS)
+    }
+
     /// Whether its record must be durable before it goes upstream (ack mode `wal`).
     pub fn needs_wal(&self) -> bool {
         self.class() >= Class::Write || self.risks.intersects(Risk::EFFECTS)

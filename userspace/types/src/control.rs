@@ -460,6 +460,9 @@ pub struct Status {
     pub agents: Vec<String>,
     /// Journal frames durable.
     pub journal_durable_lsn: u64,
+    /// Why the journal does not take everything; absent where it does.
+    #[serde(default)]
+    pub journal_trouble: Option<String>,
     /// Rows the log holds.
     pub rows: u64,
     /// Policy set digest, hexadecimal.

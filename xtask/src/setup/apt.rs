@@ -80,6 +80,8 @@ const PACKAGES: &[Package] = &[
     package("python3-venv", Probe::Files(VENV), BUILD),
     package("util-linux", Probe::Program("setpriv"), BUILD),
     package("iproute2", Probe::Program("ip"), TEST),
+    // Small disks that fill up and break.
+    package("e2fsprogs", Probe::Program("mkfs.ext4"), TEST),
     package("dnsmasq-base", Probe::Program("dnsmasq"), TEST),
     package("bind9-dnsutils", Probe::Program("dig"), TEST),
     package("systemd", Probe::Program("systemd-analyze"), TEST),
@@ -108,6 +110,8 @@ const PACKAGES: &[Package] = &[
     package("systemd", Probe::Files(&["/lib/systemd/systemd"]), VM),
     package("pgbouncer", Probe::Program("pgbouncer"), POOL),
     package("haproxy", Probe::Program("haproxy"), BENCH),
+    // What the journal's disk can do at most.
+    package("fio", Probe::Program("fio"), BENCH),
 ];
 
 const LIBCLANG: &[&str] = &[

@@ -1,5 +1,6 @@
 //! The journal as its users see it.
 
+mod disks;
 #[cfg(test)]
 mod identities;
 mod recorder;

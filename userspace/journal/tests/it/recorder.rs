@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::world::{World, close, controls, count, end, open, options, rows, segments, session};
+use crate::world::{World, close, controls, count, end, open, options, rows, segments};
 use journal::clock::SystemClock;
-use journal::record::{Frame, Lsn, SessionClose};
+use journal::record::Lsn;
 use journal::recorder::{AppendError, Health, Recorder, Reserve};
 use journal::row::{Row, Table};
 
@@ -265,63 +265,35 @@ fn whoever_gathers_may_commit() {
     assert_eq!(events as u64, THREADS * u64::from(COMMANDS));
 }
 
+/// A command that changes something and is open at two checkpoints has a row before it ends; what ends sooner has none.
 #[test]
-fn a_failure_is_for_good_on_whatever_thread() {
+fn what_is_open_for_longer_than_a_checkpoint_has_a_row_before_it_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let home = dir.path().join("journal");
     let world = World::new();
-    let (recorder, _) = open(&options(&home)).unwrap();
+    let (recorder, _) = open(&options(dir.path())).unwrap();
     world.open(&recorder, 1).unwrap();
-    // The next segment cannot be made.
-    std::fs::rename(&home, dir.path().join("gone")).unwrap();
-    let mut last = Lsn(0);
-    for command in 1.. {
-        match recorder.gather(world.begin_frame(1, command)) {
-            Ok(lsn) => last = lsn,
-            Err(error) => {
-                assert!(matches!(error, AppendError::Failed(_)), "{error:?}");
-                break;
-            }
-        }
-        recorder.commit_here();
-        if command % 2 == 0 {
-            recorder.commit_here();
-        }
+    let long = world.begin(&recorder, 1, 1).unwrap();
+    world.begin(&recorder, 1, 2).unwrap();
+    recorder.anchor().unwrap();
+    end(&recorder, 1, 2).unwrap();
+    world.begin(&recorder, 1, 3).unwrap();
+    for _ in 0..2 {
+        recorder.anchor().unwrap();
     }
-    assert!(recorder.durable() < last);
-    assert!(recorder.wait(last).is_err());
-    assert!(recorder.close().is_err());
-}
-
-#[test]
-fn a_failure_is_for_good() {
-    let dir = tempfile::tempdir().unwrap();
-    let home = dir.path().join("journal");
-    let world = World::new();
-    let (recorder, _) = open(&options(&home)).unwrap();
-    world.open(&recorder, 1).unwrap();
-    let good = world.begin(&recorder, 1, 1).unwrap();
-    recorder.wait(good).unwrap();
-    // The next segment cannot be made.
-    std::fs::rename(&home, dir.path().join("gone")).unwrap();
-    let mut last = good;
-    let error = loop {
-        match recorder.control("heartbeat", &"x".repeat(10_000)) {
-            Ok(lsn) => last = lsn,
-            Err(error) => break error,
-        }
-        if let Err(error) = recorder.wait(last) {
-            assert_eq!(error.lsn, last);
-        }
-    };
-    assert!(matches!(error, AppendError::Failed(_)), "{error:?}");
-    assert!(recorder.wait(last).is_err());
-    assert!(recorder.wait(good).is_ok());
-    assert!(recorder.close().is_err());
-    let end = Frame::SessionClose(SessionClose {
-        session: session(1),
-        at: crate::world::at(9),
-        reason: "client",
+    end(&recorder, 1, 1).unwrap();
+    close(&recorder, 1).unwrap();
+    recorder.close().unwrap();
+    let rows = rows(dir.path());
+    let begun = rows.iter().filter_map(|row| match row {
+        Row::Control(row) if row.kind == "cmd.begin" => Some((row.seq.0, row.detail.clone())),
+        _ => None,
     });
-    assert!(matches!(recorder.append(end), Err(AppendError::Failed(_))));
+    let begun: Vec<_> = begun.collect();
+    assert_eq!(begun.len(), 2, "{begun:?}");
+    let (seq, detail) = &begun[0];
+    let detail: serde_json::Value = serde_json::from_str(detail).unwrap();
+    assert_eq!((&detail["command"], &detail["verb"]), (&1.into(), &"DELETE".into()));
+    assert_eq!(detail["frame"], long.0);
+    let ended = rows.iter().find(|row| matches!(row, Row::Event(row) if row.session_seq == 1));
+    assert!(*seq < ended.unwrap().seq().0);
 }

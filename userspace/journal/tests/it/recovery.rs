@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::world::{NODE, World, controls, count, end, open, options, rows, segments};
 use journal::record::Lsn;
 use journal::recorder::Options;
-use journal::recover::OpenError;
+use journal::recover::{Harm, OpenError};
 use journal::row::{Row, Table};
 use proptest::prelude::*;
 
@@ -201,39 +201,74 @@ proptest! {
                 prop_assert!(kept + 4 >= all.len(), "{recovery:?}");
                 prop_assert_eq!(&rows(dir.path())[..kept], &all[..kept]);
             }
-            Err(OpenError::Tampered(damage)) => prop_assert_eq!(damage.segment, path),
+            Err(OpenError::Tampered { damage, .. }) => prop_assert_eq!(damage.segment, path),
             Err(other) => prop_assert!(false, "{other:?}"),
         }
     }
 }
 
-type Harm = fn(&[std::path::PathBuf]);
+type Hurt = fn(&[std::path::PathBuf]);
+
+fn zero(path: &Path, from: usize, bytes: usize) {
+    let mut all = std::fs::read(path).unwrap();
+    all[from..from + bytes].fill(0);
+    std::fs::write(path, all).unwrap();
+}
+
+fn shorten(path: &Path, bytes: u64) {
+    std::fs::File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+fn exchange(one: &Path, other: &Path) {
+    let aside = one.with_extension("aside");
+    std::fs::rename(one, &aside).unwrap();
+    std::fs::rename(other, one).unwrap();
+    std::fs::rename(aside, other).unwrap();
+}
 
 #[test]
 fn damage_that_no_crash_does_keeps_it_closed() {
     let origin = tempfile::tempdir().unwrap();
     crashed(origin.path());
-    let cases: [(&str, Harm, usize); 7] = [
-        ("a frame in the middle of the last segment", |s| flip(&s[2], |end| end / 2), 2),
-        ("the last segment's header", |s| flip(&s[2], |_| 40), 2),
-        ("a frame carried into it", |s| flip(&s[2], |_| 300), 2),
-        ("a frame of the segment before", |s| flip(&s[1], |end| end - 1), 1),
-        ("the header of the first", |s| flip(&s[0], |_| 60), 0),
-        ("the segment before is missing", |s| std::fs::remove_file(&s[1]).unwrap(), 2),
+    let first = |number: usize| journal::segment::list(origin.path()).unwrap()[number].first_lsn;
+    let missing = Harm::Missing { from: first(1), to: Lsn(first(2).0 - 1) };
+    // The journal's end, where a frame of the last commit alone can be torn.
+    let cases: [(&str, Hurt, usize, Harm); 11] = [
+        ("a frame of the last segment", |s| flip(&s[2], |end| end / 2), 2, Harm::Changed),
+        ("the last segment's header", |s| flip(&s[2], |_| 40), 2, Harm::Changed),
+        ("a frame carried into it", |s| flip(&s[2], |_| 300), 2, Harm::Changed),
+        ("a block of the last", |s| zero(&s[2], 4096, 4096), 2, Harm::Zeroed(4096)),
+        ("a frame of the segment before", |s| flip(&s[1], |end| end - 1), 1, Harm::Rewritten),
+        ("a block of the first", |s| zero(&s[0], 8192, 512), 0, Harm::Zeroed(8192)),
+        ("the header of the first", |s| flip(&s[0], |_| 60), 0, Harm::Changed),
+        ("a segment is missing", |s| std::fs::remove_file(&s[1]).unwrap(), 2, missing),
+        ("a segment lost its tail", |s| shorten(&s[1], 30_001), 1, Harm::CutOff),
+        ("two were exchanged", |s| exchange(&s[0], &s[1]), 0, Harm::Misplaced(first(1))),
         (
-            "the segment before lost its tail",
-            |s| std::fs::File::options().write(true).open(&s[1]).unwrap().set_len(30_001).unwrap(),
+            "a copy stands for another",
+            |s| drop(std::fs::copy(&s[0], &s[1])),
             1,
+            Harm::Misplaced(first(0)),
         ),
     ];
-    for (what, harm, segment) in cases {
+    for (what, hurt, segment, expected) in cases {
         let dir = copy(origin.path());
         let files = segments(dir.path());
-        harm(&files);
-        let Err(OpenError::Tampered(damage)) = open(&options(dir.path())) else {
-            panic!("{what} passed")
-        };
-        assert_eq!(damage.segment, files[segment], "{what}");
+        hurt(&files);
+        let before = tree(dir.path());
+        let error = open(&options(dir.path())).map(drop).expect_err(what);
+        let said = error.to_string();
+        let OpenError::Tampered { damage, harm } = error else { panic!("{what}: {error}") };
+        assert_eq!((&damage.segment, harm), (&files[segment], expected), "{what}: {said}");
+        for part in [
+            damage.segment.to_str().unwrap(),
+            &format!("offset {}", damage.offset),
+            &format!("record {}", damage.lsn.0),
+            "--accept-loss",
+        ] {
+            assert!(said.contains(part), "{what}: {said}");
+        }
+        assert_eq!(tree(dir.path()), before, "{what}: a refused journal stays as it is");
         // A person accepts the loss: what is good stays, what is not is set aside and said.
         let (recorder, recovery) = open(&accepting(dir.path())).unwrap();
         recorder.close().unwrap();
@@ -242,11 +277,53 @@ fn damage_that_no_crash_does_keeps_it_closed() {
             assert!(lost.exists(), "{what}");
         }
         let rows = rows(dir.path());
+        let accepted = rows.iter().find_map(|row| match row {
+            Row::Control(row) if row.kind == "log.loss_accepted" => Some(row.detail.clone()),
+            _ => None,
+        });
+        let accepted = accepted.expect(what);
+        let name = recovery.set_aside[0].file_name().unwrap().to_str().unwrap();
+        assert!(accepted.contains(name), "{what}: {accepted}");
         assert!(controls(&rows).contains(&"log.recovered".to_owned()), "{what}");
         // And it is whole again.
         let (recorder, _) = open(&options(dir.path())).unwrap();
         recorder.close().unwrap();
     }
+}
+
+fn tree(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    segments(dir).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// What a crash tears was never acknowledged, and no checkpoint covers it: below one it is tampering, and what is
+/// left goes into no new row's place.
+#[test]
+fn a_tail_torn_below_a_checkpoint_is_tampering() {
+    let origin = tempfile::tempdir().unwrap();
+    let all = crashed(origin.path());
+    let dir = copy(origin.path());
+    let last = segments(dir.path()).pop().unwrap();
+    let end = used(&std::fs::read(&last).unwrap());
+    zero(&last, end - 700, 700);
+    let sealed = u64::try_from(all.len()).unwrap();
+    let before = tree(dir.path());
+    let refused = Options { checkpointed_rows: sealed, ..options(dir.path()) };
+    let error = open(&refused).map(drop).expect_err("it opened");
+    let OpenError::RolledBack { segment, rows: found, checkpointed, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!((segment, *checkpointed), (&last, sealed));
+    assert!(*found < sealed && error.to_string().contains("--accept-loss"), "{error}");
+    assert_eq!(tree(dir.path()), before, "a refused journal stays as it is");
+    // With the loss accepted it goes on behind the checkpoint: the archive has what was before.
+    let (recorder, recovery) = open(&Options { accept_loss: true, ..refused.clone() }).unwrap();
+    recorder.close().unwrap();
+    assert_eq!(recovery.set_aside.len(), before.len());
+    let found = rows(dir.path());
+    assert_eq!(found[0].seq().0, sealed);
+    assert_eq!(controls(&found), ["log.loss_accepted", "log.recovered", "log.start"]);
+    let (recorder, _) = open(&refused).unwrap();
+    recorder.close().unwrap();
 }
 
 #[test]
@@ -271,7 +348,7 @@ fn a_rollback_below_a_checkpoint_is_refused() {
     let rows = u64::try_from(crashed(dir.path()).len()).unwrap();
     let mut options = options(dir.path());
     options.checkpointed_rows = rows + 1;
-    let Err(OpenError::RolledBack { rows: found, checkpointed }) = open(&options) else {
+    let Err(OpenError::RolledBack { rows: found, checkpointed, .. }) = open(&options) else {
         panic!("opened")
     };
     assert_eq!((found, checkpointed), (rows, rows + 1));

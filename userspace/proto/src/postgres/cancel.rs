@@ -135,6 +135,20 @@ impl PostgresSession {
         request
     }
 
+    /// Ends the session at once: what waits for either side is dropped, and the agent gets an error, where no message is
+    /// half written. As [`Self::dismiss`], it answers a cancel request for what the server works at.
+    pub fn drop_all(&mut self, code: [u8; 5], text: &str) -> Option<Vec<u8>> {
+        if self.phase == Phase::Ended {
+            return None;
+        }
+        let dropped = self.transmit.downstream.discard();
+        let request = self.dismiss(code, text);
+        if !dropped.is_some_and(|bytes| are_messages(&bytes)) {
+            self.transmit.downstream.discard();
+        }
+        request
+    }
+
     /// Whether there is something to cancel: a command that is being decided or answered.
     pub fn is_busy(&self) -> bool {
         !self.expects.is_empty() || self.agent.pending.is_some()
@@ -190,4 +204,17 @@ impl Cancel {
         self.issued.as_ref()?.real.request(&mut request);
         Some(request)
     }
+}
+
+/// Whether bytes are whole messages of a server, one behind the other (PostgreSQL documentation, "Message Flow").
+fn are_messages(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((header, _)) = rest.split_first_chunk::<5>() {
+        let [tag, length @ ..] = *header;
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        let next = length.checked_add(1).filter(|_| length >= 4 && tag.is_ascii_alphanumeric());
+        let Some(behind) = next.and_then(|next| rest.get(next..)) else { return false };
+        rest = behind;
+    }
+    rest.is_empty()
 }
