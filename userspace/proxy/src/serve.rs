@@ -119,8 +119,7 @@ pub(crate) async fn serve(
     if rule.marks_sessions {
         session.mark(format!("{MARK}{}", ledger.session()).into());
     }
-    let limiter = Limiter::new(door, way.clone());
-    let ack = rule.ack;
+    let (limiter, seat) = (Limiter::new(door, way.clone()), (worker.waiters.enter(), rule.ack));
     let knowledge = Knowledge::new(door, rule, way.clone());
     let login = Login::new(candidates, way);
     if ledger.is_sealed() {
@@ -135,8 +134,7 @@ pub(crate) async fn serve(
     }
     let legs = (Leg::new(agent), Leg::new(server));
     let parts = (session, (login, bearer), limiter, follower);
-    let mut relay =
-        Relay::new(&worker, (worker.waiters.enter(), ack), parts, knowledge, ledger, legs);
+    let mut relay = Relay::new(&worker, seat, parts, knowledge, ledger, legs);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     let patience = match &end {
         End::Session => FLUSH_PATIENCE,
