@@ -18,7 +18,8 @@ const MIB: u64 = 48;
 /// The file system; dropped after the daemon that writes to it.
 #[derive(Debug)]
 pub struct SmallDisk {
-    image: TempDir,
+    folder: TempDir,
+    image: PathBuf,
     mounted: PathBuf,
     is_loop: bool,
 }
@@ -29,15 +30,16 @@ impl SmallDisk {
     /// # Errors
     /// If it can't be made.
     pub fn new() -> Result<Self> {
-        let image = tempfile::Builder::new().prefix("vestibule-disk-").tempdir();
-        let image = image.context("no temporary folder")?;
-        let file = fs::File::create(image.path().join("image")).context("the image")?;
+        let folder = tempfile::Builder::new().prefix("vestibule-disk-").tempdir();
+        let folder = folder.context("no temporary folder")?;
+        let image = folder.path().join("image");
+        let file = fs::File::create(&image).context("the image")?;
         file.set_len(MIB << 20).context("the image")?;
         let mut mkfs = Command::new("mkfs.ext4");
         // Without a journal of its own it goes on after `e2fsck`, and says of a failed write what it was.
-        mkfs.args(["-q", "-F", "-m", "0", "-O", "^has_journal"]).arg(image.path().join("image"));
+        mkfs.args(["-q", "-F", "-m", "0", "-O", "^has_journal"]).arg(&image);
         run(&mut mkfs, 30)?.ok()?;
-        Ok(Self { image, mounted: PathBuf::new(), is_loop: false })
+        Ok(Self { folder, image, mounted: PathBuf::new(), is_loop: false })
     }
 
     /// Mounts it over a folder; what is in there is in it as well.
@@ -45,7 +47,7 @@ impl SmallDisk {
     /// # Errors
     /// If neither a loop device nor a tmpfs can be mounted.
     pub fn mount(&mut self, at: &Path) -> Result<()> {
-        let kept = self.image.path().join("kept");
+        let kept = self.folder.path().join("kept");
         fs::create_dir(&kept).context("a folder")?;
         let copy = |from: &Path, to: &Path| -> Result<()> {
             run(Command::new("cp").arg("-a").arg(from.join(".")).arg(to), 30)?.ok()?;
@@ -65,7 +67,7 @@ impl SmallDisk {
 
     fn mount_loop(&self) -> Result<crate::Output> {
         let mut mount = Command::new("mount");
-        mount.args(["-o", "loop,errors=remount-ro"]).arg(self.image.path().join("image"));
+        mount.args(["-o", "loop,errors=remount-ro"]).arg(&self.image);
         run(mount.arg(&self.mounted), 30)
     }
 
@@ -127,12 +129,15 @@ impl SmallDisk {
     ///
     /// # Errors
     /// If it can't be unmounted in 20 s, or repaired.
-    pub fn repair(&self) -> Result<()> {
+    pub fn repair(&mut self) -> Result<()> {
         wait_until("nobody holds a file of it", 20, || {
             Ok(run(Command::new("umount").arg(&self.mounted), 20)?.code == Some(0))
         })?;
-        let checked =
-            run(Command::new("e2fsck").arg("-fy").arg(self.image.path().join("image")), 30)?;
+        // Another mount namespace may have the broken one still: what is mounted again is another disk of these bytes.
+        let image = self.folder.path().join("repaired");
+        fs::copy(&self.image, &image).context("the image")?;
+        self.image = image;
+        let checked = run(Command::new("e2fsck").arg("-fy").arg(&self.image), 30)?;
         ensure!(matches!(checked.code, Some(0 | 1)), "not repaired: {}", checked.stdout);
         self.mount_loop()?.ok()?;
         Ok(())
