@@ -69,6 +69,7 @@ mod restart;
 mod sealed;
 mod secrets;
 mod shared;
+mod shipped;
 mod sources;
 mod standing;
 mod talk;

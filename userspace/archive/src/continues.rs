@@ -32,6 +32,12 @@ pub enum ProofError {
         /// Why.
         source: DecodeError,
     },
+    /// A file that the proof needs is not here.
+    #[error("{path} is needed and not here: bring it with `vestibule archive fetch`")]
+    Elsewhere {
+        /// The file.
+        path: String,
+    },
     /// The archive lacks what the proof needs.
     #[error("the archive has no proof from {old} to {new} records: verify it")]
     Missing {
@@ -139,7 +145,12 @@ impl Source<'_> {
                 let covers = entry.first_seq < first + 256 && entry.last_seq >= first;
                 let Some(table) = table.filter(|_| covers) else { continue };
                 let file = self.archive.join(&entry.path);
-                let bytes = fs::read(&file).map_err(io(&file))?;
+                let bytes = match fs::read(&file) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        return Err(ProofError::Elsewhere { path: entry.path });
+                    }
+                    bytes => bytes.map_err(io(&file))?,
+                };
                 let mut take = |row: journal::row::Row| {
                     let at = row.seq().0.checked_sub(first).and_then(|at| usize::try_from(at).ok());
                     if let Some(leaf) = at.and_then(|at| leaves.get_mut(at)) {

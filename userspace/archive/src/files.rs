@@ -45,7 +45,7 @@ pub fn walk(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Makes a folder and those above it, durably.
-pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
+pub fn make_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }

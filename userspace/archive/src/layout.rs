@@ -97,13 +97,13 @@ pub fn cosigned(size: u64) -> String {
 }
 
 /// The tree's size in the name of a checkpoint or of its cosignatures; `None` where it is no such name.
-pub(crate) fn checkpoint_size(path: &Path) -> Option<u64> {
+pub fn checkpoint_size(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     name.parse().ok().filter(|size: &u64| format!("{size:020}") == name)
 }
 
 /// The tree's size in a manifest's name; `None` where it is no manifest's.
-pub(crate) fn manifest_size(path: &Path) -> Option<u64> {
+pub fn manifest_size(path: &Path) -> Option<u64> {
     let (_, last) = path.file_name()?.to_str()?.strip_suffix(".json")?.split_once('-')?;
     last.parse::<u64>().ok()?.checked_add(1)
 }

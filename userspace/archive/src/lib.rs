@@ -13,6 +13,7 @@ pub mod kit;
 pub mod layout;
 mod log;
 pub mod proof;
+pub mod pruned;
 pub mod query;
 pub mod questions;
 pub mod scan;
@@ -21,6 +22,7 @@ pub mod search;
 pub mod status;
 pub mod texts;
 pub mod verify;
+pub mod witnessed;
 pub mod writer;
 
 pub use log::LogError;

@@ -9,6 +9,7 @@
 mod anchors;
 mod changed;
 mod columns;
+mod elsewhere;
 mod file;
 mod history;
 mod journal;

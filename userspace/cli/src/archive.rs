@@ -2,6 +2,7 @@
 
 mod ask;
 mod export;
+mod remote;
 mod replay;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub(crate) enum Args {
     Seal(Seal),
     RotateKey(RotateKey),
     Verify(verifier::Args),
+    Fetch(remote::Fetch),
+    RemoteCheck(remote::Check),
     Query(Query),
     Ask(ask::Args),
     #[command(subcommand)]
@@ -98,13 +101,20 @@ impl Rows {
     }
 }
 
+/// `vestibule verify`.
+pub(crate) fn verify(args: &verifier::Args) -> Result<ExitCode> {
+    remote::verify(args)
+}
+
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     match args {
         Args::Seal(Seal { output }) => seal(control, &Request::Seal, *output),
         Args::RotateKey(RotateKey { revoked_from, output }) => {
             seal(control, &Request::RotateKey { revoked_from: *revoked_from }, *output)
         }
-        Args::Verify(args) => verifier::run(args),
+        Args::Verify(args) => remote::verify(args),
+        Args::Fetch(args) => remote::fetch(args),
+        Args::RemoteCheck(args) => remote::check(args),
         Args::Query(args) => query(args),
         Args::Ask(args) => ask::run(args),
         Args::Export(args) => export::run(control, args),
@@ -131,6 +141,20 @@ fn seal(control: &Path, request: &Request, output: Output) -> Result<ExitCode> {
 
 fn query(args: &Query) -> Result<ExitCode> {
     let Query { place: Where { archive, duckdb }, output, sql } = args;
+    say_elsewhere(archive);
     let status = query::run(archive, duckdb.as_deref(), output.mode(), sql)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says on stderr what of an archive is not here: answers lack it.
+fn say_elsewhere(archive: &Path) {
+    if let Ok((files, stores)) = archive::pruned::count(archive)
+        && files > 0
+    {
+        let stores = stores.join(", ");
+        eprintln!(
+            "note: {files} files are only in {stores}, and this answer lacks their rows: \
+             `vestibule archive fetch --from URL --to DIR` brings them"
+        );
+    }
 }

@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&control, &args),
         Command::Doctor(args) => doctor::run(&control, &args),
         Command::Disarm(args) => disarm::run(&control, &args),
-        Command::Verify(args) => verifier::run(&args),
+        Command::Verify(args) => archive::verify(&args),
         Command::Report(args) => report::run(&control, &args),
         Command::Archive(args) => archive::run(&control, &args),
         Command::Recordings(args) => recordings::run(&control, &args),

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use types::control::{HubStanding, Request, Response, Status, WitnessStanding};
+use types::control::{HubStanding, Request, Response, ShipStanding, Status, WitnessStanding};
 
 use crate::Output;
 use crate::control::ask;
@@ -61,6 +61,7 @@ fn table(status: &Status) -> Table {
         pin_dir,
         hub,
         witnesses,
+        ship,
     } = status;
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -94,16 +95,38 @@ fn table(status: &Status) -> Table {
             &format!("{reached}; {votes} votes taken, {backlog} requests to tell"),
         ]);
     }
-    for WitnessStanding { name, url: _, size, rows_behind, error } in witnesses {
-        let how = match (size, error) {
-            (Some(size), None) => format!("cosigned up to row {size}, {rows_behind} behind"),
-            (size, Some(why)) => format!(
-                "{} behind: {why}",
-                size.map_or_else(|| "all".into(), |_| rows_behind.to_string())
-            ),
-            (None, None) => "not asked yet".into(),
-        };
-        table.add_row([&format!("witness {name}"), &how]);
+    for witness in witnesses {
+        table.add_row([&format!("witness {}", witness.name), &cosigned(witness)]);
+    }
+    if let Some(ship) = ship {
+        table.add_row(["shipped to", &shipped(ship)]);
     }
     table
+}
+
+fn shipped(ship: &ShipStanding) -> String {
+    let ShipStanding { url, size, rows_behind, files_behind, bytes_behind, oldest_us, error } =
+        ship;
+    let since = oldest_us.map(|us| format!(", the oldest sealed {}", types::clock::utc(us)));
+    let behind = match rows_behind {
+        0 => "all that is sealed".to_owned(),
+        rows => format!(
+            "{rows} rows behind ({files_behind} files, {bytes_behind} bytes{})",
+            since.unwrap_or_default()
+        ),
+    };
+    let why = error.as_ref().map(|why| format!("; FAILED: {why}")).unwrap_or_default();
+    format!("{url}: up to row {size}, {behind}{why}")
+}
+
+fn cosigned(witness: &WitnessStanding) -> String {
+    let WitnessStanding { name: _, url: _, size, rows_behind, error } = witness;
+    match (size, error) {
+        (Some(size), None) => format!("cosigned up to row {size}, {rows_behind} behind"),
+        (size, Some(why)) => format!(
+            "{} behind: {why}",
+            size.map_or_else(|| "all".into(), |_| rows_behind.to_string())
+        ),
+        (None, None) => "not asked yet".into(),
+    }
 }

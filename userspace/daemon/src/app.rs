@@ -256,7 +256,7 @@ fn prepare(
     let keeper = Arc::new(keep(config, stores, &agents, &clock)?);
     let approvals = Arc::new(resume_approvals(config, stores, &door)?);
     let link = link::prepare(config.hub.as_ref(), &config.node(), &door)?;
-    let archiver = Archiver::start(config, vault, recorder, clock)?;
+    let archiver = Archiver::start(config, stores.environment, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     Ok(Desk {
         node: config.node(),

@@ -13,12 +13,14 @@ use archive::seal::Sealed;
 use journal::recorder::Recorder;
 use tracing::{info, warn};
 use types::clock::Clock;
-use types::control::WitnessStanding;
+use types::control::{ShipStanding, WitnessStanding};
 use types::hex::hex;
 
 use crate::app::EPOCH;
 use crate::asker::Asker;
 use crate::config::Config;
+use crate::environment::Environment;
+use crate::shipping::Shipping;
 use crate::witnesses::Witnesses;
 
 /// Requests waiting for the archiver: a timer's and a few people's.
@@ -62,6 +64,7 @@ impl Vault {
 pub(crate) struct Archiver {
     requests: mpsc::SyncSender<Job>,
     witnesses: Option<Arc<Witnesses>>,
+    shipping: Option<Arc<Shipping>>,
 }
 
 /// What it is asked for, and who is answered.
@@ -82,6 +85,7 @@ impl Archiver {
     /// Starts the thread.
     pub(crate) fn start(
         config: &Config,
+        environment: Option<&Environment>,
         mut vault: Vault,
         recorder: Recorder,
         clock: Arc<dyn Clock>,
@@ -92,14 +96,12 @@ impl Archiver {
             Witnesses::start(file, config.archive_dir(), origin, recorder).map(Arc::new)
         });
         let witnesses = witnesses.transpose()?;
-        let told = witnesses.clone();
+        let shipping = Shipping::start(config, environment, &vault.origin, &recorder, &clock)?;
+        let shipping = shipping.map(Arc::new);
+        let told = (witnesses.clone(), shipping.clone());
         let (requests, waiting) = mpsc::sync_channel::<Job>(WAITING_MAX);
         let work = move || {
-            if let Err(error) =
-                rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
-            {
-                warn!(%error, "the archiver keeps its priority");
-            }
+            be_nice("the archiver");
             for job in waiting {
                 let is_heard = match job {
                     Job::Seal(ask, reply) => {
@@ -109,8 +111,12 @@ impl Archiver {
                                 rotate(&mut vault, revoked_from, &recorder, &journal_dir, &*clock)
                             }
                         };
-                        if let Some(witnesses) = &told {
+                        let (witnesses, shipping) = &told;
+                        if let Some(witnesses) = witnesses {
                             witnesses.wake();
+                        }
+                        if let Some(shipping) = shipping {
+                            shipping.wake();
                         }
                         reply.send(sealed).is_ok()
                     }
@@ -125,7 +131,7 @@ impl Archiver {
             }
         };
         thread::Builder::new().name("archiver".into()).spawn(work)?;
-        Ok(Self { requests, witnesses })
+        Ok(Self { requests, witnesses, shipping })
     }
 
     /// Archives what the journal holds now and signs a checkpoint; waits for it.
@@ -141,6 +147,11 @@ impl Archiver {
     /// How far the witnesses are.
     pub(crate) fn witnesses(&self) -> Vec<WitnessStanding> {
         self.witnesses.as_ref().map(|witnesses| witnesses.standings()).unwrap_or_default()
+    }
+
+    /// How far the shipment is; none where no store is configured.
+    pub(crate) fn shipping(&self) -> Option<ShipStanding> {
+        self.shipping.as_ref().map(|shipping| shipping.standing())
     }
 
     fn ask(&self, ask: Ask) -> Result<Sealed> {
@@ -162,6 +173,14 @@ impl Archiver {
         let job = Job::Attest { document, sha256, asker, reply };
         self.requests.try_send(job).map_err(|_| anyhow!("the archiver is busy; try again"))?;
         attested.recv().context("the archiver has ended")?
+    }
+}
+
+/// Lets queries come before what this thread does.
+pub(crate) fn be_nice(who: &str) {
+    let own = Some(rustix::thread::gettid());
+    if let Err(error) = rustix::process::setpriority_process(own, NICENESS) {
+        warn!(%error, "{who} keeps its priority");
     }
 }
 

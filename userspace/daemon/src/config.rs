@@ -18,6 +18,7 @@ use crate::profile::{self, ProfileRule};
 use crate::recordings::{self, RecordingsRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::secret::VaultServer;
+use crate::shipping::ShipRule;
 use crate::tls::{TargetRules, Tls};
 
 /// The whole file. Everything has a default that works on a plain host, but targets and policies.
@@ -311,11 +312,13 @@ pub(crate) struct Archive {
     /// The witnesses that are asked for cosignatures: a file of C2SP tlog-policy, those of its witnesses that have a
     /// URL.
     pub(crate) witnesses: Option<PathBuf>,
+    /// The store that it is shipped to; none where absent.
+    pub(crate) ship: Option<ShipRule>,
 }
 
 impl Default for Archive {
     fn default() -> Self {
-        Self { dir: None, seal_interval_s: 3_600, witnesses: None }
+        Self { dir: None, seal_interval_s: 3_600, witnesses: None, ship: None }
     }
 }
 
@@ -353,6 +356,8 @@ impl Config {
         approvals::check(&config)?;
         config.hub.as_ref().map_or(Ok(()), |hub| hub.check(&config.node()))?;
         console::check(&config)?;
+        let Archive { witnesses, ship, .. } = &config.archive;
+        ship.as_ref().map_or(Ok(()), |ship| ship.check(witnesses.is_some()))?;
         profile::check(&config.profile)?;
         config.recordings.as_ref().map_or(Ok(()), |rule| rule.keys().map(drop))?;
         rules::check(&config.enroll, &config.identities().names())?;
@@ -421,6 +426,7 @@ impl Config {
         protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
         let mut hidden = credential::hidden(self)?;
         hidden.extend(self.hub.as_ref().map(|hub| hub.key.clone()));
+        hidden.extend(self.archive.ship.as_ref().and_then(|ship| ship.credentials.clone()));
         hidden.extend(self.console.as_ref().and_then(|console| console.key.clone()));
         hidden.extend([
             self.state_dir.clone(),
@@ -551,6 +557,11 @@ mod tests {
                 "a name that no other has",
             ),
             ("[[issuer]]\nurl='http://v'\naudiences=['a']", "issuer `http://v`: an issuer is"),
+            ("[archive.ship]\nurl='ftp://b'", "s3://, gs://"),
+            ("[archive.ship]\nurl='s3://b'\nbucket='b'", "unknown field `bucket`"),
+            ("[archive.ship]\nurl='s3://b'\nprune='always'", "unknown variant `always`"),
+            ("[archive.ship]\nurl='s3://b'\nprune='witnessed'", "needs archive.witnesses"),
+            ("[archive.ship]\nurl='gs://b'\nlock={mode='compliance'}", "s3:// alone"),
             ("[vault]\naddress='https://v'", "one of token_file, token_credential and role_id"),
             ("[vault]\naddress='https://v'\nrole_id='x'", "one of secret_id_file"),
             ("[vault]\naddress='https://v'\ntoken_file='/t'\ncache_s=0", "cache_s"),

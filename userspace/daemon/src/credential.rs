@@ -19,6 +19,7 @@ use serde::Deserialize;
 use crate::approvals;
 use crate::config::{Config, ProtocolName, Target};
 use crate::secret::{Place, Stores, VaultSecret, VaultServer};
+use crate::shipping;
 
 /// A credential: agents' sessions at a target are authenticated with it, and no agent has it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -304,7 +305,8 @@ pub(crate) fn variables(config: &Config) -> Result<Vec<String>> {
     let of_clients = config.identities().places().filter_map(|place| place.env.cloned());
     let of_webhooks = approvals::places(config).filter_map(|place| place.env.cloned());
     let own = all(config)?.into_iter().filter_map(|(_, one)| one.secret_env);
-    Ok(own.chain(of_clients).chain(of_webhooks).collect())
+    let of_ship = shipping::variables(config.archive.ship.as_ref());
+    Ok(own.chain(of_clients).chain(of_webhooks).chain(of_ship).collect())
 }
 
 /// What guarded agents may not see: each secret's file, with its directory where that is root's alone,

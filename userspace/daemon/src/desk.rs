@@ -153,7 +153,11 @@ impl Desk {
             redirect::Lost::default()
         });
         let (introspections, introspections_failed) = self.keeper.introspections();
+        let ship = self.archiver.shipping();
         let detail = serde_json::json!({
+            "rows_unshipped": ship.as_ref().map(|ship| ship.rows_behind),
+            "bytes_unshipped": ship.as_ref().map(|ship| ship.bytes_behind),
+            "unshipped_since_us": ship.as_ref().and_then(|ship| ship.oldest_us),
             "processes_lost": lost.processes,
             "execs_lost": lost.execs,
             "sessions_open": sessions_open,
@@ -398,6 +402,7 @@ impl Desk {
             pin_dir: self.agents.kernel.pin_dir().to_string_lossy().into_owned(),
             hub: self.link.as_deref().map(link::standing),
             witnesses: self.archiver.witnesses(),
+            ship: self.archiver.shipping().map(Box::new),
         }
     }
 

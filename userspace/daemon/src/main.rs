@@ -27,6 +27,7 @@ mod profile;
 mod recordings;
 mod rules;
 mod secret;
+mod shipping;
 mod sources;
 mod store;
 mod tap;

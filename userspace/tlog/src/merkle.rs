@@ -76,6 +76,15 @@ impl Tile {
         }
     }
 
+    /// Whether it is an unfinished tile that a smaller tree had and one of `size` leaves does not: a copy may have kept
+    /// it.
+    pub fn is_outgrown(&self, size: u64) -> bool {
+        let below = size >> (8 * self.level);
+        let (full, rest) = (below / 256, below % 256);
+        let width = u64::try_from(self.hashes.len()).unwrap_or(0);
+        width < 256 && (self.index < full || (self.index == full && width < rest))
+    }
+
     /// Its bytes in a file.
     pub fn bytes(&self) -> Vec<u8> {
         self.hashes.concat()

@@ -475,6 +475,9 @@ pub struct Status {
     /// How far the log's witnesses are.
     #[serde(default)]
     pub witnesses: Vec<WitnessStanding>,
+    /// How far the archive is shipped, where a store is configured.
+    #[serde(default)]
+    pub ship: Option<Box<ShipStanding>>,
 }
 
 /// How far a witness of the node's log is.
@@ -489,6 +492,25 @@ pub struct WitnessStanding {
     /// Sealed rows beyond that.
     pub rows_behind: u64,
     /// Why it did not cosign the newest checkpoint.
+    pub error: Option<String>,
+}
+
+/// How far the archive is shipped to its store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShipStanding {
+    /// The store.
+    pub url: String,
+    /// Rows under the checkpoint that is in the store, with all that it covers.
+    pub size: u64,
+    /// Rows that are sealed and not under it.
+    pub rows_behind: u64,
+    /// Their Parquet files that are not in the store.
+    pub files_behind: u64,
+    /// The bytes of these.
+    pub bytes_behind: u64,
+    /// When the oldest of the rows were sealed, microseconds since 1970 UTC.
+    pub oldest_us: Option<i64>,
+    /// Why the last shipment failed.
     pub error: Option<String>,
 }
 

@@ -20,7 +20,7 @@ use tlog::policy::Policy;
 /// witnesses say. Works on a copy, without the daemon. Exit status 0: all is as recorded. 10 and the number of the
 /// lowest level that is not (10 files, 11 records, 12 checkpoints, 13 witnesses), 14 the journal alone. 2: it
 /// could not be checked.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
     /// The archive.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/vestibule/archive")]
@@ -70,6 +70,19 @@ enum Output {
     Table,
     /// For programs.
     Json,
+}
+
+impl Args {
+    /// The archive that is asked for.
+    pub fn archive(&self) -> &Path {
+        &self.archive
+    }
+
+    /// The same of another folder.
+    #[must_use]
+    pub fn at(&self, archive: &Path) -> Self {
+        Self { archive: archive.to_owned(), ..self.clone() }
+    }
 }
 
 /// Verifies and tells.

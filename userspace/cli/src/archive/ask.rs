@@ -51,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let Where { archive, duckdb } = place;
+    super::say_elsewhere(archive);
     let status = query::run(archive, duckdb.as_deref(), output.mode(), &sql)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
