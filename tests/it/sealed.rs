@@ -453,6 +453,7 @@ fn an_examiner_opens_a_kit_with_a_key_of_their_own_and_a_replay_shows_what_is_se
         run(open.arg("--key").arg(key(name)), 60).unwrap()
     };
     let opened = open("stranger.key").ok().unwrap();
+    assert!(opened.contains(r#""kind":"command_line""#), "{opened}");
     assert!(opened.contains("literalquill") && opened.contains(seen.trim()), "{opened}");
     assert!(open("audit.key").stderr.contains("is not wrapped to"));
     // Without a key a replay shows no value; with one it does.
@@ -463,6 +464,8 @@ fn an_examiner_opens_a_kit_with_a_key_of_their_own_and_a_replay_shows_what_is_se
         run(&mut replay, 60).unwrap().ok().unwrap()
     };
     let shown = replay(&[]);
+    // Nor is it in what psql was called with.
+    assert_eq!(is_anywhere(&sealed.state(), "literalquill"), None);
     assert!(shown.contains("city <> $2") && !shown.contains("literalquill"), "{shown}");
     let shown = replay(&["--purpose", "look", "--key", key("escrow.key").to_str().unwrap()]);
     assert!(shown.contains("literalquill") && shown.contains(seen.trim()), "{shown}");

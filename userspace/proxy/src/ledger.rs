@@ -276,10 +276,11 @@ impl<'d> Ledger<'d> {
         self.opened = true;
         let open = Open::new(self.at, &self.principal, self.accepted.source, &self.target);
         self.entry = Some(self.door.sessions.enter(self.session, open));
+        let sealed = self.seal_command_line();
         self.write(Frame::SessionOpen(SessionOpen {
             session: self.session,
             at: self.at,
-            principal: &self.principal,
+            principal: sealed.as_ref().unwrap_or(&self.principal),
             source: self.accepted.source,
             netns_cookie: self.accepted.netns_cookie,
             socket_cookie: self.accepted.socket_cookie,

@@ -23,6 +23,8 @@ pub enum Kind {
     Gap,
     /// The session ended; why. Nothing comes after it.
     End,
+    /// The command line of the process that connected, without secrets.
+    CommandLine,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Received => "received",
             Self::Gap => "gap",
             Self::End => "end",
+            Self::CommandLine => "command_line",
         }
     }
 
@@ -48,6 +51,7 @@ impl Kind {
             Self::Received => 5,
             Self::Gap => 6,
             Self::End => 7,
+            Self::CommandLine => 8,
         }
     }
 
@@ -60,6 +64,7 @@ impl Kind {
             5 => Self::Received,
             6 => Self::Gap,
             7 => Self::End,
+            8 => Self::CommandLine,
             _ => return None,
         })
     }

@@ -135,7 +135,12 @@ impl Tape {
         let offset = match kind {
             Kind::Sent => self.sent,
             Kind::Received => self.received,
-            Kind::Statement | Kind::Parameters | Kind::Answer | Kind::Gap | Kind::End => offset,
+            Kind::Statement
+            | Kind::Parameters
+            | Kind::Answer
+            | Kind::Gap
+            | Kind::End
+            | Kind::CommandLine => offset,
         };
         self.skip(kind, taken);
         let head = Head { kind, goes_on: !later.is_empty(), command, at_us: at.unix_us, offset };
@@ -160,7 +165,12 @@ impl Tape {
         match kind {
             Kind::Sent => self.sent += bytes,
             Kind::Received => self.received += bytes,
-            Kind::Statement | Kind::Parameters | Kind::Answer | Kind::Gap | Kind::End => {}
+            Kind::Statement
+            | Kind::Parameters
+            | Kind::Answer
+            | Kind::Gap
+            | Kind::End
+            | Kind::CommandLine => {}
         }
     }
 

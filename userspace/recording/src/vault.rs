@@ -185,8 +185,8 @@ impl Entry {
 
 /// A key's file: below the day on which its session opened, which its id says (RFC 9562 §5.7).
 fn name(dek_id: SessionId) -> PathBuf {
-    let [a, b, c, d, e, f, ..] = *dek_id.as_bytes();
-    let millis = i64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    let millis = dek_id.as_bytes().iter().take(6);
+    let millis = millis.fold(0_i64, |sum, byte| (sum << 8) | i64::from(*byte));
     let time = utc(millis.saturating_mul(1_000));
     let day = time.split('T').next().unwrap_or_default();
     Path::new(day).join(format!("{dek_id}.json"))

@@ -138,7 +138,7 @@ impl Session {
             Kind::Statement => &mut row.statement,
             Kind::Parameters => &mut row.parameters,
             Kind::Answer => &mut row.response_sample,
-            Kind::Sent | Kind::Received | Kind::Gap | Kind::End => return,
+            Kind::Sent | Kind::Received | Kind::Gap | Kind::End | Kind::CommandLine => return,
         };
         text.get_or_insert_default().push_str(&String::from_utf8_lossy(bytes));
     }

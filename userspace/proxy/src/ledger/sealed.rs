@@ -10,6 +10,7 @@ use types::clock::Timestamp;
 use types::command::Parameter;
 use types::event::Outcome;
 use types::id::CommandId;
+use types::principal::Principal;
 
 use super::Ledger;
 use crate::taping::Taping;
@@ -48,6 +49,19 @@ impl Ledger<'_> {
         let code = (*b"58030", 503);
         let text = "the session can't be recorded; nothing goes on unrecorded";
         self.turn_away("not_recorded", (protocol, code, text), downstream).await;
+    }
+
+    /// Where recordings are sealed, the principal as the journal has it: without the command line, in which values may
+    /// stand (`psql -c`). That is put on the tape.
+    pub(super) fn seal_command_line(&mut self) -> Option<Principal> {
+        if !self.taping.is_on() {
+            return None;
+        }
+        let mut principal = self.principal.clone();
+        let line = principal.process.provenance.command_line.take()?;
+        let what = (Kind::CommandLine, CommandId(0));
+        self.taping.put(&self.door.recorder, what, self.at, line.as_bytes());
+        Some(principal)
     }
 
     /// Seals what a command says: the journal has it before the command.
