@@ -98,9 +98,9 @@ fn load(dir: &Path, disk: &Recorded, writers: u64, commands: u32) {
                 for command in 1..=commands {
                     let begun = recorder.gather(world.begin_frame(number, command)).unwrap();
                     if command % 3 == 0 {
-                        recorder.commit_here()
+                        recorder.commit_here();
                     } else {
-                        recorder.commit()
+                        recorder.commit();
                     }
                     told(begun);
                     world::end(&recorder, number, command).unwrap();

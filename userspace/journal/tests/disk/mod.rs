@@ -254,13 +254,19 @@ impl Memory {
                 Op::SetLen { file, bytes } => files[*file].resize(*bytes),
                 Op::Sync { file } => files[*file].sync(),
                 Op::Rename { .. } | Op::Remove { .. } => renamed.push(op),
-                Op::SyncDir => renamed.drain(..).for_each(|op| apply(op, &mut names)),
+                Op::SyncDir => {
+                    for op in renamed.drain(..) {
+                        apply(op, &mut names);
+                    }
+                }
                 Op::Acknowledged(lsn) => acknowledged = acknowledged.max(*lsn),
             }
         }
         let kept = usize::try_from(dice.below(renamed.len() as u64 + 1)).unwrap();
         renamed.truncate(kept);
-        renamed.iter().for_each(|op| apply(op, &mut names));
+        for op in renamed {
+            apply(op, &mut names);
+        }
         for (path, file) in names {
             let bytes = files[file].torn(dice);
             std::fs::write(dir.join(path.file_name().unwrap()), bytes).unwrap();

@@ -1,5 +1,6 @@
 //! The journal as its users see it.
 
+#[cfg(test)]
 mod disks;
 #[cfg(test)]
 mod identities;
