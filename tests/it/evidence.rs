@@ -246,3 +246,34 @@ fn servers_are_told_whose_session_it_is() {
     let found = format!("SELECT count(*) FROM sessions WHERE session_id = '{session}'");
     assert_eq!(evidence.count(&found).unwrap(), 1, "{told}");
 }
+
+/// What the policies said that a command was decided by is in the archive, word for word, and once.
+#[test]
+fn policies_in_force_are_in_the_archive_word_for_word() {
+    let mut world = eventful();
+    world.daemon.restart_with("").unwrap();
+    world.reader().psql("SELECT 1").unwrap().ok().unwrap();
+    let evidence = world.evidence().unwrap();
+    let loaded = evidence.ask("policies", &[]).unwrap();
+    let changed: Vec<bool> =
+        loaded.iter().map(|row| row["is_changed"].as_bool().unwrap()).collect();
+    assert_eq!(changed, [true, false], "{loaded:?}");
+    let digests = evidence.query("SELECT DISTINCT policy_digest FROM events").unwrap();
+    assert_eq!(digests.len(), 1, "{digests:?}");
+    let digest = format!("digest={}", digests[0]["policy_digest"].as_str().unwrap());
+    let mut texts = std::collections::BTreeMap::<String, String>::new();
+    for row in evidence.ask("policy-text", &[&digest]).unwrap() {
+        let detail: serde_json::Value =
+            serde_json::from_str(row["detail"].as_str().unwrap()).unwrap();
+        let name = detail["name"].as_str().unwrap().to_owned();
+        texts.entry(name).or_default().push_str(detail["text"].as_str().unwrap());
+    }
+    let folder = world.daemon.directory().join("policies");
+    let mut seen = 0;
+    for (name, text) in &texts {
+        assert_eq!(&fs::read_to_string(folder.join(name)).unwrap(), text, "{name}");
+        seen += usize::from(Path::new(name).extension().is_some_and(|end| end == "cedar"));
+    }
+    assert!(seen >= 4, "{:?}", texts.keys());
+    assert_eq!(evidence.ask("unknown-policies", &[]).unwrap(), Vec::<serde_json::Value>::new());
+}

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
 
 mod acting_as;
+mod backtest;
 mod bearer;
 mod browser;
 mod bulk;
@@ -71,6 +72,7 @@ mod secrets;
 mod shared;
 mod shipped;
 mod sources;
+mod stamped;
 mod standing;
 mod talk;
 mod tap;
@@ -78,6 +80,7 @@ mod tls;
 mod tls_login;
 mod token;
 mod tools;
+mod trail;
 mod units;
 mod unix;
 mod webhooks;

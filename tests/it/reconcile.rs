@@ -94,3 +94,37 @@ fn accepted_socket(world: &World) -> OwnedFd {
     assert_eq!(found.len(), 1, "one session is open");
     found.pop().unwrap()
 }
+
+/// What agents connect to, what is refused and what fails is in the heartbeats, and it comes to what was asked for.
+#[test]
+fn heartbeats_say_what_became_of_every_connection() {
+    let world = World::start().unwrap();
+    let reader = world.reader();
+    for _ in 0..3 {
+        reader.psql("SELECT 1").unwrap().ok().unwrap();
+    }
+    // A raw socket is refused and is no connection over TCP; a port where nothing listens is the proxy's to say.
+    let others = "
+import socket
+try:
+    socket.create_connection(('127.0.0.1', 9), timeout=10).recv(1)
+except OSError:
+    pass
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)
+except OSError:
+    pass
+";
+    reader.python(others).unwrap().ok().unwrap();
+    let evidence = world.evidence().unwrap();
+    let last = "SELECT flows_observed, flows_proxied, flows_denied, flows_bypassed, flows_failed, ring_drops, \
+                clock_state, clock_maxerror_us FROM control WHERE kind = 'heartbeat' ORDER BY seq DESC LIMIT 1";
+    let row = &evidence.query(last).unwrap()[0];
+    let count = |name: &str| row[name].as_u64().unwrap_or_else(|| panic!("{name}: {row}"));
+    assert_eq!(count("flows_observed"), 4, "{row}");
+    assert_eq!(count("flows_proxied"), 4, "{row}");
+    let others = ["flows_denied", "flows_bypassed", "flows_failed", "ring_drops"];
+    assert!(others.iter().all(|name| count(name) == 0), "{row}");
+    assert!(["synced", "unsynced"].contains(&row["clock_state"].as_str().unwrap()), "{row}");
+    assert!(row["clock_maxerror_us"].as_u64().is_some(), "{row}");
+}

@@ -27,6 +27,7 @@ pub mod postgres;
 pub mod process;
 pub mod receiver;
 pub mod small_disk;
+pub mod tsa;
 pub mod vault;
 pub mod web;
 pub mod world;

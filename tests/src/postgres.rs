@@ -22,6 +22,17 @@ use crate::{bank, paths};
 /// The superuser.
 pub const SUPERUSER: &str = "postgres";
 
+/// Settings of a server that pgaudit writes a trail of, collected as csvlog and jsonlog.
+pub const AUDITED: [&str; 7] = [
+    "shared_preload_libraries=pgaudit",
+    "pgaudit.log=all",
+    "logging_collector=on",
+    "log_destination=csvlog,jsonlog",
+    "log_disconnections=on",
+    "log_timezone=UTC",
+    "jit=off",
+];
+
 /// A running server.
 #[derive(Debug)]
 pub struct Postgres {
@@ -97,6 +108,20 @@ impl Postgres {
     pub fn log(&self) -> Result<String> {
         let bytes = fs::read(self.directory.path().join("server.log"));
         Ok(String::from_utf8_lossy(&bytes.context("the server's log can't be read")?).into_owned())
+    }
+
+    /// Answers what the server's collector wrote in one form (`csv`, `json`), the oldest file first; for that it must
+    /// have been started with [`AUDITED`].
+    ///
+    /// # Errors
+    /// If there is nothing of it.
+    pub fn collected(&self, extension: &str) -> Result<Vec<PathBuf>> {
+        let folder = self.directory.path().join("data/log");
+        let entries = fs::read_dir(&folder).context("the server's collected logs")?;
+        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        found.retain(|path| path.extension().is_some_and(|found| found == extension));
+        found.sort();
+        Ok(found)
     }
 
     fn on_data(directory: TempDir, settings: &[&str]) -> Result<Self> {

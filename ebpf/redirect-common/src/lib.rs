@@ -372,9 +372,8 @@ pub mod map {
     pub const PROCESSES: &str = "PROCESSES";
     /// Ring buffer of [`ExecEvent`](crate::ExecEvent).
     pub const EXECS: &str = "EXECS";
-    /// Per-CPU array of counts (u64), by [`LOST_PROCESS`](crate::LOST_PROCESS) and
-    /// [`LOST_EXEC`](crate::LOST_EXEC).
-    pub const LOST: &str = "LOST";
+    /// Per-CPU array of counts (u64), by [`LOST_PROCESS`](crate::LOST_PROCESS) and what follows it.
+    pub const COUNTS: &str = "COUNTS";
     /// Array of one u32: 1 once a process of an agent was not followed.
     pub const MISSED: &str = "MISSED";
     /// Array of one [`ProcessRecord`](crate::ProcessRecord): the offsets' self-test; never pinned.
@@ -409,12 +408,22 @@ pub const MAX_PROCESSES: u32 = 65_536;
 /// page of arguments each fill 0.45 MiB in that time. Full: the exec has no command line in the
 /// records, and [`LOST_EXEC`] counts.
 pub const EXECS_BYTES: u32 = 4 << 20;
-/// Index in [`map::LOST`]: processes that found [`map::PROCESSES`] full.
+/// Index in [`map::COUNTS`]: processes that found [`map::PROCESSES`] full.
 pub const LOST_PROCESS: u32 = 0;
-/// Index in [`map::LOST`]: execs that found [`map::EXECS`] full.
+/// Index in [`map::COUNTS`]: execs that found [`map::EXECS`] full.
 pub const LOST_EXEC: u32 = 1;
-/// Entries of [`map::LOST`].
-pub const LOST_KINDS: u32 = 2;
+/// Index in [`map::COUNTS`]: connections over TCP that agents asked for. Each is one of the following, or on its way.
+pub const FLOW_ASKED: u32 = 2;
+/// Index in [`map::COUNTS`]: of those, refused at once.
+pub const FLOW_REFUSED: u32 = 3;
+/// Index in [`map::COUNTS`]: of those, accepted by the proxy with a record of who asked.
+pub const FLOW_CARRIED: u32 = 4;
+/// Index in [`map::COUNTS`]: of those, ended before the proxy accepted them, or refused there for want of a record.
+pub const FLOW_FAILED: u32 = 5;
+/// Index in [`map::COUNTS`]: of those, begun without being sent to the proxy.
+pub const FLOW_PAST: u32 = 6;
+/// Entries of [`map::COUNTS`].
+pub const COUNT_KINDS: u32 = 7;
 /// cgroup levels looked at. A process deeper than this is refused, lest depth hide the nearest
 /// enrolled ancestor.
 pub const MAX_CGROUP_LEVEL: i32 = 24;
@@ -450,7 +459,7 @@ pub const ABI: u64 = fnv1a(&[
 ]);
 
 /// Raised by hand when the meaning of a field changes and its place does not.
-const REVISION: u64 = 3;
+const REVISION: u64 = 4;
 
 const _: () = assert!(size_of::<ProcessId>() == 16);
 const _: () = assert!(size_of::<ProcessRecord>() == 224);

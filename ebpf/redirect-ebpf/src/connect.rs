@@ -8,11 +8,11 @@ use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_setsockopt};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use redirect_common::{IPPROTO_TCP, IPPROTO_UDP};
+use redirect_common::{FLOW_ASKED, FLOW_REFUSED, IPPROTO_TCP, IPPROTO_UDP};
 
 use crate::address::{End, LOOPBACK4, loopback6, read4, read6, write4, write6};
 use crate::datagram;
-use crate::maps::{listener, make_stored};
+use crate::maps::{count, listener, make_stored};
 use crate::process;
 use crate::refuse::{ALLOW, ECONNREFUSED, Refused, netns_cookie, protocol, refuse};
 
@@ -37,7 +37,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
     match outcome {
         Ok(Way::To(port)) => write4(ctx.sock_addr, LOOPBACK4, port),
         Ok(Way::Unchanged) => {}
-        Err(reason) => return refuse(&ctx, reason, &to, protocol(&ctx), ECONNREFUSED),
+        Err(reason) => return refuse_counted(&ctx, reason, &to),
     }
     ALLOW
 }
@@ -51,9 +51,20 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
     match outcome {
         Ok(Way::To(port)) => write6(ctx.sock_addr, loopback6(&to), port),
         Ok(Way::Unchanged) => {}
-        Err(reason) => return refuse(&ctx, reason, &to, protocol(&ctx), ECONNREFUSED),
+        Err(reason) => return refuse_counted(&ctx, reason, &to),
     }
     ALLOW
+}
+
+/// Refuses, and counts that of a connection over TCP.
+#[inline(always)]
+fn refuse_counted(ctx: &SockAddrContext, reason: Refused, to: &End) -> i32 {
+    let protocol = protocol(ctx);
+    if protocol == IPPROTO_TCP {
+        count(FLOW_ASKED);
+        count(FLOW_REFUSED);
+    }
+    refuse(ctx, reason, to, protocol, ECONNREFUSED)
 }
 
 /// Where a connection or datagram goes; its record is stored with the socket.

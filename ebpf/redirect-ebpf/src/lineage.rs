@@ -18,7 +18,7 @@ use redirect_common::{
     Lineage, MAX_ANCESTORS, Offsets, ProcessId,
 };
 
-use crate::maps::{EXEC_DRAFT, EXECS, LOST, MISSED, PROCESSES};
+use crate::maps::{EXEC_DRAFT, EXECS, MISSED, PROCESSES, count};
 use crate::process::{belongs_to, executable, identify, offsets, read, walk};
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`, on the parent.
@@ -137,7 +137,7 @@ fn follow(id: &ProcessId, lineage: &mut Lineage) {
     lineage.uid = current_uid();
     lineage.at_ns = now();
     if PROCESSES.insert(id, &*lineage, BPF_ANY.into()).is_err() {
-        lose(LOST_PROCESS);
+        count(LOST_PROCESS);
         set_missed();
     }
 }
@@ -175,7 +175,7 @@ fn report(
     let ring = (&raw const EXECS).cast_mut().cast();
     // SAFETY: the verifier knows the size as no larger than the draft.
     if unsafe { bpf_ringbuf_output(ring, draft.cast(), size, 0) } != 0 {
-        lose(LOST_EXEC);
+        count(LOST_EXEC);
     }
 }
 
@@ -208,14 +208,6 @@ fn arguments(event: &mut ExecEvent, leader: u64, at: &Offsets) -> Result<(u32, u
 fn leader(at: &Offsets) -> Result<u64, i32> {
     // SAFETY: a helper without arguments.
     read(unsafe { bpf_get_current_task() }, at.task_group_leader)
-}
-
-#[inline(always)]
-fn lose(kind: u32) {
-    if let Some(count) = LOST.get_ptr_mut(kind) {
-        // SAFETY: this CPU's count.
-        unsafe { *count += 1 };
-    }
 }
 
 /// From now on what looks like an agent's start may be a descendant that was missed.

@@ -10,9 +10,9 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use redirect_common::unix::{MAX_PATHS, Name, UnixRules};
 use redirect_common::{
-    AllowedKey, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, ExecEvent, FlowKey,
-    LOST_KINDS, Lineage, Listener, MAX_ALLOWED, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS,
-    MAX_LISTENERS, MAX_PROCESSES, ProcessId, ProcessRecord, Senders,
+    AllowedKey, COUNT_KINDS, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, ExecEvent,
+    FlowKey, Lineage, Listener, MAX_ALLOWED, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS,
+    MAX_PROCESSES, ProcessId, ProcessRecord, Senders,
 };
 
 /// cgroup id to mode.
@@ -59,9 +59,9 @@ pub static PROCESSES: HashMap<ProcessId, Lineage> = HashMap::with_max_entries(MA
 #[map]
 pub static EXECS: RingBuf = RingBuf::with_byte_size(EXECS_BYTES, 0);
 
-/// How many found no room in those two.
+/// How many found no room in those two, and what became of connections.
 #[map]
-pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOST_KINDS, 0);
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT_KINDS, 0);
 
 /// Whether any process of an agent was missed.
 #[map]
@@ -83,6 +83,15 @@ pub static UNIX_PATHS: HashMap<Name, u32> = HashMap::with_max_entries(MAX_PATHS,
 /// How agents are held there.
 #[map]
 pub static UNIX_RULES: Array<UnixRules> = Array::with_max_entries(1, 0);
+
+/// Counts one more of a kind.
+#[inline(always)]
+pub fn count(kind: u32) {
+    if let Some(count) = COUNTS.get_ptr_mut(kind) {
+        // SAFETY: this CPU's own value.
+        unsafe { *count += 1 };
+    }
+}
 
 /// The daemon's ports in a network namespace.
 #[inline(always)]

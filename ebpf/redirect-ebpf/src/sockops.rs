@@ -13,10 +13,10 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use redirect_common::{AF_INET, FlowKey};
+use redirect_common::{AF_INET, FLOW_ASKED, FLOW_CARRIED, FLOW_FAILED, FLOW_PAST, FlowKey};
 
 use crate::flow;
-use crate::maps::{FLOWS, store, stored};
+use crate::maps::{FLOWS, count, store, stored};
 
 /// The return value; the kernel ignores it for these events.
 const DONE: u32 = 1;
@@ -47,11 +47,13 @@ pub fn sockops_proxy(ctx: SockOpsContext) -> u32 {
 /// entry is made that its socket's end would not take out again.
 #[inline(always)]
 fn put(ctx: &SockOpsContext) {
-    let Some(record) = stored(socket(ctx)) else { return };
+    count(FLOW_ASKED);
+    let Some(record) = stored(socket(ctx)) else { return count(FLOW_PAST) };
     let (local, remote) = ends(ctx);
     let is_carried = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_ok()
         && FLOWS.insert(key(record.netns_cookie, local, remote), &*record, BPF_ANY.into()).is_ok();
     if !is_carried {
+        count(FLOW_FAILED);
         flow::report_no_room(record);
     }
 }
@@ -67,6 +69,7 @@ fn end(ctx: &SockOpsContext) {
         && flow.socket_cookie == record.socket_cookie
     {
         let _gone = FLOWS.remove(key);
+        count(FLOW_FAILED);
     }
     flow::report(ctx, record);
 }
@@ -78,7 +81,7 @@ fn move_to_accepted(ctx: &SockOpsContext) {
     let (local, remote) = ends(ctx);
     let key = key(netns_cookie, remote, local);
     let Some(flow) = FLOWS.get_ptr(key) else { return };
-    let _no_memory = store(socket(ctx), flow);
+    count(if store(socket(ctx), flow) { FLOW_CARRIED } else { FLOW_FAILED });
     let _gone = FLOWS.remove(key);
 }
 

@@ -20,6 +20,9 @@ pub const CHECKPOINTS: &str = "checkpoints";
 /// The folder of witnesses' cosignatures, in the log's folder.
 pub const COSIGNED: &str = "cosigned";
 
+/// The folder of time-stamp authorities' responses, in the log's folder.
+pub const STAMPED: &str = "stamped";
+
 /// The public keys in the order in which they were in force, a line each, in the log's folder.
 pub const KEY: &str = "key.vkey";
 
@@ -94,6 +97,11 @@ pub fn checkpoint(size: u64) -> String {
 /// The name of the cosignatures of that checkpoint, in the log's folder.
 pub fn cosigned(size: u64) -> String {
     format!("{COSIGNED}/{size:020}")
+}
+
+/// The name of a time-stamp response for that checkpoint, in the log's folder.
+pub fn stamped(size: u64) -> String {
+    format!("{STAMPED}/{size:020}")
 }
 
 /// The tree's size in the name of a checkpoint or of its cosignatures; `None` where it is no such name.

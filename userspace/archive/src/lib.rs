@@ -21,6 +21,7 @@ pub mod seal;
 pub mod search;
 pub mod status;
 pub mod texts;
+pub mod timestamp;
 pub mod verify;
 pub mod witnessed;
 pub mod writer;

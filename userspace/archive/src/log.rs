@@ -92,7 +92,7 @@ impl Log {
                 }
             }
         }
-        for folder in [layout::CHECKPOINTS, layout::COSIGNED] {
+        for folder in [layout::CHECKPOINTS, layout::COSIGNED, layout::STAMPED] {
             for path in files::walk(&self.dir.join(folder))? {
                 if layout::checkpoint_size(&path).is_none_or(|checkpoint| checkpoint > size) {
                     fs::remove_file(path)?;

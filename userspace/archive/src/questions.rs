@@ -101,6 +101,9 @@ questions![
     "gaps",
     "interruptions",
     "changes",
+    "policies",
+    "policy-text",
+    "unknown-policies",
 ];
 
 /// What stands before the line that says that nothing may come.

@@ -20,6 +20,7 @@ mod manifests;
 mod naming;
 mod pool;
 mod report;
+mod stamps;
 mod state;
 mod statistics;
 
@@ -51,6 +52,8 @@ pub struct Options {
     pub reader: Option<PathBuf>,
     /// Whose cosignatures are asked for.
     pub policy: Option<Policy>,
+    /// The certificates (PEM) that must vouch for who stamped the time on checkpoints.
+    pub authority: Option<PathBuf>,
     /// Signed checkpoints from elsewhere.
     pub elsewhere: Vec<Elsewhere>,
     /// Keys that do not sign beyond a size.
@@ -70,6 +73,7 @@ impl Options {
             key: None,
             reader: None,
             policy: None,
+            authority: None,
             elsewhere: Vec::new(),
             revoked: Vec::new(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -193,6 +197,7 @@ pub fn origins(archive: &Path) -> Result<BTreeSet<String>, VerifyError> {
                 layout::CHECKPOINT,
                 layout::CHECKPOINTS,
                 layout::COSIGNED,
+                layout::STAMPED,
                 layout::KEY,
             ]
             .contains(part)

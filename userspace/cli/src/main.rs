@@ -15,6 +15,7 @@ mod enroll;
 mod login;
 mod logout;
 mod policy;
+mod reconcile;
 mod recordings;
 mod report;
 mod revoke;
@@ -63,6 +64,7 @@ enum Command {
     Disarm(disarm::Args),
     Verify(verifier::Args),
     Report(report::Args),
+    Reconcile(reconcile::Args),
     #[command(subcommand)]
     Archive(archive::Args),
     #[command(subcommand)]
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
         Command::Disarm(args) => disarm::run(&control, &args),
         Command::Verify(args) => archive::verify(&args),
         Command::Report(args) => report::run(&control, &args),
+        Command::Reconcile(args) => reconcile::run(&args),
         Command::Archive(args) => archive::run(&control, &args),
         Command::Recordings(args) => recordings::run(&control, &args),
         Command::Policy(args) => policy::run(&args),

@@ -1,5 +1,8 @@
 //! `vestibule policy`: before a policy goes live.
 
+mod backtest;
+mod replayed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,11 +11,12 @@ use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, Subcommand};
 use policy::{PolicySet, PolicySource, cases};
 
-/// Check policies, and test them against cases.
+/// Check policies, test them against cases, and against what agents did.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Args {
     Check(Check),
     Test(Test),
+    Backtest(backtest::Args),
 }
 
 /// Compile schema, policies and classification; warnings are errors.
@@ -39,6 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Args::Test(Test { dir }) => test(dir),
+        Args::Backtest(args) => backtest::run(args),
     }
 }
 

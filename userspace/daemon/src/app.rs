@@ -6,11 +6,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use archive::layout;
 use identity::names::Names;
 use identity::{Enrollments, Processes};
 use journal::clock::SystemClock;
 use journal::recorder::{Options, Recorder, Reserve};
-use policy::PolicySet;
+use policy::{PolicySet, PolicySource};
 use proto::sql::Analyzer;
 use proxy::accept::Running;
 use proxy::approvals::Approvals;
@@ -56,9 +57,12 @@ use crate::kernel::Records;
 use crate::names::Service;
 use crate::namespaces::Namespaces;
 use crate::secret::Stores;
+use crate::stamps::Stamps;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{console, control, credential, durable, guard, link, recordings, sources, tls};
+use crate::{
+    bundle, console, control, credential, durable, guard, link, recordings, sources, tls,
+};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -122,6 +126,7 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
     let path = config.control_socket();
     config.logout.check()?;
     let logout = config.logout.listen;
+    let stamps = stamps(config)?;
     let ended = local.block_on(&runtime, async move {
         let socket = control::listen(&path)?;
         if let Some(addr) = logout {
@@ -131,6 +136,9 @@ pub(crate) fn run(config: &Config, environment: &Environment) -> Result<Ended> {
             tokio::task::spawn_local(keeper::serve_logout(listener, keeper));
         }
         tokio::task::spawn_local(Arc::clone(&answering.keeper).watch());
+        if let Some(stamps) = stamps {
+            tokio::task::spawn_local(stamps.keep());
+        }
         tokio::task::spawn_local(inside::serve(knocks, Arc::clone(&answering)));
         tokio::task::spawn_local(Arc::clone(&answering.keeper).answer(asking));
         tokio::task::spawn_local(Arc::clone(&answering.approvals).attend());
@@ -195,7 +203,7 @@ fn prepare(
     (inside, bearers): (Inside, Option<Arc<dyn proxy::bearer::Bearers>>),
 ) -> Result<Desk> {
     let started = clock.now();
-    let policy = compile(config)?;
+    let (source, policy) = compile(config)?;
     let credentials = credentials(config, stores)?;
     sources::private_dir(&config.state_dir)?;
     let masking_key = sources::masking_key(&config.keys_dir())?;
@@ -204,6 +212,7 @@ fn prepare(
     let names = Arc::new(Service::default());
     let waiting = (&durability, &names.progress);
     let recorder = open_journal(config, &vault, &clock, waiting)?;
+    bundle::record(&recorder, &config.state_dir, &source, &policy)?;
     // The guard learns which directories these are.
     sources::private_dir(&config.run_dir)?;
     let kernel = arm(config)?;
@@ -282,11 +291,19 @@ fn credentials(config: &Config, stores: Stores<'_>) -> Result<Credentials> {
     Ok(credentials)
 }
 
-/// The policies of the configured directory.
-fn compile(config: &Config) -> Result<PolicySet> {
+/// Who stamps the time on checkpoints, where that is configured.
+fn stamps(config: &Config) -> Result<Option<Stamps>> {
+    let Some(rules) = &config.archive.timestamps else { return Ok(None) };
+    let origin = layout::origin(&config.node(), i32::try_from(EPOCH)?);
+    Stamps::new(rules, config.archive_dir(), origin).map(Some)
+}
+
+/// The policies of the configured directory, as they stand there and compiled.
+fn compile(config: &Config) -> Result<(PolicySource, PolicySet)> {
     let source = sources::policies(&config.policy_dir)?;
     let what = || format!("policies in {}", config.policy_dir.display());
-    PolicySet::compile(&source).with_context(what)
+    let policies = PolicySet::compile(&source).with_context(what)?;
+    Ok((source, policies))
 }
 
 /// What keeps whom agents act for.
@@ -398,7 +415,7 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
             _ = seal.tick() => {
                 let desk = Arc::clone(&desk);
                 tokio::task::spawn_blocking(move || {
-                    if let Err(error) = desk.archiver.seal() {
+                    if let Err(error) = desk.seal() {
                         warn!(error = format!("{error:#}"), "not sealed");
                     }
                 });

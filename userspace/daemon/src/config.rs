@@ -314,11 +314,30 @@ pub(crate) struct Archive {
     pub(crate) witnesses: Option<PathBuf>,
     /// The store that it is shipped to; none where absent.
     pub(crate) ship: Option<ShipRule>,
+    /// Who stamps the time on signed checkpoints (RFC 3161).
+    pub(crate) timestamps: Option<Timestamps>,
+}
+
+/// An authority that stamps the time on checkpoints.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Timestamps {
+    /// Where it takes requests (RFC 3161, section 3.4), `http://` or `https://`.
+    pub(crate) url: String,
+    /// How often the newest checkpoint is stamped, in seconds; once an hour where absent.
+    #[serde(default = "an_hour")]
+    pub(crate) interval_s: u64,
+    /// Certificates (PEM) that vouch for an https:// URL beside the system's.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+fn an_hour() -> u64 {
+    3_600
 }
 
 impl Default for Archive {
     fn default() -> Self {
-        Self { dir: None, seal_interval_s: 3_600, witnesses: None, ship: None }
+        Self { dir: None, seal_interval_s: 3_600, witnesses: None, ship: None, timestamps: None }
     }
 }
 

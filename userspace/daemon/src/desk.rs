@@ -120,7 +120,7 @@ impl Answer for Desk {
             }
             Request::Who => Ok(Response::Who { agents: self.who(), logins: self.keeper.logins() }),
             Request::Approvals { ask } => self.approvals(ask, tgid),
-            Request::Seal => self.archiver.seal().map(sealed),
+            Request::Seal => self.seal().map(sealed),
             Request::RotateKey { revoked_from } => {
                 self.archiver.rotate_key(*revoked_from).map(sealed)
             }
@@ -152,12 +152,28 @@ impl Desk {
             warn!(%error, "what was not followed can't be counted");
             redirect::Lost::default()
         });
+        let flows = self.agents.kernel.flow_counts().unwrap_or_else(|error| {
+            warn!(%error, "connections can't be counted");
+            redirect::FlowCounts::default()
+        });
+        let clock = redirect::clock_state();
+        let clock = clock.inspect_err(|error| warn!(%error, "the clock can't be asked for")).ok();
+        let events_lost = self.door.counters.events_lost.get();
         let (introspections, introspections_failed) = self.keeper.introspections();
         let ship = self.archiver.shipping();
         let detail = serde_json::json!({
             "rows_unshipped": ship.as_ref().map(|ship| ship.rows_behind),
             "bytes_unshipped": ship.as_ref().map(|ship| ship.bytes_behind),
             "unshipped_since_us": ship.as_ref().and_then(|ship| ship.oldest_us),
+            "flows_observed": flows.asked,
+            "flows_proxied": flows.carried,
+            "flows_denied": flows.refused,
+            "flows_bypassed": flows.past,
+            "flows_failed": flows.failed,
+            "ring_drops": events_lost + lost.processes + lost.execs,
+            "clock_state": clock.map_or("unknown", |clock| clock.as_str()),
+            "clock_offset_us": clock.map(|clock| clock.offset_us),
+            "clock_maxerror_us": clock.map(|clock| clock.max_error_us),
             "processes_lost": lost.processes,
             "execs_lost": lost.execs,
             "sessions_open": sessions_open,
@@ -176,6 +192,12 @@ impl Desk {
         if let Err(error) = self.door.recorder.control("heartbeat", &detail.to_string()) {
             warn!(%error, "no heartbeat");
         }
+    }
+
+    /// Archives what the journal holds, up to a heartbeat that says what the kernel counted until then.
+    pub(crate) fn seal(&self) -> Result<Sealed> {
+        self.heartbeat();
+        self.archiver.seal()
     }
 
     /// An agent that runs as root may start agents below itself, and nothing else: it must not let

@@ -239,6 +239,7 @@ impl Listener {
             Ok(dropped) if dropped > self.dropped => {
                 let lost = dropped - std::mem::replace(&mut self.dropped, dropped);
                 warn!(lost, "events of the kernel programs found no room");
+                self.door.counters.events_lost.set(dropped);
                 self.record("kernel.events_lost", &json!({ "lost": lost }));
             }
             Ok(_) => {}

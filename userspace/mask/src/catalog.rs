@@ -20,7 +20,7 @@ use crate::classification::Classification;
 
 use listing::{Listing, is_schema};
 
-pub use query::catalog_query;
+pub use query::{catalog_query, is_catalog_query};
 
 /// The columns of one database, and their classes.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -46,7 +46,7 @@ mod secret;
 mod stand_in;
 mod stream;
 
-pub use catalog::{Catalog, CatalogError, catalog_query};
+pub use catalog::{Catalog, CatalogError, catalog_query, is_catalog_query};
 pub use free_text::FreeText;
 pub use masks::Masks;
 pub use secret::Open;

@@ -19,6 +19,8 @@ pub struct Counters {
     pub flows_differing: Count,
     /// Calls that the kernel programs refused.
     pub kernel_refusals: Count,
+    /// What the kernel programs had to tell and found no room for, since they were first armed.
+    pub events_lost: Count,
 }
 
 /// One of a bounded number.
@@ -51,6 +53,11 @@ impl Count {
     /// One less.
     pub fn down(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// So many, by somebody else's count.
+    pub fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
     }
 
     /// The count.

@@ -9,6 +9,7 @@
 mod attach;
 mod btf;
 mod cgroup;
+mod clock;
 pub mod cost;
 mod datagram;
 mod descriptors;
@@ -42,11 +43,12 @@ use std::sync::{Mutex, PoisonError};
 use redirect_common::Listener;
 use types::id::CgroupId;
 
+pub use clock::{ClockState, clock_state};
 pub use enrol::Enrolled;
 pub use error::Error;
 pub use guard::Guard;
 pub use late::Taken;
-pub use lineage::Lost;
+pub use lineage::{FlowCounts, Lost};
 pub use listeners::AgentProcess;
 pub use probe::probe;
 pub use unix::Unix;

@@ -15,7 +15,8 @@ use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, RawTracePoint};
 use redirect_common::{
-    EXEC_ARGUMENT_BYTES, EXEC_PATH_BYTES, ExecEvent, LOST_EXEC, LOST_PROCESS, ProcessId, map,
+    EXEC_ARGUMENT_BYTES, EXEC_PATH_BYTES, ExecEvent, FLOW_ASKED, FLOW_CARRIED, FLOW_FAILED,
+    FLOW_PAST, FLOW_REFUSED, LOST_EXEC, LOST_PROCESS, ProcessId, map,
 };
 use types::exec::Exec;
 use types::id::CgroupId;
@@ -37,10 +38,25 @@ pub struct Lost {
     pub execs: u64,
 }
 
+/// Connections of agents over TCP, as the kernel counted them since the programs were first armed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounts {
+    /// All that were asked for.
+    pub asked: u64,
+    /// Of those, refused at once.
+    pub refused: u64,
+    /// Of those, accepted by the proxy.
+    pub carried: u64,
+    /// Of those, ended before that.
+    pub failed: u64,
+    /// Of those, begun without being sent to the proxy.
+    pub past: u64,
+}
+
 /// The maps' handles.
 pub(crate) struct Followed {
     execs: Mutex<RingBuf<MapData>>,
-    lost: PerCpuArray<MapData, u64>,
+    counts: PerCpuArray<MapData, u64>,
     missed: Mutex<Array<MapData, u32>>,
 }
 
@@ -54,10 +70,10 @@ impl Followed {
     /// Takes them out of the object.
     pub(crate) fn take(object: &mut Ebpf) -> Result<Self, Error> {
         let mut take = |name| object.take_map(name).ok_or(Error::Missing(name));
-        let (execs, lost, missed) = (take(map::EXECS)?, take(map::LOST)?, take(map::MISSED)?);
+        let (execs, counts, missed) = (take(map::EXECS)?, take(map::COUNTS)?, take(map::MISSED)?);
         Ok(Self {
             execs: Mutex::new(typed(map::EXECS, execs)?),
-            lost: typed(map::LOST, lost)?,
+            counts: typed(map::COUNTS, counts)?,
             missed: Mutex::new(typed(map::MISSED, missed)?),
         })
     }
@@ -84,12 +100,22 @@ impl Kernel {
 
     /// What could not be followed.
     pub fn lost(&self) -> Result<Lost, Error> {
-        let count = |kind| -> Result<u64, Error> {
-            let counts = self.followed.lost.get(&kind, 0);
-            let counts = counts.map_err(|source| Error::Map { name: map::LOST, source })?;
-            Ok(counts.iter().sum())
-        };
-        Ok(Lost { processes: count(LOST_PROCESS)?, execs: count(LOST_EXEC)? })
+        Ok(Lost { processes: self.count(LOST_PROCESS)?, execs: self.count(LOST_EXEC)? })
+    }
+
+    /// What became of the connections of agents since the programs were first armed. Kinds are read one after the
+    /// other while they go on: what is on its way may be in two of them or in none.
+    pub fn flow_counts(&self) -> Result<FlowCounts, Error> {
+        // What comes of a connection is read before how many were asked for, so that it never seems more.
+        let (refused, carried) = (self.count(FLOW_REFUSED)?, self.count(FLOW_CARRIED)?);
+        let (failed, past) = (self.count(FLOW_FAILED)?, self.count(FLOW_PAST)?);
+        Ok(FlowCounts { asked: self.count(FLOW_ASKED)?, refused, carried, failed, past })
+    }
+
+    fn count(&self, kind: u32) -> Result<u64, Error> {
+        let counts = self.followed.counts.get(&kind, 0);
+        let counts = counts.map_err(|source| Error::Map { name: map::COUNTS, source })?;
+        Ok(counts.iter().sum())
     }
 
     /// The directory of a cgroup that still is, wherever below the mount.

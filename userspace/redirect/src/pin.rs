@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData, MapError, MapInfo};
 use redirect_common::{
-    ABI, AllowedKey, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, FlowKey, LOST_KINDS,
+    ABI, AllowedKey, COUNT_KINDS, ConnectRecord, DatagramKey, EVENT_BYTES, EXECS_BYTES, FlowKey,
     Lineage, Listener, MAX_ALLOWED, MAX_DATAGRAMS, MAX_ENROLLED, MAX_FLOWS, MAX_LISTENERS,
     MAX_PROCESSES, ProcessId, Senders, map,
 };
@@ -32,7 +32,7 @@ const MAPS: [(&str, usize, usize, u32); 13] = [
     (map::DROPPED, 4, 8, 1),
     (map::PROCESSES, size_of::<ProcessId>(), size_of::<Lineage>(), MAX_PROCESSES),
     (map::EXECS, 0, 0, EXECS_BYTES),
-    (map::LOST, 4, 8, LOST_KINDS),
+    (map::COUNTS, 4, 8, COUNT_KINDS),
     (map::MISSED, 4, 4, 1),
 ];
 

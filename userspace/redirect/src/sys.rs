@@ -58,6 +58,19 @@ pub(crate) fn boottime_ns() -> io::Result<u64> {
     Ok(seconds * 1_000_000_000 + nanos)
 }
 
+/// How well the system's clock is kept (adjtimex(2)).
+pub(crate) fn timex() -> io::Result<libc::timex> {
+    // SAFETY: a structure of integers, for which zeros are values: nothing is to be set.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: room for the answer, which is written whole.
+    let answer = unsafe { libc::adjtimex(&raw mut state) };
+    check(answer.into())?;
+    if answer == libc::TIME_ERROR {
+        state.status |= libc::STA_UNSYNC;
+    }
+    Ok(state)
+}
+
 /// Makes a socket useless for whoever holds it, also if it is connected anew: it goes out by an
 /// interface that is not there, and drops what comes in by a filter that can't be taken away.
 pub(crate) fn cut_off(socket: BorrowedFd<'_>) -> io::Result<()> {

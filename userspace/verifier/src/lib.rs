@@ -37,6 +37,10 @@ pub struct Args {
     /// Ask the policy's witnesses now, by their URLs, what they saw last: an archive that was rolled back is found.
     #[arg(long, requires = "policy")]
     ask_witnesses: bool,
+    /// Certificates (PEM) of the authority that stamped the time on checkpoints (RFC 3161): its stamps are verified, by the
+    /// openssl program, and one must hold.
+    #[arg(long, value_name = "FILE")]
+    tsa_ca: Option<PathBuf>,
     /// A signed checkpoint that was kept elsewhere; may be given again.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
@@ -122,7 +126,7 @@ fn exit_code(report: &Report, level: u8) -> ExitCode {
     }
     if level == 3 && report.verdict(Level::Anchors) == Verdict::NotChecked {
         eprintln!(
-            "L3 was asked for, and neither --policy nor --checkpoint says anything of this log"
+            "L3 was asked for, and none of --policy, --tsa-ca and --checkpoint says anything of this log"
         );
         return ExitCode::from(2);
     }
@@ -148,6 +152,7 @@ fn options(args: &Args) -> Result<Options> {
     let mut options = Options::new(&args.archive);
     options.journal.clone_from(&args.journal);
     options.key.clone_from(&args.key);
+    options.authority.clone_from(&args.tsa_ca);
     options.reader = Some(std::env::current_exe()?);
     options.threads = args.threads.unwrap_or(options.threads).max(1);
     for path in &args.checkpoint {

@@ -41,10 +41,13 @@ pub(super) fn install(scope: Scope) -> Result<()> {
     no_cluster_by_itself()?;
     let _quiet = QuietServices::new()?;
     run_logged("apt-update", command("apt-get").args(["update", "-q"]))?;
-    let mut apt = command("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive");
-    apt.args(["install", "-y", "-q", "--no-install-recommends"]).args(&missing);
-    run_logged("apt-install", &mut apt)?;
+    // The server comes first: its version is in another's name.
+    let (of_server, missing): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|name| *name == PGAUDIT);
+    fetch(&missing)?;
+    if !of_server.is_empty() {
+        fetch(&[&pgaudit()?])?;
+    }
     for service in ["pgbouncer", "haproxy"].iter().filter(|s| missing.contains(s)) {
         // Only what was brought here, and only where systemd runs; without it there is nothing to disable.
         if Path::new("/run/systemd/system").exists() {
@@ -54,12 +57,32 @@ pub(super) fn install(scope: Scope) -> Result<()> {
     Ok(())
 }
 
+fn fetch(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let mut apt = command("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    apt.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages);
+    run_logged("apt-install", &mut apt)
+}
+
+/// The package of pgaudit for the newest server that is installed.
+fn pgaudit() -> Result<String> {
+    let programs = integration::paths::postgres_programs()?;
+    let version = programs.parent().and_then(Path::file_name).context("the server's version")?;
+    Ok(format!("postgresql-{}-pgaudit", version.to_string_lossy()))
+}
+
 const BUILD: &[Scope] = &[Scope::Demo, Scope::Test, Scope::Bench, Scope::Vm];
 const TEST: &[Scope] = &[Scope::Test];
 const SHOWN: &[Scope] = &[Scope::Demo, Scope::Test];
 const BENCH: &[Scope] = &[Scope::Bench];
 const POOL: &[Scope] = &[Scope::Test, Scope::Bench];
 const VM: &[Scope] = &[Scope::Vm];
+
+/// pgaudit's package has the server's version in its name.
+const PGAUDIT: &str = "postgresql-*-pgaudit";
 
 const PACKAGES: &[Package] = &[
     package("gcc", Probe::Program("cc"), BUILD),
@@ -76,6 +99,7 @@ const PACKAGES: &[Package] = &[
     package("postgresql", Probe::Files(&["/usr/lib/postgresql/*/bin/initdb"]), BUILD),
     package("postgresql-client", Probe::Program("psql"), BUILD),
     package("postgresql-contrib", Probe::Files(&["/usr/lib/postgresql/*/bin/pgbench"]), BUILD),
+    package(PGAUDIT, Probe::Files(&["/usr/lib/postgresql/*/lib/pgaudit.so"]), TEST),
     package("python3", Probe::Files(&["/usr/bin/python3"]), BUILD),
     package("python3-venv", Probe::Files(VENV), BUILD),
     package("util-linux", Probe::Program("setpriv"), BUILD),

@@ -65,7 +65,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "archive",
             "ca",
             "journal",
+            "mask",
             "policy",
+            "proto",
             "recording",
             "ship",
             "types",
@@ -140,8 +142,8 @@ const OWNERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("jsonwebtoken", &["identity"]),
-    // Issuers are asked, and receivers told: two clients with nothing in common but how they are bounded.
-    ("reqwest", &["identity", "webhook"]),
+    // Issuers and time-stamp authorities are asked, and receivers told: clients with nothing in common but how they are bounded.
+    ("reqwest", &["daemon", "identity", "webhook"]),
     ("hickory", &["resolver"]),
     ("clap", &["daemon", "cli", "verifier", "witness", "xtask", "bench"]),
     ("cargo_metadata", &["xtask", "verifier"]),

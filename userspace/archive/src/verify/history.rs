@@ -34,6 +34,8 @@ pub(super) struct History {
     pub(super) kept: BTreeMap<u64, Kept>,
     /// The cosignatures of some, by size.
     pub(super) cosigned: BTreeMap<u64, (String, String)>,
+    /// The time-stamp responses for some, by size: their files.
+    pub(super) stamped: BTreeMap<u64, String>,
 }
 
 impl History {
@@ -48,6 +50,13 @@ impl History {
         let name = format!("{folder}/{}", layout::CHECKPOINT);
         known.known.insert(name.clone());
         history.newest = read(archive, &name).map(|note| kept(name, note, origin));
+        let dir = archive.join(&folder).join(layout::STAMPED);
+        for path in files::walk(&dir).map_err(io_error(&dir))? {
+            let Some(size) = layout::checkpoint_size(&path) else { continue };
+            let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();
+            known.known.insert(name.clone());
+            history.stamped.insert(size, name);
+        }
         for (part, is_note) in [(layout::CHECKPOINTS, true), (layout::COSIGNED, false)] {
             let dir = archive.join(&folder).join(part);
             for path in files::walk(&dir).map_err(io_error(&dir))? {

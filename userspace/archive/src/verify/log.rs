@@ -17,7 +17,7 @@ use super::leaves::{Compared, Comparison, Leaf};
 use super::naming::Names;
 use super::report::{Level, LogSummary, Report};
 use super::state::{State, Verified};
-use super::{Files, Options, Progress, VerifyError, anchors, io_error, manifests, pool};
+use super::{Files, Options, Progress, VerifyError, anchors, io_error, manifests, pool, stamps};
 use crate::files as disk;
 use crate::layout::{self, FileEntry, Manifest};
 use crate::merkle::{Hash, Tile, Tree};
@@ -105,6 +105,7 @@ pub(super) fn verify(
         anchors::check_policy(policy, &history, checkpoint.size, log.report);
     }
     let elsewhere = &options.elsewhere;
+    stamps::check(options, &history, log.report);
     anchors::check_elsewhere(
         elsewhere,
         origin,

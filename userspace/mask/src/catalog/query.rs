@@ -34,6 +34,27 @@ pub fn catalog_query(classification: &Classification, kept: &[u32]) -> String {
     query.replace("{patterns}", &rows.join(", "))
 }
 
+/// Whether a text is [`catalog_query`] of some classification, and so reads nothing but the catalog.
+pub fn is_catalog_query(text: &str) -> bool {
+    let Some((head, rest)) = QUERY.split_once("{patterns}") else { return false };
+    let Some((middle, tail)) = rest.split_once("{kept}") else { return false };
+    let inner = text.trim_end_matches(';').strip_prefix(head).and_then(|t| t.strip_suffix(tail));
+    inner.and_then(|inner| inner.split_once(middle)).is_some_and(|(patterns, kept)| {
+        is_rows(patterns) && kept.chars().all(|c| c.is_ascii_digit() || c == ',')
+    })
+}
+
+/// Whether a text is rows of literals as [`row`] writes them: outside of quotes nothing but their frame.
+fn is_rows(text: &str) -> bool {
+    // Parts at odd places are within quotes; two quotes in a row end one literal and begin the next.
+    let mut outside = text.split('\'').step_by(2);
+    let frame = |part: &str| {
+        let part = part.replace("::pg_catalog.text", "");
+        part.chars().all(|c| matches!(c, '(' | ')' | ',' | ' ' | 'E'))
+    };
+    text.matches('\'').count() % 2 == 0 && outside.all(frame) && !text.contains("\\'")
+}
+
 type Parts = (String, String, String);
 
 fn patterns(classification: &Classification) -> BTreeSet<Parts> {
@@ -203,3 +224,31 @@ c.relnatts::pg_catalog.text, NULL, NULL, NULL \
 FROM pg_catalog.pg_class c \
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
 WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r','v','m','p','f','S']::pg_catalog.\"char\"[])";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_is_known_again_and_nothing_else_is() {
+        let text = "[[class]]\nname = \"ssn\"\ncolumns = [\"customers.ssn\", \"o'hara.*_%\"]\n";
+        for classification in [Classification::default(), Classification::parse(text).unwrap()] {
+            for kept in [&[][..], &[7, 8]] {
+                let query = catalog_query(&classification, kept);
+                assert!(is_catalog_query(&query), "{query}");
+                assert!(is_catalog_query(&(query.clone() + ";")));
+                for (from, to) in [
+                    ("VALUES (", "VALUES (ssn, "),
+                    ("VALUES (", "TABLE customers UNION VALUES ("),
+                    ("E'", "E'\\\\'"),
+                    ("pg_attribute", "customers"),
+                    ("oid[])", "oid[]) OR EXISTS (SELECT FROM customers)"),
+                ] {
+                    let other = query.replacen(from, to, 1);
+                    assert!(other == query || !is_catalog_query(&other), "{other}");
+                }
+            }
+        }
+        assert!(!is_catalog_query("SELECT 1"));
+    }
+}
