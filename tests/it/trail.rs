@@ -176,7 +176,7 @@ fn what_was_refused_and_ran_is_told_and_so_is_what_left_no_trace() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cut.csv");
     std::fs::write(&path, cut.join("\n") + "\n").unwrap();
-    let (_, said) = reconcile(&world, &[path.clone()], &["--complete"]);
+    let (_, said) = reconcile(&world, std::slice::from_ref(&path), &["--complete"]);
     assert!(kinds(&said).contains(&"no_trace"), "{said:#}");
     let (_, said) = reconcile(&world, &[path], &[]);
     assert_eq!(kinds(&said), ["refused_yet_ran"], "{said:#}");

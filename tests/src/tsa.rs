@@ -97,11 +97,7 @@ impl Tsa {
     /// If it can't be told.
     pub fn close(&self, is_closed: bool) -> Result<()> {
         let path = self.directory.path().join("closed");
-        if is_closed {
-            fs::write(path, "")?
-        } else {
-            fs::remove_file(path)?
-        }
-        Ok(())
+        let done = if is_closed { fs::write(path, "") } else { fs::remove_file(path) };
+        done.context("the authority can't be told")
     }
 }

@@ -118,7 +118,7 @@ pub fn verify(
     let said = String::from_utf8_lossy(&output.stderr);
     let is_good = output.status.success()
         && String::from_utf8_lossy(&output.stdout).contains("Verification: OK");
-    let why = said.lines().filter(|line| line.contains("error")).last().unwrap_or("refused");
+    let why = said.lines().rfind(|line| line.contains("error")).unwrap_or("refused");
     Ok(if is_good { Ok(()) } else { Err(why.chars().take(200).collect()) })
 }
 
@@ -133,6 +133,7 @@ fn positive(number: u64) -> Result<Int, TimestampError> {
     Int::new(&shortest).map_err(malformed)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn malformed(why: impl ToString) -> TimestampError {
     TimestampError::Malformed(why.to_string())
 }

@@ -1,6 +1,6 @@
 //! Laying each statement of a server to a recorded command, and what is left over on either side.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use proto::sql::{Analyzer, Reading};
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub(super) struct Comparison {
     #[serde(skip)]
     unknown: HashSet<String>,
     #[serde(skip)]
-    round: BTreeMap<(String, String, String), ()>,
+    round: BTreeSet<(String, String, String)>,
     #[serde(skip)]
     span_us: (i64, i64),
 }
@@ -127,7 +127,7 @@ impl Comparison {
             archive,
             analyzer: Analyzer::new(),
             unknown: HashSet::new(),
-            round: BTreeMap::new(),
+            round: BTreeSet::new(),
             span_us: (first_us, first_us),
         }
     }
@@ -188,7 +188,7 @@ impl Comparison {
             return;
         }
         let whose = (ran.account.clone(), ran.client.clone(), ran.connection.clone());
-        if self.round.insert(whose, ()).is_none() {
+        if self.round.insert(whose) {
             self.tell(Kind::WentRound, ran);
         }
     }

@@ -52,7 +52,7 @@ fn is_rows(text: &str) -> bool {
         let part = part.replace("::pg_catalog.text", "");
         part.chars().all(|c| matches!(c, '(' | ')' | ',' | ' ' | 'E'))
     };
-    text.matches('\'').count() % 2 == 0 && outside.all(frame) && !text.contains("\\'")
+    text.matches('\'').count().is_multiple_of(2) && outside.all(frame) && !text.contains("\\'")
 }
 
 type Parts = (String, String, String);
