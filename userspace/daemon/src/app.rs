@@ -60,9 +60,7 @@ use crate::secret::Stores;
 use crate::stamps::Stamps;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{
-    bundle, console, control, credential, durable, guard, link, recordings, sources, tls,
-};
+use crate::{bundle, console, control, credential, durable, guard, link, recordings, sources, tls};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);

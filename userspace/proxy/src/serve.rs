@@ -134,7 +134,11 @@ pub(crate) async fn serve(
     }
     let legs = (Leg::new(agent), Leg::new(server));
     let parts = (session, (login, bearer), limiter, follower);
-    let mut relay = Relay::new(&worker, seat, parts, knowledge, ledger, legs);
+    relay_to_end(Relay::new(&worker, seat, parts, knowledge, ledger, legs)).await;
+}
+
+/// Relays until the session ends, and sends what of it is still to be sent.
+async fn relay_to_end(mut relay: Relay<'_>) {
     let end = poll_fn(|cx| relay.poll(cx)).await;
     let patience = match &end {
         End::Session => FLUSH_PATIENCE,

@@ -40,10 +40,10 @@ pub(crate) struct Args {
 #[derive(Debug, ClapArgs)]
 struct Rewrap {
     /// The examiner's public key: the sessions' keys go into the kit, wrapped to it.
-    #[arg(long, value_name = "FILE", requires = "key")]
-    rewrap_to: Option<PathBuf>,
+    #[arg(long = "rewrap-to", value_name = "FILE", requires = "key")]
+    to: Option<PathBuf>,
     /// A private key that opens them.
-    #[arg(long, value_name = "FILE", requires_all = ["rewrap_to", "purpose"])]
+    #[arg(long, value_name = "FILE", requires_all = ["to", "purpose"])]
     key: Option<PathBuf>,
     /// What for; it is recorded, and must not be empty.
     #[arg(long, value_name = "TEXT", requires = "key")]
@@ -56,8 +56,8 @@ struct Rewrap {
 impl Rewrap {
     /// The sessions' keys, wrapped anew; none where nobody is to open them.
     fn keys(&self, control: &Path, sessions: &[String]) -> Result<Vec<(String, Vec<u8>)>> {
-        let Self { rewrap_to, key, purpose, vault } = self;
-        let (Some(to), Some(key)) = (rewrap_to, key) else { return Ok(Vec::new()) };
+        let Self { to, key, purpose, vault } = self;
+        let (Some(to), Some(key)) = (to, key) else { return Ok(Vec::new()) };
         let (to, key) = (keys::read_public(to)?, keys::read_private(key)?);
         let vault = Vault::at(vault);
         let mut found = Vec::new();
