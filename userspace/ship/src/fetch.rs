@@ -100,7 +100,7 @@ fn logs(remote: &Remote) -> Result<BTreeMap<String, Names>, ShipError> {
         let kind = match rest.split('/').next().unwrap_or_default() {
             "manifest" => &mut names.manifests,
             "tile" => &mut names.tiles,
-            layout::CHECKPOINTS | layout::COSIGNED => &mut names.kept,
+            layout::CHECKPOINTS | layout::COSIGNED | layout::STAMPED => &mut names.kept,
             _ => &mut names.others,
         };
         kind.push(name.to_owned());
@@ -111,12 +111,13 @@ fn logs(remote: &Remote) -> Result<BTreeMap<String, Names>, ShipError> {
 
 /// A log's name and what follows it, where `path` is something of a log's.
 fn divided(path: &str) -> Option<(&str, &str)> {
-    const PARTS: [&str; 6] = [
+    const PARTS: [&str; 7] = [
         "manifest",
         "tile",
         layout::CHECKPOINT,
         layout::CHECKPOINTS,
         layout::COSIGNED,
+        layout::STAMPED,
         layout::KEY,
     ];
     let mut from = 0;

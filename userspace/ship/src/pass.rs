@@ -192,7 +192,8 @@ impl Shipper {
             self.save()?;
             self.is_lost = false;
         }
-        self.late_cosignatures(shipped)
+        self.late_cosignatures(shipped)?;
+        self.stamps(shipped)
     }
 
     /// The Parquet files of a step.
@@ -362,6 +363,27 @@ impl Shipper {
             self.cosigned(&format!("{below}/{size:020}"), None, shipped)?;
         }
         if self.state.cosigned != known {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Time stamps: they come when the authority gives them, each once and the later ones of greater sizes.
+    fn stamps(&mut self, shipped: &mut Shipped) -> Result<(), ShipError> {
+        let below = format!("{}/{}", layout::log_dir(&self.origin), layout::STAMPED);
+        let folder = self.archive.join(&below);
+        let known = self.state.stamped;
+        for path in files::walk(&folder).map_err(io_error(&folder))? {
+            let size = layout::checkpoint_size(&path).unwrap_or(0);
+            if size <= known || size > self.state.size {
+                continue;
+            }
+            let bytes = fs::read(&path).map_err(io_error(&path))?;
+            let until = self.until(layout::STANDARD, self.sealed_us(size));
+            self.small(&format!("{below}/{size:020}"), &bytes, until, shipped)?;
+            self.state.stamped = size;
+        }
+        if self.state.stamped != known {
             self.save()?;
         }
         Ok(())

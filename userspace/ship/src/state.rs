@@ -26,6 +26,9 @@ pub struct State {
     pub files_upto: u64,
     /// SHA-256 of cosignatures by size, of the newest.
     pub cosigned: BTreeMap<u64, String>,
+    /// The greatest size whose time stamp is shipped.
+    #[serde(default)]
+    pub stamped: u64,
     /// An upload in parts under way.
     pub upload: Option<Upload>,
 }
