@@ -9,6 +9,7 @@ mod archive;
 mod ca;
 mod completions;
 mod control;
+mod deep;
 mod disarm;
 mod doctor;
 mod enroll;

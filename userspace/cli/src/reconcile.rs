@@ -12,7 +12,7 @@ use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
-use crate::Output;
+use crate::{Output, deep};
 use compare::{Comparison, Finding};
 use recorded::Recorded;
 
@@ -43,15 +43,8 @@ pub(crate) struct Args {
     logs: Vec<PathBuf>,
 }
 
-/// The stack that the grammar needs (`proto::sql`).
-const STACK_BYTES: usize = 64 * 1024 * 1024;
-
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let compared = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let work = thread.spawn_scoped(scope, || compare(args))?;
-        work.join().map_err(|_| anyhow::anyhow!("the comparison failed"))?
-    })?;
+    let compared = deep::run(|| compare(args))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&compared)?),
         Output::Table => print(args, &compared),

@@ -19,10 +19,7 @@ use types::hex::hex;
 use types::redact::DataClass;
 
 use super::replayed::{self, Asked, Proofs};
-use crate::Output;
-
-/// The stack that the grammar needs (`proto::sql`).
-const STACK_BYTES: usize = 64 * 1024 * 1024;
+use crate::{Output, deep};
 
 /// Kinds of change that are told apart, each about 1 KiB with its statement: 10 MiB. What comes later is counted.
 const CHANGES_MAX: usize = 10_000;
@@ -127,11 +124,7 @@ struct Change {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let policies = super::compile(&args.dir)?;
-    let found = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let work = thread.spawn_scoped(scope, || backtest(args, &policies))?;
-        work.join().map_err(|_| anyhow::anyhow!("the backtest failed"))?
-    })?;
+    let found = deep::run(|| backtest(args, &policies))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&found)?),
         Output::Table => print(&found),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use types::clock::from_utc;
 
 /// The longest line of jsonlog that is read: a statement of a few megabytes, escaped.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -274,18 +275,11 @@ fn json_lines(mut file: impl BufRead, each: &mut dyn FnMut(u64, Line) -> Result<
 fn unix_us(text: &str, offset_s: Option<i64>) -> Result<i64> {
     let parse = || {
         let mut parts = text.splitn(3, ' ');
-        let (day, clock, zone) = (parts.next()?, parts.next()?, parts.next()?);
-        let number = |text: &str| text.parse::<i64>().ok();
-        let mut day = day.splitn(3, '-').map(number);
-        let (year, month, day) = (day.next()??, day.next()??, day.next()??);
-        let mut clock = clock.splitn(3, ':');
-        let (hour, minute) = (number(clock.next()?)?, number(clock.next()?)?);
-        let (second, fraction) = clock.next()?.split_once('.')?;
-        let fraction = number(fraction)?
-            .checked_mul(10_i64.pow(6_u32.checked_sub(u32::try_from(fraction.len()).ok()?)?))?;
-        let seconds =
-            days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + number(second)?;
-        Some((seconds * 1_000_000 + fraction, zone))
+        let (day, time, zone) = (parts.next()?, parts.next()?, parts.next()?);
+        let (time, fraction) = time.split_once('.')?;
+        let micros = 10_i64.pow(6_u32.checked_sub(u32::try_from(fraction.len()).ok()?)?);
+        let fraction_us = fraction.parse::<i64>().ok()?.checked_mul(micros)?;
+        Some((from_utc(&format!("{day}T{time}Z"))? + fraction_us, zone))
     };
     let (local_us, zone) = parse().with_context(|| format!("{text:?} is no time of a log"))?;
     let offset_s = match zone {
@@ -313,15 +307,6 @@ pub(super) fn numeric(zone: &str) -> Option<i64> {
     };
     let (hours, minutes) = (hours.parse::<i64>().ok()?, minutes.parse::<i64>().ok()?);
     (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
-}
-
-/// Days of a civil date since 1970-01-01, by Hinnant's `days_from_civil`.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 #[cfg(test)]
