@@ -80,8 +80,11 @@ const commands = {
   go: async ({ name, url }) => {
     // None where the page, which asks for news, was on its way elsewhere itself.
     let response = null;
-    for (let tries = 0; !response && tries < 3; tries += 1) {
-      response = await people[name].page.goto(url);
+    for (let tries = 0; !response && tries < 5; tries += 1) {
+      response = await people[name].page.goto(url).catch((error) => {
+        if (!error.message.includes('is interrupted by another navigation')) throw error;
+        return null;
+      });
     }
     return { status: response.status(), url: response.url(), headers: await response.allHeaders() };
   },
