@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::worm;
+
 /// The end of the name of a file that is not whole yet.
 pub const UNFINISHED: &str = ".unfinished";
 
@@ -20,6 +22,27 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
     sync_dir(parent)
+}
+
+/// Removes the file `name` below `archive` durably, also one that can't be changed, and the folders that are empty then.
+/// One that is not there is no error.
+pub fn remove(archive: &Path, name: &str) -> io::Result<()> {
+    let path = archive.join(name);
+    match worm::release(&path).and_then(|()| fs::remove_file(&path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        done => done?,
+    }
+    let mut folder = path.parent();
+    while let Some(dir) = folder.filter(|dir| dir.starts_with(archive) && *dir != archive) {
+        folder = dir.parent();
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Something is in it.
+            Err(_) => return sync_dir(dir),
+            Ok(()) => {}
+        }
+    }
+    sync_dir(archive)
 }
 
 /// All files below `dir`, sorted; none where it is absent.

@@ -1,7 +1,7 @@
 //! Files of a log that are not in this copy of the archive and lie in a store: a list beside the log. It is this copy's
 //! own and no evidence: what it names is looked for in the store by whoever needs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -43,6 +43,20 @@ pub fn read(archive: &Path, origin: &str) -> io::Result<BTreeMap<String, Pruned>
         Ok((one.path.clone(), one))
     };
     text.lines().map(one).collect()
+}
+
+/// Of all logs of an archive: files of their lists that are not here, below the archive's folder.
+///
+/// # Errors
+/// If a list can't be read.
+pub fn absent(archive: &Path) -> io::Result<BTreeSet<String>> {
+    let origins = crate::verify::origins(archive).map_err(io::Error::other)?;
+    let mut all = BTreeSet::new();
+    for origin in origins {
+        let listed = read(archive, &origin)?.into_keys();
+        all.extend(listed.filter(|path| !archive.join(path).exists()));
+    }
+    Ok(all)
 }
 
 /// Writes the list durably, or removes it where it is empty.

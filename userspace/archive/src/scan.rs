@@ -4,12 +4,13 @@
 //! It verifies nothing: `vestibule verify` does.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, BooleanArray, RecordBatch};
-use journal::row::{Row, Table};
+use journal::row::{ControlRow, Row, Table};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowPredicateFn, ParquetRecordBatchReaderBuilder as Builder, RowFilter,
@@ -101,6 +102,68 @@ pub fn scan<E: From<ScanError>>(
         file(table, &path, &within, &columns, keep, each)?;
     }
     Ok(())
+}
+
+/// Calls `each` with the control records of these kinds, as they lie in each file, until it fails; no others are decoded.
+///
+/// # Errors
+/// If a file can't be read, or `each` fails.
+pub fn control<E: From<ScanError>>(
+    archive: &Path,
+    kinds: &'static [&'static str],
+    each: &mut dyn FnMut(ControlRow) -> Result<(), E>,
+) -> Result<(), E> {
+    let within = Within { column: "ts", from: i64::MIN, until: i64::MAX };
+    let keep = move |batch: &RecordBatch, row: usize| {
+        let kind = batch.column_by_name("kind").and_then(|column| column.as_string_opt::<i32>());
+        kind.is_some_and(|kind| !kind.is_null(row) && kinds.contains(&kind.value(row)))
+    };
+    for path in files_of(archive, Table::Control)? {
+        file(Table::Control, &path, &within, &["ts", "kind"], keep, &mut |row| match row {
+            Row::Control(row) => each(*row),
+            Row::Event(_) | Row::Session(_) | Row::Recording(_) => Ok(()),
+        })?;
+    }
+    Ok(())
+}
+
+/// Calls `each` with some text columns of a file's rows, in the order of `columns`, until it breaks off; no others are
+/// read.
+///
+/// # Errors
+/// If it can't be read, or lacks one of the columns.
+pub(crate) fn texts(
+    path: &Path,
+    columns: &[&'static str],
+    each: &mut dyn FnMut(&[Option<&str>]) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, ScanError> {
+    let of = |source| ScanError::File { path: path.to_owned(), source };
+    let parquet = |error: &dyn std::fmt::Display| of(DecodeError::Parquet(error.to_string()));
+    let file =
+        File::open(path).map_err(|source| ScanError::Io { path: path.to_owned(), source })?;
+    let builder = Builder::try_new(file).map_err(|error| parquet(&error))?;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| parquet(&error))?;
+    for batch in reader {
+        let batch = batch.map_err(|error| parquet(&error))?;
+        let mut arrays = Vec::with_capacity(columns.len());
+        for name in columns {
+            let array = batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+            arrays.push(array.ok_or_else(|| of(DecodeError::Column(name)))?);
+        }
+        for row in 0..batch.num_rows() {
+            let values: Vec<Option<&str>> =
+                arrays.iter().map(|a| (!a.is_null(row)).then(|| a.value(row))).collect();
+            if each(&values).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// A range of a column of integers or times: `from` and up, below `until`.

@@ -23,7 +23,7 @@ use crate::log::{Log, LogError};
 use crate::merkle::Tile;
 use crate::note::Checkpoint;
 use crate::writer::{TableFile, WriteError, Written};
-use crate::{files, questions, texts};
+use crate::{files, questions, texts, worm};
 
 /// Rows of one step at most: its leaves take 4 Mi × 32 B = 128 MiB when it is verified, and no
 /// Parquet file has more rows.
@@ -43,6 +43,7 @@ const DAY_US: i64 = 86_400_000_000;
 pub struct Archive {
     dir: PathBuf,
     node: String,
+    is_immutable: bool,
 }
 
 /// What is sealed now.
@@ -104,7 +105,13 @@ impl Archive {
     /// The archive in `dir`, which is made if it is absent, as `node` fills it.
     pub fn open(dir: &Path, node: &str) -> Result<Self, SealError> {
         files::make_dir(dir).map_err(io_error(dir))?;
-        Ok(Self { dir: dir.to_owned(), node: node.to_owned() })
+        Ok(Self { dir: dir.to_owned(), node: node.to_owned(), is_immutable: false })
+    }
+
+    /// The same, whose sealed files are made unchangeable ([`worm`]).
+    #[must_use]
+    pub fn immutable(self) -> Self {
+        Self { is_immutable: true, ..self }
     }
 
     /// The rows under the checkpoint of `epoch`; 0 where there is none. A journal that yields
@@ -255,6 +262,8 @@ impl Step<'_> {
         let size = log.tree.size();
         let previous = hex(&log.manifest);
         let sealed_us = self.now.unix_us;
+        let tables = files.iter().filter(|entry| entry.table.is_some());
+        let manifested: Vec<String> = tables.map(|entry| entry.path.clone()).collect();
         let manifest = Manifest { previous, sealed_us, first_seq, tree_size: size, files };
         let manifest = serde_json::to_vec_pretty(&manifest)
             .map_err(|e| io_error(&log.dir)(io::Error::other(e)))?;
@@ -273,6 +282,17 @@ impl Step<'_> {
         write(Path::new(layout::CHECKPOINT), note.as_bytes())?;
         self.signer.settle()?;
         log.manifest = checkpoint.manifest;
+        if self.archive.is_immutable {
+            let tables = manifested.iter().map(|path| self.archive.dir.join(path));
+            let tiles = full.iter().filter(|tile| worm::is_full(tile));
+            let own = [layout::manifest(first_seq, size), layout::checkpoint(size)];
+            let all = tables
+                .chain(tiles.map(|tile| log.dir.join(tile.path())))
+                .chain(own.iter().map(|name| log.dir.join(name)));
+            for path in all {
+                worm::protect(&path).map_err(io_error(&path))?;
+            }
+        }
         log.remove_tiles().map_err(io_error(&log.dir))
     }
 }

@@ -12,6 +12,7 @@ mod columns;
 mod elsewhere;
 mod file;
 mod history;
+mod immutable;
 mod journal;
 mod keys;
 mod leaves;

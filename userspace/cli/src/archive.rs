@@ -4,6 +4,7 @@ mod ask;
 mod export;
 mod remote;
 mod replay;
+mod retention;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +29,10 @@ pub(crate) enum Args {
     Verify(verifier::Args),
     Fetch(remote::Fetch),
     RemoteCheck(remote::Check),
+    #[command(subcommand)]
+    Hold(retention::HoldArgs),
+    Dispose(retention::Dispose),
+    Retention(retention::Retention),
     Query(Query),
     Ask(ask::Args),
     #[command(subcommand)]
@@ -115,6 +120,9 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::Verify(args) => remote::verify(args),
         Args::Fetch(args) => remote::fetch(args),
         Args::RemoteCheck(args) => remote::check(args),
+        Args::Hold(args) => retention::hold(control, args),
+        Args::Dispose(args) => retention::dispose(control, args),
+        Args::Retention(args) => retention::report(args),
         Args::Query(args) => query(args),
         Args::Ask(args) => ask::run(args),
         Args::Export(args) => export::run(control, args),

@@ -70,9 +70,12 @@ fn keygen(Keygen { out }: &Keygen) -> Result<ExitCode> {
 fn shred(control: &Path, Shred { session, before, reason }: &Shred) -> Result<ExitCode> {
     let (sessions, before, reason) = (session.clone(), before.clone(), reason.clone());
     let response = ask(control, &Request::Shred { sessions, before, reason }, SHRED_PATIENCE)?;
-    let Response::Shredded { shredded } = response else {
+    let Response::Shredded { shredded, held } = response else {
         bail!("the daemon's answer is not about recordings");
     };
     println!("{shredded} shredded: nobody opens them again");
+    if held > 0 {
+        println!("{held} stay: legal holds are on them (`vestibule archive hold list`)");
+    }
     Ok(ExitCode::SUCCESS)
 }

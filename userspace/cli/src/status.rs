@@ -62,6 +62,7 @@ fn table(status: &Status) -> Table {
         hub,
         witnesses,
         ship,
+        archive_immutable,
     } = status;
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -97,6 +98,9 @@ fn table(status: &Status) -> Table {
     }
     for witness in witnesses {
         table.add_row([&format!("witness {}", witness.name), &cosigned(witness)]);
+    }
+    if *archive_immutable {
+        table.add_row(["sealed files", "can't be changed where they lie (immutable attribute)"]);
     }
     if let Some(ship) = ship {
         table.add_row(["shipped to", &shipped(ship)]);

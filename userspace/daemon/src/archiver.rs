@@ -1,7 +1,7 @@
 //! Turning the journal into the archive, one at a time, at low priority.
 
-use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
@@ -10,6 +10,7 @@ use archive::attest::{Attestation, Document};
 use archive::key::{Rotation, Signer};
 use archive::layout;
 use archive::seal::Sealed;
+use archive::worm;
 use journal::recorder::Recorder;
 use tracing::{info, warn};
 use types::clock::Clock;
@@ -18,7 +19,7 @@ use types::hex::hex;
 
 use crate::app::EPOCH;
 use crate::asker::Asker;
-use crate::config::Config;
+use crate::config::{Config, RetentionRule};
 use crate::environment::Environment;
 use crate::shipping::Shipping;
 use crate::witnesses::Witnesses;
@@ -47,8 +48,11 @@ impl Vault {
     /// Opens them; the key is made on first use.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         let dir = config.archive_dir();
-        let archive = Archive::open(&dir, &config.node())
+        let mut archive = Archive::open(&dir, &config.node())
             .with_context(|| format!("archive in {}", dir.display()))?;
+        if config.archive.immutable {
+            archive = protected(archive, &dir, &config.node())?;
+        }
         let signer = Signer::load_or_create(&config.keys_dir(), &config.node())?;
         let origin = layout::origin(&config.node(), i32::try_from(EPOCH)?);
         Ok(Self { archive, signer, origin })
@@ -60,11 +64,33 @@ impl Vault {
     }
 }
 
+/// An archive whose sealed files can't be changed, those from before as well.
+fn protected(archive: Archive, dir: &Path, node: &str) -> Result<Archive> {
+    worm::probe(dir).with_context(|| {
+        format!(
+            "archive.immutable: {} takes no immutable attribute (ext4, XFS and Btrfs do, for a process with CAP_LINUX_IMMUTABLE)",
+            dir.display()
+        )
+    })?;
+    let files = worm::protect_sealed(dir, node, i32::try_from(EPOCH)?)
+        .context("archive.immutable: what is sealed can't be protected")?;
+    if files > 0 {
+        info!(files, "sealed files can't be changed from now on");
+    }
+    Ok(archive.immutable())
+}
+
 /// The archiver's thread; it alone has the key.
 pub(crate) struct Archiver {
     requests: mpsc::SyncSender<Job>,
     witnesses: Option<Arc<Witnesses>>,
     shipping: Option<Arc<Shipping>>,
+    dir: PathBuf,
+    origin: String,
+    retention: RetentionRule,
+    is_immutable: bool,
+    /// Held by whoever sets or releases a hold, disposes or shreds: what one has looked at, no other changes.
+    keeping: Mutex<()>,
 }
 
 /// What it is asked for, and who is answered.
@@ -99,6 +125,15 @@ impl Archiver {
         let shipping = Shipping::start(config, environment, &vault.origin, &recorder, &clock)?;
         let shipping = shipping.map(Arc::new);
         let told = (witnesses.clone(), shipping.clone());
+        let (dir, origin) = (config.archive_dir(), vault.origin.clone());
+        let (retention, is_immutable) =
+            (config.archive.retention.clone(), config.archive.immutable);
+        // Kept or disposed of by which periods: found in the archive years later.
+        let detail = serde_json::json!({
+            "std7y_days": retention.std7y_days, "payload13m_days": retention.payload13m_days,
+            "groups": retention.groups, "immutable": is_immutable,
+        });
+        recorder.control("archive.retention", &detail.to_string())?;
         let (requests, waiting) = mpsc::sync_channel::<Job>(WAITING_MAX);
         let work = move || {
             be_nice("the archiver");
@@ -131,7 +166,8 @@ impl Archiver {
             }
         };
         thread::Builder::new().name("archiver".into()).spawn(work)?;
-        Ok(Self { requests, witnesses, shipping })
+        let keeping = Mutex::new(());
+        Ok(Self { requests, witnesses, shipping, dir, origin, retention, is_immutable, keeping })
     }
 
     /// Archives what the journal holds now and signs a checkpoint; waits for it.
@@ -147,6 +183,31 @@ impl Archiver {
     /// How far the witnesses are.
     pub(crate) fn witnesses(&self) -> Vec<WitnessStanding> {
         self.witnesses.as_ref().map(|witnesses| witnesses.standings()).unwrap_or_default()
+    }
+
+    /// The archive's folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The log's name.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// How long files are kept, and who lets them go.
+    pub(crate) fn retention(&self) -> &RetentionRule {
+        &self.retention
+    }
+
+    /// Whether sealed files are made unchangeable.
+    pub(crate) fn is_immutable(&self) -> bool {
+        self.is_immutable
+    }
+
+    /// Waits until nobody else changes what is kept.
+    pub(crate) fn keeping(&self) -> MutexGuard<'_, ()> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How far the shipment is; none where no store is configured.

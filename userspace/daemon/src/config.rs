@@ -1,8 +1,11 @@
 //! The configuration file: TOML, parsed into types at once, unknown keys refused.
 
+mod archive;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::archive::{Archive, RetentionRule, Timestamps};
 use anyhow::{Context, Result, ensure};
 use proxy::targets::{Ack, AddressPattern, Protocol, TargetRule, Targets};
 use redirect::guard::Mode;
@@ -18,7 +21,6 @@ use crate::profile::{self, ProfileRule};
 use crate::recordings::{self, RecordingsRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::secret::VaultServer;
-use crate::shipping::ShipRule;
 use crate::tls::{TargetRules, Tls};
 
 /// The whole file. Everything has a default that works on a plain host, but targets and policies.
@@ -299,46 +301,6 @@ pub(crate) struct Journal {
     pub(crate) segment_bytes: Option<u64>,
     /// Free space below which nothing more is accepted; 5 % + 1 GiB of the file system where absent.
     pub(crate) reserve_bytes: Option<u64>,
-}
-
-/// The archive.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Archive {
-    /// Where it lies; `archive` below the state directory where absent.
-    pub(crate) dir: Option<PathBuf>,
-    /// How long rows wait before they are sealed, in seconds.
-    pub(crate) seal_interval_s: u64,
-    /// The witnesses that are asked for cosignatures: a file of C2SP tlog-policy, those of its witnesses that have a
-    /// URL.
-    pub(crate) witnesses: Option<PathBuf>,
-    /// The store that it is shipped to; none where absent.
-    pub(crate) ship: Option<ShipRule>,
-    /// Who stamps the time on signed checkpoints (RFC 3161).
-    pub(crate) timestamps: Option<Timestamps>,
-}
-
-/// An authority that stamps the time on checkpoints.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Timestamps {
-    /// Where it takes requests (RFC 3161, section 3.4), `http://` or `https://`.
-    pub(crate) url: String,
-    /// How often the newest checkpoint is stamped, in seconds; once an hour where absent.
-    #[serde(default = "an_hour")]
-    pub(crate) interval_s: u64,
-    /// Certificates (PEM) that vouch for an https:// URL beside the system's.
-    pub(crate) ca_file: Option<PathBuf>,
-}
-
-fn an_hour() -> u64 {
-    3_600
-}
-
-impl Default for Archive {
-    fn default() -> Self {
-        Self { dir: None, seal_interval_s: 3_600, witnesses: None, ship: None, timestamps: None }
-    }
 }
 
 /// TLS taps: what agents say through libssl, observed and recorded, masked.

@@ -124,6 +124,9 @@ impl Answer for Desk {
             Request::RotateKey { revoked_from } => {
                 self.archiver.rotate_key(*revoked_from).map(sealed)
             }
+            Request::HoldSet { name, scope, reason } => self.hold_set(name, scope, reason, tgid),
+            Request::HoldRelease { name, reason, by } => self.hold_release(name, reason, by, tgid),
+            Request::Dispose { dry_run, reason, by } => self.dispose(*dry_run, reason, by, tgid),
             Request::Attest { document, sha256 } => self.attest(document, sha256, tgid),
             Request::RecordingOpened { session, recipient, purpose } => {
                 self.recording_opened(*session, (recipient, purpose), tgid)
@@ -425,6 +428,7 @@ impl Desk {
             hub: self.link.as_deref().map(link::standing),
             witnesses: self.archiver.witnesses(),
             ship: self.archiver.shipping().map(Box::new),
+            archive_immutable: self.archiver.is_immutable(),
         }
     }
 

@@ -26,6 +26,7 @@ mod names;
 mod namespaces;
 mod profile;
 mod recordings;
+mod retention;
 mod rules;
 mod secret;
 mod shipping;

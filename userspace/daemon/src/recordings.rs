@@ -125,12 +125,24 @@ impl Desk {
             }
         };
         ensure!(!sessions.is_empty(), "there is no key to destroy");
-        for session in sessions {
+        let _keeping = self.archiver.keeping();
+        let held = self.held(sessions, reason, tgid)?;
+        ensure!(
+            held.len() < sessions.len(),
+            "legal holds are on all of them: nothing is destroyed (`vestibule archive hold list`)"
+        );
+        let mut shredded = 0;
+        for session in sessions.iter().filter(|session| !held.contains(session)) {
             self.shred_one(&vault, *session, reason, tgid)?;
+            shredded += 1;
         }
-        let shredded = sessions.len();
-        warn!(shredded, reason, "recordings are shredded: nobody opens them again");
-        Ok(Response::Shredded { shredded })
+        warn!(
+            shredded,
+            held = held.len(),
+            reason,
+            "recordings are shredded: nobody opens them again"
+        );
+        Ok(Response::Shredded { shredded, held: held.len() })
     }
 
     /// It is on record before the key is gone: a crash between the two leaves a key that is to be destroyed again.

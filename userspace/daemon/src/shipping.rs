@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use archive::witnessed;
 use journal::recorder::Recorder;
 use ship::ShipError;
+use ship::hold;
 use ship::pass::{Shipped, Shipper};
 use ship::prune::{self, Limits};
 use ship::remote::Remote;
@@ -130,7 +131,7 @@ impl Work {
     /// Ships and lets go what is due; false if that failed.
     fn once(&mut self, told: &Mutex<ShipStanding>) -> bool {
         self.stand(told, None);
-        let done = self.ship().and_then(|()| self.let_go());
+        let done = self.ship().and_then(|()| self.hold()).and_then(|()| self.let_go());
         let error = done.as_ref().err().map(with_sources);
         if let Err(error) = &done {
             self.failed(error);
@@ -155,9 +156,25 @@ impl Work {
             info!(rows = size, objects = written, bytes, "shipped");
             let detail = serde_json::json!({
                 "remote": self.place.url(), "size": size, "written": written, "there": there, "left": left,
-                "bytes": bytes,
+                "bytes": bytes, "lock": self.place.lock.as_ref().map(|lock| lock.mode.as_str()),
             });
             self.record("ship.shipped", &detail);
+        }
+        Ok(())
+    }
+
+    /// Has the store hold what holds are on.
+    fn hold(&mut self) -> Result<(), ShipError> {
+        let Some(shipper) = self.shipper.as_mut() else { return Ok(()) };
+        let size = shipper.state().size;
+        let Self { archive, origin, state_dir, .. } = self;
+        let changed = hold::apply(archive, origin, shipper.remote(), size, state_dir)?;
+        let hold::Changed { held, released } = changed;
+        for (kind, names) in [("ship.held", held), ("ship.hold_released", released)] {
+            for part in names.chunks(NAMES_MAX) {
+                let detail = serde_json::json!({ "remote": self.place.url(), "files": part });
+                self.record(kind, &detail);
+            }
         }
         Ok(())
     }

@@ -2,17 +2,19 @@
 //! markers and locks. Rows and signatures are `archive::verify`'s, of what was fetched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use archive::layout::{self, FileEntry};
 use archive::merkle::Tile;
 use archive::note;
+use archive::retention::{self, Gone};
 use serde::Serialize;
 
-use crate::fetch::{Covered, covered, hex_sum};
+use crate::fetch::{Covered, Fetched, bring, covered, hex_sum};
 use crate::place::Lock;
 use crate::remote::Remote;
 use crate::s3::{Held, Version};
-use crate::{ShipError, Sum};
+use crate::{ShipError, Sum, io_error};
 
 /// Findings listed; of further ones only the number is kept.
 pub const FINDINGS_MAX: usize = 1000;
@@ -30,10 +32,14 @@ pub struct Report {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Files that are not there because they were disposed of, as records say.
+    pub disposed: u64,
     /// Whether each was read and held against its SHA-256.
     pub is_read: bool,
     /// Objects whose lock was looked at.
     pub locks: u64,
+    /// Of these, objects that a legal hold is on.
+    pub held: u64,
     /// Objects beyond the checkpoints: a shipment is under way, or a checkpoint was brought back.
     pub beyond: u64,
     /// What is not as it should be.
@@ -101,7 +107,14 @@ pub fn check(remote: &mut Remote, is_read: bool) -> Result<Report, ShipError> {
     for name in due.iter().filter(|name| !there.contains_key(*name)) {
         report.find(name, "object is missing");
     }
+    let is_gone = |name: &String| !there.contains_key(name);
+    let gone =
+        if entries.keys().any(is_gone) { disposed(remote, &entries)? } else { BTreeMap::new() };
     for (name, (_, entry)) in &entries {
+        if is_gone(name) && gone.get(name).is_some_and(|gone| *gone == Gone::from(entry)) {
+            report.disposed += 1;
+            continue;
+        }
         report.files += 1;
         report.bytes += entry.bytes;
         match there.get(name) {
@@ -125,6 +138,19 @@ pub fn check(remote: &mut Remote, is_read: bool) -> Result<Report, ShipError> {
     strangers(&there, &entries, &sizes, &mut report);
     versions(remote, &entries, &mut report)?;
     Ok(report)
+}
+
+/// What the control records in a store say that was disposed of.
+fn disposed(
+    remote: &mut Remote,
+    entries: &BTreeMap<String, (i64, FileEntry)>,
+) -> Result<BTreeMap<String, Gone>, ShipError> {
+    let folder = tempfile::tempdir().map_err(io_error(Path::new("a temporary folder")))?;
+    for (_, entry) in entries.values().filter(|(_, e)| e.table.as_deref() == Some("control")) {
+        // One that is missing or changed is told of by itself, and accounts for nothing.
+        drop(bring(remote, folder.path(), entry, &mut Fetched::default()));
+    }
+    retention::dispositions(folder.path()).map_err(|error| ShipError::Hold(error.to_string()))
 }
 
 /// Tables' files and manifests that no log lists.
@@ -202,7 +228,9 @@ fn versions(
         let Some(days) = days.get(class) else { continue };
         report.locks += 1;
         let due = layout::date(sealed_us.div_euclid(DAY_US) + i64::from(*days));
-        let Held { mode: held, until } = runtime.block_on(s3.held(&format!("{below}{name}")))?;
+        let Held { mode: held, until, is_held } =
+            runtime.block_on(s3.held(&format!("{below}{name}")))?;
+        report.held += u64::from(is_held);
         let is_mode =
             held.as_deref() == Some(mode.as_str()) || held.as_deref() == Some("COMPLIANCE");
         if !is_mode || until.as_deref().is_none_or(|until| until < due.as_str()) {

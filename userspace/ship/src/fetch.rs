@@ -9,6 +9,7 @@ use archive::layout::{self, FileEntry, Manifest};
 use archive::merkle::Tile;
 use archive::note::{self, Checkpoint};
 use archive::pruned::{self, Pruned};
+use archive::retention::{self, Gone};
 use types::hex::hex;
 
 use crate::pass::tables;
@@ -170,12 +171,22 @@ fn one(
     }
     let gone = pruned::read(to, origin).map_err(io_error(to))?;
     let (mut back, mut left) = (BTreeSet::new(), Vec::new());
-    for entry in entries.values().filter(|entry| entry.table.is_some()) {
+    let mut tables: Vec<&FileEntry> =
+        entries.values().filter(|entry| entry.table.is_some()).collect();
+    // Control records say what was disposed of.
+    tables.sort_by_key(|entry| entry.table.as_deref() != Some("control"));
+    let mut disposed = None;
+    for entry in tables {
         if is_here && !gone.contains_key(&entry.path) {
             continue;
         }
         if wanted.has(&entry.path) {
-            bring(remote, to, entry, fetched)?;
+            match bring(remote, to, entry, fetched) {
+                Err(error @ ShipError::Answer { .. }) => {
+                    is_disposed(to, entry, &mut disposed, error)?
+                }
+                done => done?,
+            }
             back.insert(entry.path.clone());
         } else if !to.join(&entry.path).exists() {
             fetched.elsewhere += 1;
@@ -247,8 +258,29 @@ fn bring_log(
     Ok(())
 }
 
+/// Whether a file that is not in the store was disposed of; the error otherwise.
+fn is_disposed(
+    to: &Path,
+    entry: &FileEntry,
+    known: &mut Option<BTreeMap<String, Gone>>,
+    error: ShipError,
+) -> Result<(), ShipError> {
+    let all = match known {
+        Some(all) => all,
+        none => none.insert(retention::dispositions(to).map_err(|error| ShipError::Answer {
+            name: to.display().to_string(),
+            told: error.to_string(),
+        })?),
+    };
+    if all.get(&entry.path).is_some_and(|gone| *gone == Gone::from(entry)) {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
 /// Brings a file of a table; what comes must be what was sealed.
-fn bring(
+pub(crate) fn bring(
     remote: &mut Remote,
     to: &Path,
     entry: &FileEntry,

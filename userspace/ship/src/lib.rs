@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod fetch;
+pub mod hold;
 pub mod pass;
 pub mod place;
 pub mod prune;
@@ -74,6 +75,9 @@ pub enum ShipError {
     /// The store does not hold objects as the configuration demands.
     #[error("object lock: {0}")]
     Lock(String),
+    /// What is held can't be told.
+    #[error("legal holds: {0}")]
+    Hold(String),
     /// The system refused.
     #[error("{}", path.display())]
     Io {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use archive::files;
 use archive::layout::{self, FileEntry, Manifest};
 use archive::note;
+use archive::retention::{self, Gone};
 use types::hex::hex;
 
 use crate::remote::{Judged, Put, Remote, Until, sum};
@@ -208,6 +209,9 @@ impl Shipper {
             let class = entry.path.split('/').next().unwrap_or_default();
             let until = self.until(class, step.manifest.sealed_us);
             let path = self.archive.join(&entry.path);
+            if !path.exists() && is_disposed(&self.archive, entry)? {
+                continue;
+            }
             let sha256 =
                 note::unhex(&entry.sha256).ok_or_else(|| ShipError::Changed(path.clone()))?;
             let due = Sum { sha256, bytes: entry.bytes };
@@ -466,6 +470,13 @@ impl Shipper {
 /// The files of tables that a manifest lists.
 pub(crate) fn tables(manifest: &Manifest) -> impl Iterator<Item = &FileEntry> {
     manifest.files.iter().filter(|entry| entry.table.is_some())
+}
+
+/// Whether a file that is not here was disposed of: it went before it could be shipped to this store.
+fn is_disposed(archive: &Path, entry: &FileEntry) -> Result<bool, ShipError> {
+    let gone = retention::dispositions(archive);
+    let gone = gone.map_err(|error| ShipError::Hold(error.to_string()))?;
+    Ok(gone.get(&entry.path).is_some_and(|gone| *gone == Gone::from(entry)))
 }
 
 /// SHA-256 of all that a log's manifests ever listed for a text.

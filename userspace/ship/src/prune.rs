@@ -78,8 +78,7 @@ pub fn prune(
     }
     pruned::write(archive, &state.origin, &list).map_err(io_error(archive))?;
     for entry in &safe {
-        let path = archive.join(&entry.path);
-        fs::remove_file(&path).map_err(io_error(&path))?;
+        files::remove(archive, &entry.path).map_err(io_error(&archive.join(&entry.path)))?;
     }
     Ok(safe)
 }

@@ -442,7 +442,8 @@ impl Remote {
     fn held(&self, name: &str, until: Until) -> Result<(), ShipError> {
         let (Some(s3), Until(Some(day))) = (&self.s3, until) else { return Ok(()) };
         let object = self.path(name)?;
-        let Held { mode, until: held } = self.runtime.block_on(s3.held(object.as_ref()))?;
+        let Held { mode, until: held, is_held: _ } =
+            self.runtime.block_on(s3.held(object.as_ref()))?;
         let due = archive::layout::date(day);
         let is_held =
             mode.as_deref() == s3.mode() && held.as_deref().is_some_and(|held| *held >= *due);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use http::{Method, Request, StatusCode};
 use object_store::aws::{
@@ -14,6 +16,7 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, PutPayload};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::ShipError;
 use crate::place::{Bucket, Lock, Place};
@@ -46,6 +49,8 @@ pub(crate) struct Held {
     pub(crate) mode: Option<String>,
     /// RFC 3339.
     pub(crate) until: Option<String>,
+    /// Whether a legal hold is on it.
+    pub(crate) is_held: bool,
 }
 
 /// One version of an object, or that it was deleted.
@@ -217,7 +222,31 @@ impl S3 {
         Ok(Held {
             mode: text("x-amz-object-lock-mode"),
             until: text("x-amz-object-lock-retain-until-date"),
+            is_held: text("x-amz-object-lock-legal-hold").is_some_and(|said| said == "ON"),
         })
+    }
+
+    /// Has an object's newest version held without an end, or that no more; it is asked for afterwards.
+    pub(crate) async fn set_legal_hold(
+        &self,
+        object: &str,
+        is_held: bool,
+    ) -> Result<(), ShipError> {
+        let status = if is_held { "ON" } else { "OFF" };
+        let body = format!(
+            "<LegalHold xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{status}</Status></LegalHold>"
+        );
+        let name = format!("/{}?legal-hold=", encoded(object, true));
+        let (answer, _, _) = self.ask_with(Method::PUT, &name, &body).await?;
+        let told = |told: String| ShipError::Answer { name: object.to_owned(), told };
+        if !answer.is_success() {
+            return Err(told(format!("its legal hold can't be set to {status}: {answer}")));
+        }
+        let Held { is_held: found, .. } = self.held(object).await?;
+        if found == is_held {
+            return Ok(());
+        }
+        Err(told(format!("its legal hold was set to {status}, and it says otherwise")))
     }
 
     /// What the bucket says of its locks.
@@ -296,9 +325,19 @@ impl S3 {
         method: Method,
         rest: &str,
     ) -> Result<(StatusCode, HeaderMap, Vec<u8>), ShipError> {
+        self.ask_with(method, rest, "").await
+    }
+
+    /// The same with a body.
+    async fn ask_with(
+        &self,
+        method: Method,
+        rest: &str,
+        content: &str,
+    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), ShipError> {
         let mut pause = std::time::Duration::from_millis(100);
         for _ in 0..ASKED_MAX {
-            match self.ask_once(method.clone(), rest).await {
+            match self.ask_once(method.clone(), rest, content).await {
                 Ok((status, headers, body)) if !status.is_server_error() => {
                     return Ok((status, headers, body));
                 }
@@ -306,13 +345,14 @@ impl S3 {
             }
             pause = pause.saturating_mul(2);
         }
-        self.ask_once(method, rest).await
+        self.ask_once(method, rest, content).await
     }
 
     async fn ask_once(
         &self,
         method: Method,
         rest: &str,
+        content: &str,
     ) -> Result<(StatusCode, HeaderMap, Vec<u8>), ShipError> {
         let told = |error: &dyn std::fmt::Display| ShipError::Answer {
             name: self.base.clone(),
@@ -320,10 +360,16 @@ impl S3 {
         };
         let credential =
             self.credentials.get_credential().await.map_err(store_error("credentials"))?;
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{rest}", self.base))
-            .body(HttpRequestBody::empty())
+        let mut request = Request::builder().method(method).uri(format!("{}{rest}", self.base));
+        if !content.is_empty() {
+            // S3 takes a change of locks only with a checksum.
+            let sum = BASE64.encode(Sha256::digest(content));
+            request = request
+                .header("content-type", "application/xml")
+                .header("x-amz-checksum-sha256", sum);
+        }
+        let mut request = request
+            .body(HttpRequestBody::from(content.to_owned()))
             .map_err(|error| told(&error))?;
         AwsAuthorizer::new(&credential, "s3", &self.region)
             .try_authorize(&mut request, None)

@@ -5,13 +5,15 @@
 #[path = "../../archive/tests/common/mod.rs"]
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use archive::holds::{self, Hold, Release, Scope};
 use archive::layout;
+use archive::retention::{self, Disposition, Gone, Periods};
 use archive::verify::{self, Options, Report};
 use common::{Node, tree};
 use integration::Moto;
@@ -19,6 +21,7 @@ use integration::process::wait_until;
 use ship::ShipError;
 use ship::check;
 use ship::fetch::{self, Wanted};
+use ship::hold;
 use ship::pass::Shipper;
 use ship::place::{Lock, Mode, Place};
 use ship::prune::{self, Limits};
@@ -335,6 +338,117 @@ fn objects_are_held_as_demanded_or_not_shipped_and_tampering_with_the_store_is_f
         "{report:?}"
     );
     assert!(all(&events.replace("n1/0-", "n1/9-")).contains("added"), "{report:?}");
+}
+
+#[test]
+fn what_holds_are_on_is_held_in_the_store_until_they_are_released_and_what_went_by_a_record_is_not_missing()
+ {
+    let moto = Moto::start().unwrap();
+    moto.bucket("held", true).unwrap();
+    let days = [("std7y".to_owned(), 2557), ("payload13m".to_owned(), 397)];
+    let place = Place {
+        lock: Some(Lock { mode: Mode::Governance, days: days.into() }),
+        ..place("s3://held/p", &moto.endpoint())
+    };
+    let mut node = Node::start(64 * 1024);
+    let session = node.session(20);
+    let first = node.seal().files;
+    node.sleep(86_400_000_000);
+    node.session(5);
+    let second = node.seal().files;
+    let mut shipper = shipper(&node, &place);
+    shipper.pass().unwrap();
+    let mut apply = |node: &Node| {
+        let state = node.dir.path().join("ship");
+        shipper.pass().unwrap();
+        let size = shipper.state().size;
+        hold::apply(&node.archive(), ORIGIN, shipper.remote(), size, &state).unwrap()
+    };
+    assert_eq!(apply(&node), hold::Changed::default(), "nothing is held");
+    let set = |node: &mut Node, name: &str, words: &str| {
+        let hold = Hold {
+            name: name.into(),
+            scope: Scope::parse(&[words.to_owned()]).unwrap(),
+            reason: "case 17".into(),
+            by: "ann".into(),
+            release_asked: Vec::new(),
+        };
+        let detail = serde_json::to_string(&hold).unwrap();
+        node.last = node.recorder.control(holds::SET, &detail).unwrap();
+        node.seal();
+    };
+    set(&mut node, "LH-1", &format!("session={session}"));
+    let of = |files: &[String]| -> Vec<String> {
+        let is_held = |file: &&String| file.contains("/table=") && !file.contains("table=control");
+        files.iter().filter(is_held).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    assert_eq!(apply(&node).held, of(&first));
+    assert_eq!(apply(&node), hold::Changed::default(), "once");
+    // Who may pass over the retention may not over the hold.
+    let delete = |key: &str| {
+        moto.boto(&format!(
+            "v = c.list_object_versions(Bucket='held', Prefix='p/{key}')['Versions'][0]\n\
+             c.delete_object(Bucket='held', Key=v['Key'], VersionId=v['VersionId'], BypassGovernanceRetention=True)"
+        ))
+    };
+    let recordings = first.iter().find(|file| file.contains("table=recordings")).unwrap();
+    assert!(delete(recordings).unwrap_err().to_string().contains("AccessDenied"));
+    // What comes later and is of it is held, too.
+    set(&mut node, "LH-2", "agent=reader");
+    assert_eq!(apply(&node).held, of(&second));
+    node.session(2);
+    let third = node.seal().files;
+    assert_eq!(apply(&node).held, of(&third));
+    for name in ["LH-1", "LH-2"] {
+        let release = Release { name: name.into(), by: "bob".into(), reason: "over".into() };
+        let detail = serde_json::to_string(&release).unwrap();
+        node.last = node.recorder.control(holds::RELEASED, &detail).unwrap();
+    }
+    node.seal();
+    let released = apply(&node).released;
+    assert_eq!(released.len(), of(&first).len() + of(&second).len() + of(&third).len());
+    disposed(&moto, &mut node, &place, &[recordings.clone()]);
+    delete(recordings).unwrap();
+    let report = check::check(&mut Remote::open(&place).unwrap(), true).unwrap();
+    let told: String = report.findings.iter().map(|it| it.text.as_str()).collect();
+    assert!(report.disposed == 1 && !told.contains("missing"), "{report:?}");
+    let (to, _) = fetched(&place);
+    assert!(!to.path().join(recordings).exists() && sound(to.path()).records_disposed > 0);
+}
+
+/// Files go here by a record, which is shipped; to a store that never had them, too.
+fn disposed(moto: &Moto, node: &mut Node, place: &Place, names: &[String]) {
+    let today = 20_778 + 398;
+    let all = retention::due(&node.archive(), ORIGIN, &Periods::default(), today, None).unwrap();
+    let files: Vec<Gone> = all
+        .iter()
+        .filter(|due| names.contains(&due.entry.path))
+        .map(|due| Gone::from(&due.entry))
+        .collect();
+    assert_eq!(files.len(), names.len(), "{all:?}");
+    let said = Disposition {
+        origin: ORIGIN.into(),
+        rule: "payload13m after 397 days".into(),
+        before: layout::date(today - 397),
+        approver: "ann@https://idp.example".into(),
+        reason: "over".into(),
+        size: 1,
+        root: String::new(),
+        files: files.clone(),
+    };
+    let detail = serde_json::to_string(&said).unwrap();
+    node.last = node.recorder.control(retention::DISPOSED, &detail).unwrap();
+    node.seal();
+    retention::remove(&node.archive(), ORIGIN, &files).unwrap();
+    shipper(node, place).pass().unwrap();
+    moto.bucket("late", true).unwrap();
+    let late = Place { lock: None, ..self::place("s3://late/p", &moto.endpoint()) };
+    let state = tempfile::tempdir().unwrap();
+    let remote = Remote::open(&late).unwrap();
+    let mut late = Shipper::open(&node.archive(), ORIGIN, state.path(), remote).unwrap();
+    assert!(late.pass().unwrap().size > 0);
+    let report = check::check(late.remote(), true).unwrap();
+    assert!(report.is_ok() && report.disposed == 1, "{report:?}");
 }
 
 #[test]

@@ -118,6 +118,33 @@ pub enum Request {
         /// Why: recorded, and not empty.
         reason: String,
     },
+    /// Set a legal hold.
+    HoldSet {
+        /// Its name.
+        name: String,
+        /// On what: words `NAME=VALUE`.
+        scope: Vec<String>,
+        /// Why.
+        reason: String,
+    },
+    /// Ask for a hold's release.
+    HoldRelease {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+        /// Who asks.
+        by: Person,
+    },
+    /// Remove files whose time is over and that no hold is on.
+    Dispose {
+        /// Only say what would go.
+        dry_run: bool,
+        /// Why; not asked for of a dry run.
+        reason: String,
+        /// Who approves it.
+        by: Person,
+    },
     /// What this host can do.
     Doctor,
     /// Let enrolled agents go free, and end.
@@ -239,6 +266,11 @@ pub enum Response {
         /// Files written, relative to the archive.
         files: Vec<String>,
     },
+    /// To [`Request::HoldSet`], [`Request::HoldRelease`] and [`Request::Dispose`].
+    Retained {
+        /// What was done, in words.
+        lines: Vec<String>,
+    },
     /// To [`Request::Attest`].
     Attested {
         /// The signed note (C2SP).
@@ -252,6 +284,8 @@ pub enum Response {
     Shredded {
         /// How many keys are no more.
         shredded: usize,
+        /// How many stay, by legal holds.
+        held: usize,
     },
     /// To [`Request::Doctor`].
     Doctor {
@@ -265,6 +299,16 @@ pub enum Response {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+/// How a person says who it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// The file with the person's token; the login on this host where absent.
+    pub token_file: Option<PathBuf>,
+    /// Who called sudo, where somebody did.
+    pub sudo_uid: Option<u32>,
 }
 
 /// A person who is logged in on this host.
@@ -478,6 +522,9 @@ pub struct Status {
     /// How far the archive is shipped, where a store is configured.
     #[serde(default)]
     pub ship: Option<Box<ShipStanding>>,
+    /// Whether sealed files are made unchangeable where they lie.
+    #[serde(default)]
+    pub archive_immutable: bool,
 }
 
 /// How far a witness of the node's log is.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use archive::continues;
+use archive::retention::{self, Disposition, Gone, Periods};
 use witness::client::{self, Added};
 
 use crate::common::{self, Node};
@@ -30,6 +31,8 @@ pub(crate) struct World {
     pub(crate) stolen: PathBuf,
     /// What is made with the stolen key after that: another history of the same length and more.
     pub(crate) usurped: PathBuf,
+    /// A node whose first recordings were disposed of.
+    pub(crate) disposed: PathBuf,
     /// Another host.
     pub(crate) other: PathBuf,
     /// What was verified of the node after its second seal.
@@ -83,6 +86,7 @@ impl World {
         forge(&node, &at("forged"));
         let (large, largest) = large(quick, &at("large"));
         rotate(&at("rotated"), &at("stolen"), &at("usurped"));
+        dispose(&at("disposed"));
         let mut other = Node::start_as("n2", 64 * 1024);
         other.session(170);
         other.seal();
@@ -109,6 +113,7 @@ impl World {
             rotated: at("rotated"),
             stolen: at("stolen"),
             usurped: at("usurped"),
+            disposed: at("disposed"),
             other: at("other"),
             state,
             policy: at("policy"),
@@ -221,6 +226,33 @@ fn rotate(rotated: &Path, stolen: &Path, usurped: &Path) {
     thief.session(20);
     thief.seal();
     keep(&thief, usurped);
+}
+
+/// A node whose first recordings went when their time was over, as the daemon does it.
+fn dispose(to: &Path) {
+    let mut node = Node::start(64 * 1024);
+    node.session(170);
+    node.seal();
+    let today = 20_778 + 398;
+    let due = retention::due(&node.archive(), ORIGIN, &Periods::default(), today, None).unwrap();
+    let files: Vec<Gone> = due.iter().map(|due| Gone::from(&due.entry)).collect();
+    let last = archive::status::last(&node.archive(), "n1", 0).unwrap().unwrap();
+    let said = Disposition {
+        origin: ORIGIN.to_owned(),
+        rule: "payload13m after 397 days".to_owned(),
+        before: archive::layout::date(today - 397),
+        approver: "ann@https://idp.example".to_owned(),
+        reason: "time is over".to_owned(),
+        size: last.tree_size,
+        root: last.root,
+        files: files.clone(),
+    };
+    let detail = serde_json::to_string(&said).unwrap();
+    node.last = node.recorder.control(retention::DISPOSED, &detail).unwrap();
+    node.seal();
+    retention::remove(&node.archive(), ORIGIN, &files).unwrap();
+    assert!(!files.is_empty());
+    keep(&node, to);
 }
 
 /// An archive of a million records, or a few thousand.

@@ -12,6 +12,7 @@ use super::statistics;
 use crate::key::Rotation;
 use crate::merkle::Hash;
 use crate::note::unhex;
+use crate::retention::DISPOSED;
 use crate::{decode, layout};
 use types::hex::hex;
 
@@ -27,7 +28,7 @@ pub(super) struct Found {
     pub(super) leaf: Hash,
     /// What the row says it is.
     pub(super) what: String,
-    /// The detail of a record by which one key follows another.
+    /// The detail of a record by which one key follows another, or files went.
     pub(super) rotation: Option<String>,
 }
 
@@ -156,7 +157,9 @@ pub(super) fn describe(row: &Row) -> String {
 
 fn found(row: &Row) -> Found {
     let rotation = match row {
-        Row::Control(row) if row.kind == Rotation::KIND => Some(row.detail.clone()),
+        Row::Control(row) if [Rotation::KIND, DISPOSED].contains(&row.kind.as_str()) => {
+            Some(row.detail.clone())
+        }
         _ => None,
     };
     Found { seq: row.seq().0, leaf: row.leaf_hash(), what: describe(row), rotation }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::decode::DecodeError;
 use crate::key::Rotation;
 use crate::merkle::Hash;
+use crate::retention::DISPOSED;
 
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 8192;
@@ -26,7 +27,7 @@ const SEQ: usize = 2;
 pub(super) struct Leaves {
     /// Sequence numbers and leaves.
     pub(super) leaves: Vec<(u64, Hash)>,
-    /// Records by which one key follows another: sequence number and detail.
+    /// Records by which one key follows another, and by which files went: sequence number and detail.
     pub(super) rotations: Vec<(u64, String)>,
 }
 
@@ -93,7 +94,7 @@ fn rotations(batch: &RecordBatch, found: &mut Leaves) {
     let (Some(kinds), Some(details)) = (text("kind"), text("detail")) else { return };
     let first = found.leaves.len() - batch.num_rows();
     for (row, (kind, detail)) in kinds.iter().zip(details).enumerate() {
-        if kind == Some(Rotation::KIND)
+        if kind.is_some_and(|kind| [Rotation::KIND, DISPOSED].contains(&kind))
             && let Some((seq, _)) = found.leaves.get(first + row)
         {
             found.rotations.push((*seq, detail.unwrap_or_default().to_owned()));

@@ -8,18 +8,25 @@ use super::report::{Level, Report};
 use crate::layout::{FileEntry, Manifest};
 use crate::merkle::Hash;
 use crate::pruned::Pruned;
+use crate::retention::{DISPOSED, Gone};
 
 /// What of a log is accounted for elsewhere, and what was found missing for it.
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere {
     /// By path, as this copy's own list has it.
     listed: BTreeMap<String, Pruned>,
+    /// By path, as records of dispositions have it.
+    disposed: BTreeMap<String, Gone>,
     /// Those of the step under way.
     step: Vec<FileEntry>,
     /// Files that are only elsewhere.
     files: u64,
     /// Their records.
     records: u64,
+    /// Files that were disposed of.
+    gone_files: u64,
+    /// Their records.
+    gone_records: u64,
 }
 
 impl Elsewhere {
@@ -29,14 +36,33 @@ impl Elsewhere {
 
     /// Whether a file that is missing is accounted for.
     pub(super) fn has(&self, entry: &FileEntry) -> bool {
+        self.is_listed(entry) || self.is_disposed(entry)
+    }
+
+    fn is_listed(&self, entry: &FileEntry) -> bool {
         self.listed.get(&entry.path).is_some_and(|listed| listed.sha256 == entry.sha256)
+    }
+
+    /// Exactly what a record says, and nothing else.
+    fn is_disposed(&self, entry: &FileEntry) -> bool {
+        self.disposed.get(&entry.path).is_some_and(|gone| *gone == Gone::from(entry))
+    }
+
+    /// Takes what records tell of dispositions.
+    pub(super) fn dispose(&mut self, gone: impl Iterator<Item = Gone>) {
+        self.disposed.extend(gone.map(|gone| (gone.path.clone(), gone)));
     }
 
     /// Takes note of one that is, in the step under way.
     pub(super) fn missing(&mut self, entry: &FileEntry) {
         self.step.push(entry.clone());
-        self.files += 1;
-        self.records += entry.rows;
+        if self.is_disposed(entry) {
+            self.gone_files += 1;
+            self.gone_records += entry.rows;
+        } else {
+            self.files += 1;
+            self.records += entry.rows;
+        }
     }
 
     /// Whether the step under way lacks files that are accounted for.
@@ -62,6 +88,13 @@ impl Elsewhere {
 
     /// Says what was not looked at.
     pub(super) fn tell(&self, report: &mut Report) {
+        if self.gone_files > 0 {
+            report.notes.push(format!(
+                "{} files with {} records were disposed of, as records of kind {DISPOSED} say; the tree still has their leaves",
+                self.gone_files, self.gone_records
+            ));
+            report.records_disposed += self.gone_records;
+        }
         if self.files == 0 {
             return;
         }

@@ -5,6 +5,7 @@ use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use journal::row::Table;
 use sha2::{Digest, Sha256};
 use types::hex::hex;
 
@@ -17,12 +18,15 @@ use super::leaves::{Compared, Comparison, Leaf};
 use super::naming::Names;
 use super::report::{Level, LogSummary, Report};
 use super::state::{State, Verified};
-use super::{Files, Options, Progress, VerifyError, anchors, io_error, manifests, pool, stamps};
+use super::{
+    Files, Options, Progress, VerifyError, anchors, immutable, io_error, manifests, pool, stamps,
+};
 use crate::files as disk;
 use crate::layout::{self, FileEntry, Manifest};
 use crate::merkle::{Hash, Tile, Tree};
 use crate::note::{self, Checkpoint, PublicKey};
 use crate::pruned;
+use crate::retention::Disposition;
 
 /// A log under verification.
 struct Log<'a> {
@@ -114,6 +118,7 @@ pub(super) fn verify(
         &compared.roots,
         log.report,
     );
+    immutable::tell(&options.archive, steps.iter().map(|(step, _)| step), log.report);
     log.summarize(&checkpoint, &steps, signature);
     if let Some(tree) = compared.tree {
         let verified = Verified::new(&tree, &checkpoint.manifest, &rotations);
@@ -207,6 +212,7 @@ impl<'a> Log<'a> {
         sizes.extend(anchors::sizes(&self.options.elsewhere, self.origin));
         let mut next = start.size();
         let mut comparison = Comparison::new(&dir, checkpoint.size, start, sizes);
+        self.account(steps, trusted);
         let (old, new): (Vec<_>, Vec<_>) =
             steps.iter().map(|(step, _)| step).partition(|step| step.tree_size <= next);
         for step in old {
@@ -291,6 +297,26 @@ impl<'a> Log<'a> {
         self.files.known.insert(list);
     }
 
+    /// Where files are missing that no list accounts for: what the log's records tell of dispositions.
+    fn account(&mut self, steps: &[(Manifest, Hash)], trusted: bool) {
+        let Options { archive, reader, .. } = self.options;
+        let tables =
+            || steps.iter().flat_map(|(step, _)| &step.files).filter(|e| e.table.is_some());
+        let is_gone =
+            |entry: &FileEntry| !archive.join(&entry.path).exists() && !self.elsewhere.has(entry);
+        if !tables().any(is_gone) {
+            return;
+        }
+        for entry in
+            tables().filter(|entry| entry.table.as_deref() == Some(Table::Control.as_str()))
+        {
+            let Read { rows, .. } = file::read(archive, reader.as_deref(), entry, trusted);
+            let said = rows.rotations.iter().filter_map(|(_, detail)| disposition(detail));
+            let own = said.filter(|said| said.origin == self.origin);
+            self.elsewhere.dispose(own.flat_map(|said| said.files));
+        }
+    }
+
     /// The leaves of a step, and what is not to be known of them.
     fn settle(&mut self, step: &Manifest, leaves: Vec<Option<Hash>>) -> Vec<Leaf> {
         if self.elsewhere.is_partial() {
@@ -352,7 +378,8 @@ impl<'a> Log<'a> {
                 None => strange += 1,
             }
         }
-        self.rotations.extend(rows.rotations);
+        let is_rotation = |(_, detail): &(u64, String)| disposition(detail).is_none();
+        self.rotations.extend(rows.rotations.into_iter().filter(is_rotation));
         match fault {
             None => {}
             Some(Fault::Missing(_)) if self.elsewhere.has(entry) => self.elsewhere.missing(entry),
@@ -539,6 +566,11 @@ impl<'a> Log<'a> {
             signature,
         });
     }
+}
+
+/// What a record's detail says of a disposition; `None` where it is another's.
+fn disposition(detail: &str) -> Option<Disposition> {
+    serde_json::from_str(detail).ok()
 }
 
 /// No leaf of a step is known yet.

@@ -72,6 +72,10 @@ pub struct Report {
     pub rewritten: Vec<String>,
     /// Records whose files are only in a store: their rows were not read.
     pub records_elsewhere: u64,
+    /// Records whose files were disposed of by recorded rules.
+    pub records_disposed: u64,
+    /// Files of tables that can't be changed where they lie (immutable attribute).
+    pub files_immutable: u64,
     /// Rows read.
     pub rows_read: u64,
     /// Bytes of files read.

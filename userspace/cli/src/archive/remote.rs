@@ -166,8 +166,10 @@ fn print(report: &check::Report) {
         logs,
         files,
         bytes,
+        disposed,
         is_read,
         locks,
+        held,
         beyond,
         findings,
         findings_more,
@@ -176,7 +178,12 @@ fn print(report: &check::Report) {
         println!("log {origin}: {size} records");
     }
     let how = if *is_read { "read and as recorded" } else { "there, by name and length" };
-    println!("{remote}: {files} files, {bytes} bytes {how}; {locks} locks looked at");
+    println!(
+        "{remote}: {files} files, {bytes} bytes {how}; {locks} locks looked at, {held} with a legal hold"
+    );
+    if *disposed > 0 {
+        println!("{disposed} files are not there: disposed of, as records say");
+    }
     say_beyond(usize::try_from(*beyond).unwrap_or(usize::MAX));
     for check::Finding { name, text } in findings {
         println!("  {text}\n    in {name}");

@@ -1,0 +1,167 @@
+//! What is over may go once a sealed record says so; what is held may not; what goes otherwise is missing.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
+
+mod common;
+
+use std::fs;
+
+use archive::holds::{self, Hold, Release, Scope};
+use archive::layout;
+use archive::retention::{self, DISPOSED, Disposition, Due, Gone, Kept, Periods};
+use archive::verify::{self, Level, Options, Report, State};
+use common::{Node, tree};
+
+const ORIGIN: &str = "vestibule/node/n1/0";
+
+/// 2026-11-21, the day of the first session.
+const FIRST_DAY: i64 = 20_778;
+
+/// Its recordings are over, its events are not.
+const TODAY: i64 = FIRST_DAY + 398;
+
+fn node() -> (Node, String) {
+    let mut node = Node::start(64 * 1024);
+    let session = node.session(300);
+    node.heartbeat();
+    node.seal();
+    node.sleep(398 * 86_400_000_000);
+    node.session(20);
+    node.heartbeat();
+    node.seal();
+    (node, session.to_string())
+}
+
+fn record(node: &mut Node, kind: &str, detail: &impl serde::Serialize) {
+    node.last = node.recorder.control(kind, &serde_json::to_string(detail).unwrap()).unwrap();
+    node.seal();
+}
+
+fn due(node: &Node) -> Vec<Due> {
+    retention::due(&node.archive(), ORIGIN, &Periods::default(), TODAY, None).unwrap()
+}
+
+fn verified(node: &Node) -> Report {
+    verify::verify(&Options::new(node.archive())).unwrap()
+}
+
+fn disposition(node: &Node, files: Vec<Gone>) -> Disposition {
+    let last = archive::status::last(&node.archive(), "n1", 0).unwrap().unwrap();
+    Disposition {
+        origin: ORIGIN.into(),
+        rule: "payload13m after 397 days".into(),
+        before: layout::date(TODAY - 397),
+        approver: "ann@https://idp.example".into(),
+        reason: "time is over".into(),
+        size: last.tree_size,
+        root: last.root,
+        files,
+    }
+}
+
+#[test]
+fn what_is_over_is_told_by_class_and_what_is_held_stays() {
+    let (mut node, session) = node();
+    let all = due(&node);
+    assert!(!all.is_empty());
+    for Due { entry, class, is_here, kept } in &all {
+        assert_eq!(
+            (*class, *is_here, kept, entry.table.as_deref()),
+            ("payload13m", true, &None, Some("recordings"))
+        );
+        assert!(entry.path.contains("dt=2026-11-21"), "{}", entry.path);
+    }
+    let hold = |name: &str, words: &str| Hold {
+        name: name.into(),
+        scope: Scope::parse(&words.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap(),
+        reason: "case 17".into(),
+        by: "ann".into(),
+        release_asked: Vec::new(),
+    };
+    let key = ("n1".to_owned(), "LH-7".to_owned());
+    let release = |by: &str| Release { name: "LH-7".into(), by: by.into(), reason: "over".into() };
+    for (words, is_held) in [
+        (format!("session={session}"), true),
+        ("agent=reader target=core".to_owned(), true),
+        ("actor=ada days=2026-11-01..2026-11-30".to_owned(), true),
+        ("days=2026-11-21".to_owned(), true),
+        ("days=2026-11-22..".to_owned(), false),
+        ("agent=writer".to_owned(), false),
+        ("actor=ada days=2026-12-01..".to_owned(), false),
+    ] {
+        record(&mut node, holds::SET, &hold("LH-7", &words));
+        let held: Vec<_> = due(&node).into_iter().map(|due| due.kept).collect();
+        let expected = is_held.then(|| Kept::Held("LH-7".to_owned()));
+        assert!(!held.is_empty() && held.iter().all(|held| *held == expected), "{words}: {held:?}");
+        record(&mut node, holds::RELEASE_ASKED, &release("ann"));
+        let asked = holds::in_force(&node.archive()).unwrap()[&key].release_asked.clone();
+        assert_eq!(asked, ["ann"], "one is not enough");
+        record(&mut node, holds::RELEASED, &release("bob"));
+        assert!(holds::in_force(&node.archive()).unwrap().is_empty());
+    }
+    let standing =
+        &retention::report(&node.archive(), &Periods::default(), TODAY).unwrap()["payload13m"];
+    assert_eq!((standing.due > 0, standing.held, standing.disposed), (true, 0, 0));
+    // A record of a hold that can't be read holds everything.
+    record(&mut node, holds::SET, &serde_json::json!({ "name": "LH-8" }));
+    assert!(retention::due(&node.archive(), ORIGIN, &Periods::default(), TODAY, None).is_err());
+}
+
+#[test]
+fn a_disposition_accounts_for_exactly_what_it_lists() {
+    let (mut node, _) = node();
+    let going: Vec<Gone> = due(&node).iter().map(|due| Gone::from(&due.entry)).collect();
+    let rows: u64 = going.iter().map(|gone| gone.rows).sum();
+    let mut state = State::default();
+    assert!(verify::verify_from(&Options::new(node.archive()), &mut state).unwrap().is_ok());
+    let missing = |node: &Node, path: &str| {
+        let report = verified(node);
+        let is_it =
+            |it: &&verify::Finding| it.path.as_deref() == Some(path) && it.level == Level::Files;
+        assert!(
+            report.findings.iter().any(|it| is_it(&it) && it.text.contains("missing")),
+            "{report}"
+        );
+    };
+    // Gone without a record, and with records that say something else.
+    let path = node.archive().join(&going[0].path);
+    let bytes = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    missing(&node, &going[0].path);
+    let changed = |change: fn(&mut Disposition)| {
+        let mut other = disposition(&node, going.clone());
+        change(&mut other);
+        other
+    };
+    let wrong = [
+        changed(|it| it.files[0].sha256 = "00".repeat(32)),
+        changed(|it| it.files[0].rows += 1),
+        changed(|it| it.files[0].last_seq += 1),
+        changed(|it| it.files[0].path.push('x')),
+        changed(|it| it.origin = "vestibule/node/n2/0".into()),
+    ];
+    for wrong in wrong {
+        record(&mut node, DISPOSED, &wrong);
+        missing(&node, &going[0].path);
+    }
+    // And with one that says just this.
+    fs::write(&path, bytes).unwrap();
+    let right = disposition(&node, going.clone());
+    record(&mut node, DISPOSED, &right);
+    retention::remove(&node.archive(), ORIGIN, &going).unwrap();
+    let report = verified(&node);
+    assert!(report.is_ok(), "{report}");
+    assert_eq!((report.records_disposed, report.records_elsewhere), (rows, 0));
+    assert!(verify::verify_from(&Options::new(node.archive()), &mut state).unwrap().is_ok());
+    assert!(due(&node).is_empty());
+    // The log goes on, and nothing more is excused.
+    node.session(3);
+    node.seal();
+    assert!(verified(&node).is_ok());
+    let other = tree(&node.archive())
+        .into_keys()
+        .find(|name| name.to_string_lossy().contains("table=recordings"));
+    let other = other.unwrap();
+    fs::remove_file(node.archive().join(&other)).unwrap();
+    missing(&node, &other.display().to_string());
+}
