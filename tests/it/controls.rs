@@ -37,10 +37,16 @@ fn controls_are_reported_signed_and_none_is_met_that_is_not_shown() {
     // Nobody was asked for approval here, no person logged in, and no store is locked.
     assert_eq!(stands(&said, "ffiec-is-ii.c.7"), "not_shown");
     assert_eq!(stands(&said, "sec-17a-4-f-2-i-b"), "not_shown");
-    assert_eq!(stands(&said, "pci-10.5.1"), "not_shown");
+    assert_eq!(stands(&said, "reg-s-p-glba-disposal"), "not_shown");
+    assert_eq!(stands(&said, "pci-10.3"), "not_shown");
+    // The periods in force are recorded, and people say whether they are right.
+    assert_eq!(stands(&said, "pci-10.5.1"), "in_part");
+    let periods = said["questions"]["retention"]["first"][0]["detail"].as_str().unwrap();
+    assert!(periods.contains("\"payload13m_days\":397"), "{periods}");
     assert_eq!(stands(&said, "ffiec-authentication-2021"), "look_into");
     assert_eq!(stands(&said, "pci-10.2.2"), "met");
-    assert_eq!(stands(&said, "pci-10.3"), "in_part");
+    assert_eq!(stands(&said, "sec-17a-4-f-2-ii"), "in_part");
+    assert_eq!(stands(&said, "sec-17a-4-f-2-i-a"), "information");
     assert_eq!(stands(&said, "pci-10.2.1.4"), "information");
     assert_eq!(asked.code, Some(1));
     let masked = &said["questions"]["masked"]["first"][0];

@@ -73,6 +73,7 @@ fn a_daemon_ships_what_it_seals_through_a_store_that_comes_and_goes() {
         moto.boto(&format!("print(c.get_object(Bucket='evidence', Key='{key}')['Body'].read())"));
     assert_eq!(there.unwrap().trim(), "b'foreign'");
     recorded(&world, &credentials);
+    asked(&world);
 }
 
 /// What is brought back is what is here, and verifies.
@@ -99,6 +100,26 @@ fn brought_back(moto: &Moto, credentials: &Path) {
     let checked =
         run(command("remote-check").args(["--read", "--lock", "governance"]), 60).unwrap();
     assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+}
+
+/// The copies are evidence for controls.
+fn asked(world: &World) {
+    let evidence = world.evidence().unwrap();
+    let copies = evidence.ask("copies", &[]).unwrap();
+    let of = |kind: &str| copies.iter().find(|row| row["kind"] == kind);
+    let detail = of("ship.shipped").unwrap()["detail"].as_str().unwrap();
+    assert!(detail.contains("\"lock\":\"GOVERNANCE\""), "{detail}");
+    assert!(of("ship.conflict").is_some(), "{copies:?}");
+    let mut report = world.daemon.cli();
+    report.args(["report", "--controls", "--json", "--duckdb"]).arg(paths::duckdb());
+    let told = run(report.arg("--archive").arg(evidence.archive()), 120).unwrap();
+    let said: Value = serde_json::from_str(&told.stdout).unwrap();
+    let controls = said["controls"].as_array().unwrap();
+    let stands = |id: &str| &controls.iter().find(|one| one["id"] == id).unwrap()["standing"];
+    assert_eq!(
+        (stands("pci-10.3"), stands("sec-17a-4-f-2-i-b")),
+        (&"information".into(), &"in_part".into())
+    );
 }
 
 /// Each thing once, and no secret.

@@ -63,6 +63,12 @@ pub enum Of {
     Control,
     /// Their heartbeats.
     Heartbeats,
+    /// Shipments to a store.
+    Copies,
+    /// Legal holds that were set.
+    Holds,
+    /// What was disposed of or shredded.
+    Disposals,
 }
 
 /// What is asked, by which program, of which time.

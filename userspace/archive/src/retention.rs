@@ -242,7 +242,7 @@ pub fn remove(archive: &Path, origin: &str, gone: &[Gone]) -> Result<(), Retenti
     // What was only in a store is not looked for there any more.
     let mut list = pruned::read(archive, origin).map_err(io_error(archive))?;
     let before = list.len();
-    gone.iter().for_each(|gone| drop(list.remove(&gone.path)));
+    list.retain(|path, _| !gone.iter().any(|gone| gone.path == *path));
     if list.len() < before {
         pruned::write(archive, origin, &list).map_err(io_error(archive))?;
     }

@@ -96,16 +96,26 @@ fn table(status: &Status) -> Table {
             &format!("{reached}; {votes} votes taken, {backlog} requests to tell"),
         ]);
     }
+    evidence(&mut table, witnesses, *archive_immutable, ship.as_deref());
+    table
+}
+
+/// Where the archive is safe.
+fn evidence(
+    table: &mut Table,
+    witnesses: &[WitnessStanding],
+    is_immutable: bool,
+    ship: Option<&ShipStanding>,
+) {
     for witness in witnesses {
         table.add_row([&format!("witness {}", witness.name), &cosigned(witness)]);
     }
-    if *archive_immutable {
+    if is_immutable {
         table.add_row(["sealed files", "can't be changed where they lie (immutable attribute)"]);
     }
     if let Some(ship) = ship {
         table.add_row(["shipped to", &shipped(ship)]);
     }
-    table
 }
 
 fn shipped(ship: &ShipStanding) -> String {

@@ -121,7 +121,7 @@ impl Desk {
             });
             self.record("archive.dispose_refused", &detail)?;
         }
-        for said in dispositions(&going, &periods, today, &sealed, origin) {
+        for said in dispositions(&going, periods, today, &sealed, origin) {
             let said =
                 Disposition { approver: approver.clone(), reason: reason.to_owned(), ..said };
             self.record(DISPOSED, &serde_json::to_value(&said)?)?;
@@ -222,7 +222,7 @@ fn lines(kept: &[Due], going: &[Due], is_dry: bool) -> Vec<String> {
 /// The records of what goes, by class, without who and why.
 fn dispositions(
     going: &[Due],
-    periods: &Periods,
+    periods: Periods,
     today: i64,
     sealed: &Sealed,
     origin: &str,

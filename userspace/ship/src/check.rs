@@ -228,9 +228,9 @@ fn versions(
         let Some(days) = days.get(class) else { continue };
         report.locks += 1;
         let due = layout::date(sealed_us.div_euclid(DAY_US) + i64::from(*days));
-        let Held { mode: held, until, is_held } =
+        let Held { mode: held, until, legally } =
             runtime.block_on(s3.held(&format!("{below}{name}")))?;
-        report.held += u64::from(is_held);
+        report.held += u64::from(legally);
         let is_mode =
             held.as_deref() == Some(mode.as_str()) || held.as_deref() == Some("COMPLIANCE");
         if !is_mode || until.as_deref().is_none_or(|until| until < due.as_str()) {

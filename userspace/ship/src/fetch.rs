@@ -181,12 +181,8 @@ fn one(
             continue;
         }
         if wanted.has(&entry.path) {
-            match bring(remote, to, entry, fetched) {
-                Err(error @ ShipError::Answer { .. }) => {
-                    is_disposed(to, entry, &mut disposed, error)?
-                }
-                done => done?,
-            }
+            bring(remote, to, entry, fetched)
+                .or_else(|error| is_disposed(to, entry, &mut disposed, error))?;
             back.insert(entry.path.clone());
         } else if !to.join(&entry.path).exists() {
             fetched.elsewhere += 1;
@@ -265,6 +261,9 @@ fn is_disposed(
     known: &mut Option<BTreeMap<String, Gone>>,
     error: ShipError,
 ) -> Result<(), ShipError> {
+    if !matches!(error, ShipError::Answer { .. }) {
+        return Err(error);
+    }
     let all = match known {
         Some(all) => all,
         none => none.insert(retention::dispositions(to).map_err(|error| ShipError::Answer {

@@ -442,7 +442,7 @@ impl Remote {
     fn held(&self, name: &str, until: Until) -> Result<(), ShipError> {
         let (Some(s3), Until(Some(day))) = (&self.s3, until) else { return Ok(()) };
         let object = self.path(name)?;
-        let Held { mode, until: held, is_held: _ } =
+        let Held { mode, until: held, legally: _ } =
             self.runtime.block_on(s3.held(object.as_ref()))?;
         let due = archive::layout::date(day);
         let is_held =

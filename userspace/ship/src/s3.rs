@@ -50,7 +50,7 @@ pub(crate) struct Held {
     /// RFC 3339.
     pub(crate) until: Option<String>,
     /// Whether a legal hold is on it.
-    pub(crate) is_held: bool,
+    pub(crate) legally: bool,
 }
 
 /// One version of an object, or that it was deleted.
@@ -222,7 +222,7 @@ impl S3 {
         Ok(Held {
             mode: text("x-amz-object-lock-mode"),
             until: text("x-amz-object-lock-retain-until-date"),
-            is_held: text("x-amz-object-lock-legal-hold").is_some_and(|said| said == "ON"),
+            legally: text("x-amz-object-lock-legal-hold").is_some_and(|said| said == "ON"),
         })
     }
 
@@ -242,7 +242,7 @@ impl S3 {
         if !answer.is_success() {
             return Err(told(format!("its legal hold can't be set to {status}: {answer}")));
         }
-        let Held { is_held: found, .. } = self.held(object).await?;
+        let Held { legally: found, .. } = self.held(object).await?;
         if found == is_held {
             return Ok(());
         }

@@ -407,7 +407,7 @@ fn what_holds_are_on_is_held_in_the_store_until_they_are_released_and_what_went_
     node.seal();
     let released = apply(&node).released;
     assert_eq!(released.len(), of(&first).len() + of(&second).len() + of(&third).len());
-    disposed(&moto, &mut node, &place, &[recordings.clone()]);
+    disposed(&moto, &mut node, &place, std::slice::from_ref(recordings));
     delete(recordings).unwrap();
     let report = check::check(&mut Remote::open(&place).unwrap(), true).unwrap();
     let told: String = report.findings.iter().map(|it| it.text.as_str()).collect();

@@ -48,7 +48,7 @@ fn disposed(cases: &mut Vec<Case>) {
             let name = tools::below(&path, &copy.archive());
             tools::edit(&path, |rows| {
                 if let Some(Row::Event(row)) = rows.first_mut() {
-                    row.decision = "allow?".to_owned();
+                    "allow?".clone_into(&mut row.decision);
                 }
             });
             of(copy, &["file changed", &name])

@@ -154,6 +154,9 @@ impl Of {
             Self::Approvals => ("events", "approval_id IS NOT NULL"),
             Self::Control => ("control", "true"),
             Self::Heartbeats => ("control", "kind = 'heartbeat'"),
+            Self::Copies => ("control", "kind = 'ship.shipped'"),
+            Self::Holds => ("control", "kind = 'hold.set'"),
+            Self::Disposals => ("control", "kind IN ('archive.disposed', 'recording.shredded')"),
         };
         let mut sql = format!("SELECT seq FROM {table} WHERE {which}");
         for (day, is) in [(&options.since, ">="), (&options.until, "<=")] {
@@ -172,6 +175,9 @@ impl Of {
             Self::Approvals => "commands that people were asked about",
             Self::Control => "records of nodes",
             Self::Heartbeats => "heartbeats",
+            Self::Copies => "shipments to a store",
+            Self::Holds => "legal holds",
+            Self::Disposals => "disposals",
         }
     }
 }

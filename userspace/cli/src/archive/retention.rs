@@ -15,7 +15,7 @@ use crate::control;
 use crate::whom::sudo_uid;
 
 /// Sealing, and reading what may be held: seven years of a busy node are read in a quarter of an hour.
-const PATIENCE: Duration = Duration::from_mins(60);
+const PATIENCE: Duration = Duration::from_hours(1);
 
 /// Legal holds: what must not be disposed of.
 #[derive(Debug, Subcommand)]
