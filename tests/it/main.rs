@@ -39,6 +39,7 @@ mod hostile;
 mod http;
 mod http_bearer;
 mod http_tls;
+mod imported;
 mod inside;
 mod introspection;
 mod kit;

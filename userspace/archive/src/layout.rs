@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use journal::imported;
 use journal::row::Table;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,11 @@ pub struct Manifest {
 /// The log's name.
 pub fn origin(node: &str, epoch: i32) -> String {
     format!("vestibule/node/{node}/{epoch}")
+}
+
+/// Whether the log of this name is of what was imported.
+pub fn is_import(origin: &str) -> bool {
+    origin.strip_prefix("vestibule/node/").is_some_and(imported::is_import)
 }
 
 /// The log's folder.

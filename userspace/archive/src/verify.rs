@@ -146,6 +146,11 @@ pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, Verif
     let mut sealed = 0;
     let origins = origins(archive)?;
     for origin in &origins {
+        if layout::is_import(origin) {
+            report.notes.push(format!(
+                "log {origin} was imported from a capture: nobody intercepted or decided what is in it"
+            ));
+        }
         let own = journal.as_ref().is_some_and(|j| j.origin.as_ref() == Some(origin));
         let along = if own { journal.as_mut() } else { None };
         let size = log::verify(options, origin, along, &mut files, &mut report, state)?;

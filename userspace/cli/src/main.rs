@@ -13,6 +13,7 @@ mod deep;
 mod disarm;
 mod doctor;
 mod enroll;
+mod import;
 mod login;
 mod logout;
 mod policy;
@@ -66,6 +67,7 @@ enum Command {
     Verify(verifier::Args),
     Report(report::Args),
     Reconcile(reconcile::Args),
+    Import(import::Args),
     #[command(subcommand)]
     Archive(archive::Args),
     #[command(subcommand)]
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => archive::verify(&args),
         Command::Report(args) => report::run(&control, &args),
         Command::Reconcile(args) => reconcile::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Archive(args) => archive::run(&control, &args),
         Command::Recordings(args) => recordings::run(&control, &args),
         Command::Policy(args) => policy::run(&args),

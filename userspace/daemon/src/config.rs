@@ -331,6 +331,11 @@ impl Config {
         let mut config: Self =
             toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
         path.clone_into(&mut config.file);
+        ensure!(
+            !journal::imported::is_import(&config.node()),
+            "node: a host can't be called `{}`: imports of captures are; set `node` to another name",
+            config.node()
+        );
         config.targets()?;
         credential::check(&config)?;
         config.identities().check(config.vault.is_some())?;

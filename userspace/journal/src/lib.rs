@@ -13,6 +13,7 @@ pub mod disk;
 mod encode;
 pub mod frame;
 mod identity;
+pub mod imported;
 mod kind;
 mod live;
 mod press;

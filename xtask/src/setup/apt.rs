@@ -113,6 +113,9 @@ const PACKAGES: &[Package] = &[
     package("softhsm2", Probe::Program("softhsm2-util"), TEST),
     package("curl", Probe::Program("curl"), TEST),
     package("nftables", Probe::Program("nft"), TEST),
+    // What captures, and what others read captures with.
+    package("tcpdump", Probe::Program("tcpdump"), TEST),
+    package("tshark", Probe::Program("tshark"), TEST),
     // Containers as agents; runc, because crun refuses hosts with both versions of cgroups.
     package("podman", Probe::Program("podman"), TEST),
     package("runc", Probe::Program("runc"), TEST),

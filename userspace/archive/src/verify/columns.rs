@@ -7,6 +7,7 @@ use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, ListArray, RecordBatch,
     StringArray, TimestampMicrosecondArray,
 };
+use journal::imported;
 use journal::row::{Column, FIELD_BYTES_MAX, Kind, LEAF_PREFIX, Table};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
@@ -24,11 +25,14 @@ const SEQ: usize = 2;
 
 /// What is taken from a file.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "the rest is beside the leaves")]
 pub(super) struct Leaves {
     /// Sequence numbers and leaves.
     pub(super) leaves: Vec<(u64, Hash)>,
     /// Records by which one key follows another, and by which files went: sequence number and detail.
     pub(super) rotations: Vec<(u64, String)>,
+    /// Records that are marked as imported; absent where that was not looked at.
+    pub(super) marked: Option<usize>,
 }
 
 /// The leaves of a file that is as it was written.
@@ -86,6 +90,11 @@ fn batch_leaves(
     if table == Table::Control {
         rotations(batch, found);
     }
+    let name = imported::column(table);
+    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    let column = column.ok_or(DecodeError::Column(name))?;
+    let marked = column.iter().flatten().filter(|value| imported::is_mark(table, value)).count();
+    *found.marked.get_or_insert(0) += marked;
     Ok(())
 }
 

@@ -5,10 +5,12 @@ use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use journal::imported;
 use journal::row::Table;
 use sha2::{Digest, Sha256};
 use types::hex::hex;
 
+use super::columns::Leaves;
 use super::elsewhere::Elsewhere;
 use super::file::{self, Fault, Read};
 use super::history::History;
@@ -359,6 +361,16 @@ impl<'a> Log<'a> {
         *next = (*next).max(step.tree_size);
     }
 
+    /// What was imported is marked so, and nothing else is.
+    fn marks(&mut self, entry: &FileEntry, rows: &Leaves) {
+        let Some(marked) = rows.marked else { return };
+        let due = if imported::is_import(self.id) { rows.leaves.len() } else { 0 };
+        if marked != due {
+            let text = format!("{marked} records are marked as imported, and {due} must be");
+            self.report.find(Level::Rows, Some(&entry.path), text);
+        }
+    }
+
     /// Takes what a file of a step holds.
     fn take(
         &mut self,
@@ -369,6 +381,7 @@ impl<'a> Log<'a> {
     ) {
         self.files.known.insert(entry.path.clone());
         let Read { rows, bytes: _, fault } = read;
+        self.marks(entry, &rows);
         let (mut twice, mut strange) = (0_u64, 0_u64);
         for (seq, leaf) in rows.leaves {
             let at = seq.checked_sub(step.first_seq).and_then(|at| usize::try_from(at).ok());

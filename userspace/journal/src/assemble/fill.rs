@@ -15,6 +15,7 @@ use types::id::{AgentName, SequenceNumber, SessionId};
 use types::identity::{Actor, Identity, Subject, Token};
 use types::principal::{Principal, Process, ProcessKey, Provenance};
 
+use crate::imported;
 use crate::record::{
     Approval, BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
     RecordedChunk,
@@ -95,6 +96,9 @@ pub(super) fn event(
     put_ends(&mut row, opened);
     if let Some(approval) = &begun.approval {
         put_approval(&mut row, approval);
+    }
+    if imported::is_import(&segment.node) {
+        imported::mark_event(&mut row);
     }
     Row::Event(Box::new(row))
 }
@@ -186,7 +190,7 @@ pub(super) fn recording(
         | CommandKind::FunctionCall
         | CommandKind::Cancel => "db_result",
     };
-    Row::Recording(Box::new(RecordingRow {
+    let mut row = RecordingRow {
         node_id: segment.node.clone(),
         log_epoch: epoch(segment),
         seq,
@@ -203,7 +207,11 @@ pub(super) fn recording(
         response_sha256: ended.outcome.digest.as_ref().map(|digest| hex(digest)),
         response_sample: (!sample.is_empty()).then(|| String::from_utf8_lossy(sample).into_owned()),
         ..RecordingRow::default()
-    }))
+    };
+    if imported::is_import(&segment.node) {
+        imported::mark_recording(&mut row);
+    }
+    Row::Recording(Box::new(row))
 }
 
 /// The recording row of a sealed chunk.
@@ -298,6 +306,9 @@ pub(super) fn session(
     };
     put_identity(&mut row, identity);
     put_provenance(&mut row, process);
+    if imported::is_import(&segment.node) {
+        imported::mark_session(&mut row);
+    }
     Row::Session(Box::new(row))
 }
 
@@ -360,7 +371,7 @@ pub(super) fn control(segment: &SegmentHeader, seq: SequenceNumber, entry: &Cont
     let detail: Map<String, Value> = serde_json::from_str(&entry.detail).unwrap_or_default();
     let number = |name: &str| detail.get(name).and_then(Value::as_i64);
     let text = |name: &str| detail.get(name).and_then(Value::as_str).map(str::to_owned);
-    Row::Control(Box::new(ControlRow {
+    let mut row = ControlRow {
         node_id: segment.node.clone(),
         log_epoch: epoch(segment),
         seq,
@@ -384,7 +395,11 @@ pub(super) fn control(segment: &SegmentHeader, seq: SequenceNumber, entry: &Cont
         old_digest: text("old_digest"),
         new_digest: text("new_digest"),
         program_digest: text("program_digest"),
-    }))
+    };
+    if imported::is_import(&segment.node) {
+        imported::mark_control(&mut row);
+    }
+    Row::Control(Box::new(row))
 }
 
 /// The archive's word for what happened: an allowed command with masked values is `mask`.
