@@ -58,6 +58,7 @@ mod nowhere;
 mod oidc;
 mod oidc_flows;
 mod oidc_hostile;
+mod packets;
 mod pins;
 mod podman;
 mod prepared;

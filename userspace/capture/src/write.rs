@@ -159,6 +159,20 @@ impl Talk {
         Ok(())
     }
 
+    /// Writes a packet of a side in which nothing is said, for what is said about it.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn note<W: Write>(
+        &mut self,
+        writer: &mut Writer<W>,
+        side: Side,
+        at_us: i64,
+        comments: &[&str],
+    ) -> io::Result<()> {
+        self.put(writer, side, (at_us, ACK, &[]), comments)
+    }
+
     /// Writes the end of both sides.
     ///
     /// # Errors

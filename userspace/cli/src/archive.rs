@@ -2,9 +2,11 @@
 
 mod ask;
 mod export;
+mod recorded;
 mod remote;
 mod replay;
 mod retention;
+mod transcript;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
-//! `vestibule archive export`: rows for others to read.
+//! `vestibule archive export`: rows and sessions for others to read.
 
+mod asciicast;
 mod kit;
+mod pcapng;
 mod rows;
 
 use std::path::Path;
@@ -10,7 +12,7 @@ use anyhow::Result;
 use archive::export::{Lines, Ocsf};
 use clap::Subcommand;
 
-/// Hand out rows of the archive.
+/// Hand out rows of the archive, or a session as packets or as a recording of a terminal.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Args {
     Kit(kit::Args),
@@ -26,6 +28,8 @@ pub(crate) enum Args {
     OcsfJson(rows::OcsfArgs),
     /// Write commands as OCSF 1.8 events in Parquet, a file a class.
     OcsfParquet(rows::OcsfArgs),
+    Pcapng(pcapng::Args),
+    Asciicast(asciicast::Args),
 }
 
 pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
@@ -37,5 +41,7 @@ pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::Cef(args) => rows::run(args, Lines::Cef),
         Args::OcsfJson(args) => rows::run_ocsf(args, Ocsf::Json),
         Args::OcsfParquet(args) => rows::run_ocsf(args, Ocsf::Parquet),
+        Args::Pcapng(args) => pcapng::run(control, args),
+        Args::Asciicast(args) => asciicast::run(control, args),
     }
 }

@@ -1,0 +1,71 @@
+//! `vestibule archive export asciicast`: a session as a recording of a terminal.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+use serde_json::json;
+
+use crate::archive::recorded::{Session, Source};
+use crate::archive::transcript::beats;
+
+/// Write a session as asciicast v2, which asciinema and its player show: a transcript of each command, what was decided, and
+/// the answer as far as it is kept, as the agent saw it, in its own time. What a terminal would obey is shown by its number.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Players wait no longer than this, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, visible_alias = "max-idle")]
+    idle_max: u32,
+    /// The terminal's width, in characters.
+    #[arg(long, value_name = "COLUMNS", default_value_t = 120)]
+    width: u16,
+    /// The terminal's height, in lines.
+    #[arg(long, value_name = "LINES", default_value_t = 40)]
+    height: u16,
+    /// Write it here; to the standard output where absent.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
+    let session = Session::read(control, &args.source)?;
+    match &args.out {
+        None => write(&session, args, io::stdout().lock())?,
+        Some(path) => {
+            let what = || path.display().to_string();
+            let file = File::create(path).with_context(what)?;
+            write(&session, args, BufWriter::new(file)).with_context(what)?;
+        }
+    }
+    if session.is_cut {
+        eprintln!("vestibule: the session has more than is held: its last commands are missing");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(session: &Session, args: &Args, mut out: impl Write) -> io::Result<()> {
+    let Args { source: _, idle_max, width, height, out: _ } = args;
+    let first = session.events.first();
+    let title = first
+        .map(|event| format!("{} at {}: {}", event.agent_id, event.target_name, event.session_id));
+    let header = json!({
+        "version": 2,
+        "width": width,
+        "height": height,
+        "timestamp": first.map_or(0, |event| event.ts.0.div_euclid(1_000_000)),
+        "idle_time_limit": idle_max,
+        "title": title,
+    });
+    writeln!(out, "{header}")?;
+    for beat in beats(session) {
+        // A terminal that is written to raw goes back by itself nowhere.
+        let text = beat.text.replace('\n', "\r\n");
+        writeln!(out, "{}", json!([beat.at.as_secs_f64(), "o", text]))?;
+    }
+    out.flush()
+}
