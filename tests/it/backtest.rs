@@ -115,3 +115,46 @@ fn what_other_masks_would_show_or_hide_is_told() {
     assert_eq!(of("full_name")["more_masked"], serde_json::json!(["full_name"]));
     assert_eq!(of("ssn")["less_masked"], serde_json::json!(["email"]));
 }
+
+/// What goes past vestibule is decided as if it had not: a capture of it, by a map.
+#[test]
+fn what_a_capture_holds_is_decided_per_agent() {
+    let world = World::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (capture, map) = (folder.path().join("a.pcap"), folder.path().join("map.toml"));
+    let said = format!(
+        "[[agent]]\nname = \"{READER}\"\naddresses = [\"127.0.0.1\"]\n\n[[target]]\nname = \"bank\"\naddresses = [\"127.0.0.1:{}\"]\n",
+        world.bank.port()
+    );
+    std::fs::write(&map, said).unwrap();
+    crate::imported::captured(&world.bank, &capture, &[], || {
+        world.bank.sql("SELECT count(*) FROM transfers").unwrap();
+        world.bank.sql("SELECT ssn FROM customers WHERE id = 7").unwrap();
+        world.bank.sql("UPDATE customers SET full_name = full_name WHERE id = 7").unwrap();
+    });
+    let run_with = |more: &[&str]| {
+        let mut backtest = world.daemon.cli();
+        backtest
+            .args(["policy", "backtest", "--output", "json", "--check", "--capture"])
+            .arg(&capture);
+        let output = run(backtest.args(more).arg(in_force(&world)), 60).unwrap();
+        let said: Value =
+            serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        (output.code, said)
+    };
+    let (code, said) = run_with(&["--map", map.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{said:#}");
+    let tally = &said["agents"][READER];
+    // Four sessions with a statement each.
+    assert_eq!(tally["commands"], 8, "{said:#}");
+    assert_eq!(tally["more_masked"], 1, "{said:#}");
+    let changes = said["changes"].as_array().unwrap();
+    let of =
+        |part: &str| changes.iter().find(|one| one["statement"].as_str().unwrap().contains(part));
+    assert_eq!(of("ssn").unwrap()["more_masked"], serde_json::json!(["us_ssn"]), "{said:#}");
+    assert_eq!(of("UPDATE").unwrap()["now"], "refused", "{said:#}");
+    assert!(of("transfers").is_none(), "{said:#}");
+    // Without a map it is nobody's, and decided so.
+    let (_, said) = run_with(&["--agent", "unmapped"]);
+    assert_eq!(said["agents"]["unmapped"]["now_refused"], 1, "{said:#}");
+}

@@ -28,7 +28,7 @@ fn server() -> Postgres {
 }
 
 /// Captures what goes to a server while `traffic` runs.
-fn captured(server: &Postgres, to: &Path, more: &[&str], traffic: impl FnOnce()) {
+pub(crate) fn captured(server: &Postgres, to: &Path, more: &[&str], traffic: impl FnOnce()) {
     let mut tcpdump = Command::new("tcpdump");
     tcpdump.args(["-i", "lo", "-U", "-Z", "root", "-B", "65536", "-w"]).arg(to).args(more);
     tcpdump.arg(format!("tcp port {}", server.port()));

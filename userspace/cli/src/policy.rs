@@ -1,6 +1,7 @@
 //! `vestibule policy`: before a policy goes live.
 
 mod backtest;
+mod captured;
 mod replayed;
 
 use std::fs;

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use archive::scan::{self, Filter, ScanError};
@@ -11,20 +12,24 @@ use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use journal::row::{EventRow, Row, Table as Rows};
-use policy::PolicySet;
+use policy::{PolicySet, SessionPolicy};
 use proto::sql::Analyzer;
 use serde::Serialize;
+use types::command::Command;
 use types::decision::{Decision, Effect};
 use types::hex::hex;
+use types::principal::Principal;
 use types::redact::DataClass;
+use types::target::Target;
 
+use super::captured;
 use super::replayed::{self, Asked, Proofs};
 use crate::{Output, deep};
 
 /// Kinds of change that are told apart, each about 1 KiB with its statement: 10 MiB. What comes later is counted.
 const CHANGES_MAX: usize = 10_000;
 
-/// Decide what agents did once more, by the policies in DIR, and say what would have been refused, held, let through or
+/// Decide what agents did once more, as the archive or a capture has it, by the policies in DIR, and say what would have been refused, held, let through or
 /// masked otherwise: per agent, and which statements. The archive has no literals, no state of transactions and no
 /// database's catalog; what can't be decided without them is counted, and so is how often these policies, where they are
 /// those that were in force, decide as they did.
@@ -36,11 +41,17 @@ pub(crate) struct Args {
     /// The archive.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/vestibule/archive")]
     archive: PathBuf,
+    /// Instead of an archive: the PostgreSQL sessions in this capture (pcapng, pcap). Whatever is in it ran.
+    #[arg(long, value_name = "FILE", conflicts_with = "archive")]
+    capture: Option<PathBuf>,
+    /// Whose addresses are in the capture, and what targets are called (as for `vestibule import`).
+    #[arg(long, value_name = "FILE", requires = "capture")]
+    map: Option<PathBuf>,
     /// Of this agent alone.
     #[arg(long, value_name = "AGENT")]
     agent: Option<String>,
     /// Of the last so many days.
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "DAYS", conflicts_with = "capture", value_parser = clap::value_parser!(u16).range(1..))]
     days: Option<u16>,
     /// Exit status 1 where a command that was let through would be refused or held.
     #[arg(long)]
@@ -134,43 +145,46 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn backtest(args: &Args, policies: &PolicySet) -> Result<Backtest> {
+    let mut test = Test::new(policies);
+    if let Some(capture) = &args.capture {
+        captured::run(&mut test, capture, args.map.as_deref(), args.agent.as_deref())?;
+    } else {
+        archived(&mut test, args)?;
+    }
+    let whence = args.capture.as_ref().unwrap_or(&args.archive);
+    ensure!(
+        test.found.commands > 0 || !test.found.not_decided.is_empty(),
+        "{} has no command of that time; is it sealed?",
+        whence.display()
+    );
+    Ok(test.end())
+}
+
+fn archived(test: &mut Test<'_>, args: &Args) -> Result<()> {
     use types::clock::Clock as _;
     let day_us = 86_400_000_000_i64;
     let now_us = journal::clock::SystemClock.now().unix_us;
     let from_us = args.days.map(|days| now_us - i64::from(days) * day_us);
     let filter = Filter { from_us, agent: args.agent.clone(), ..Filter::default() };
-    let mut proofs = Proofs::new();
     scan::scan(&args.archive, Rows::Sessions, &filter, &mut |row| {
         if let Row::Session(row) = row
             && row.actor_user.is_some()
         {
-            proofs.insert(row.session_id.clone(), replayed::proof(&row));
+            test.proofs.insert(row.session_id.clone(), replayed::proof(&row));
         }
         Ok::<(), ScanError>(())
     })?;
-    let mut test = Test {
-        policies,
-        digest: hex(&policies.digest()),
-        analyzer: Analyzer::new(),
-        proofs,
-        kinds: HashMap::new(),
-        found: Backtest::default(),
-    };
     scan::scan(&args.archive, Rows::Events, &filter, &mut |row| {
         if let Row::Event(row) = row {
             test.take(&row);
         }
         Ok::<(), ScanError>(())
     })?;
-    ensure!(
-        test.found.commands > 0 || !test.found.not_decided.is_empty(),
-        "{} has no command of that time; is it sealed?",
-        args.archive.display()
-    );
-    Ok(test.end())
+    Ok(())
 }
 
-struct Test<'a> {
+/// What is found of policies.
+pub(super) struct Test<'a> {
     policies: &'a PolicySet,
     digest: String,
     analyzer: Analyzer,
@@ -179,19 +193,74 @@ struct Test<'a> {
     found: Backtest,
 }
 
-impl Test<'_> {
+/// What was of one command.
+#[derive(Debug)]
+pub(super) struct Past<'p> {
+    agent: &'p str,
+    target: &'p str,
+    statement: &'p str,
+    was: Fate,
+    /// Decided by these very policies.
+    by_the_same: bool,
+    /// Classes of values that were masked.
+    masked: BTreeSet<&'p str>,
+    /// Nothing came of it that could have been masked.
+    is_empty: bool,
+}
+
+impl<'p> Past<'p> {
+    /// What nobody decided and nothing was masked of.
+    pub(super) fn ran(agent: &'p str, target: &'p str, statement: &'p str) -> Self {
+        let (was, masked) = (Fate::Allowed, BTreeSet::new());
+        Self { agent, target, statement, was, by_the_same: false, masked, is_empty: false }
+    }
+}
+
+/// What policies decide of one command, which classes its answer may show, and which are masked.
+type Judged = (Decision, Vec<DataClass>, Vec<DataClass>);
+
+impl<'a> Test<'a> {
+    fn new(policies: &'a PolicySet) -> Self {
+        Self {
+            policies,
+            digest: hex(&policies.digest()),
+            analyzer: Analyzer::new(),
+            proofs: Proofs::new(),
+            kinds: HashMap::new(),
+            found: Backtest::default(),
+        }
+    }
+
+    /// Counts what can't be decided.
+    pub(super) fn not_decided(&mut self, kind: &str) {
+        *self.found.not_decided.entry(kind.to_owned()).or_default() += 1;
+    }
+
     fn take(&mut self, row: &EventRow) {
-        let Some((decision, shown, masks)) = self.decide(row) else {
-            *self.found.not_decided.entry(row.kind.clone()).or_default() += 1;
-            return;
+        let Some(judged) = self.decide(row) else { return self.not_decided(&row.kind) };
+        let past = Past {
+            agent: &row.agent_id,
+            target: &row.target_name,
+            statement: &row.statement_norm,
+            was: Fate::was(row),
+            by_the_same: row.policy_digest == self.digest,
+            masked: row.masked.iter().map(|one| one.entity.as_str()).collect(),
+            // Without rows there was nothing to mask.
+            is_empty: row.rows == Some(0),
         };
+        self.weigh(&past, judged);
+    }
+
+    /// Holds what is decided against what was.
+    pub(super) fn weigh(&mut self, past: &Past<'_>, (decision, shown, masks): Judged) {
+        let Past { agent, target, statement, was, by_the_same, masked, is_empty } = past;
+        let (was, now) = (*was, Fate::of(decision.effect));
         self.found.commands += 1;
-        let (was, now) = (Fate::was(row), Fate::of(decision.effect));
-        if row.policy_digest == self.digest {
+        if *by_the_same {
             self.found.under_same_policies += 1;
             self.found.of_those_otherwise += u64::from(was != now);
         }
-        let tally = self.found.agents.entry(row.agent_id.clone()).or_default();
+        let tally = self.found.agents.entry((*agent).to_owned()).or_default();
         tally.commands += 1;
         match (was, now) {
             (Fate::Allowed, Fate::Refused) => tally.now_refused += 1,
@@ -200,12 +269,10 @@ impl Test<'_> {
             _ => tally.otherwise += u64::from(was != now),
         }
         let both = was == Fate::Allowed && now == Fate::Allowed;
-        let masked: BTreeSet<&str> = row.masked.iter().map(|one| one.entity.as_str()).collect();
         let is_masked = |class: &DataClass| masks.contains(class);
         let more = shown.iter().filter(|class| is_masked(class) && !masked.contains(&*class.0));
-        // Without rows there was nothing to mask.
         let more: Vec<String> =
-            more.filter(|_| both && row.rows != Some(0)).map(|class| class.0.to_string()).collect();
+            more.filter(|_| both && !is_empty).map(|class| class.0.to_string()).collect();
         let less = masked.iter().filter(|class| !masks.iter().any(|mask| &*mask.0 == **class));
         let less: Vec<String> = less.filter(|_| both).map(|class| (*class).to_owned()).collect();
         tally.more_masked += u64::from(!more.is_empty());
@@ -214,15 +281,15 @@ impl Test<'_> {
             return;
         }
         let kind = Kind {
-            agent: row.agent_id.clone(),
-            target: row.target_name.clone(),
+            agent: (*agent).to_owned(),
+            target: (*target).to_owned(),
             was: was.word(),
             now: now.word(),
             rule: decision.rule().to_owned(),
             reason: decision.reason.to_string(),
             more_masked: more,
             less_masked: less,
-            statement: row.statement_norm.clone(),
+            statement: (*statement).to_owned(),
         };
         let has_room = self.kinds.len() < CHANGES_MAX;
         match self.kinds.entry(kind) {
@@ -232,24 +299,32 @@ impl Test<'_> {
         }
     }
 
-    /// What these policies decide, which classes the answer may show, and which are masked.
-    fn decide(&self, row: &EventRow) -> Option<(Decision, Vec<DataClass>, Vec<DataClass>)> {
+    /// The policies of a session.
+    pub(super) fn session(&self, principal: &Principal, target: &Target) -> Arc<SessionPolicy> {
+        self.policies.session(principal, target)
+    }
+
+    /// What a session's policies decide of a command.
+    pub(super) fn judge(&self, session: &SessionPolicy, command: &Command, at_us: i64) -> Judged {
+        let masks = masked_by(session);
+        let classification = self.policies.classification();
+        let probed = replayed::classes(classification, &command.statement.probes);
+        let probed: Vec<DataClass> =
+            probed.into_iter().filter(|class| masks.contains(class)).collect();
+        let decision = session.authorize(command, &probed, at_us);
+        let shown = replayed::shown(classification, &command.statement);
+        (decision, shown, masks)
+    }
+
+    /// What these policies decide of an archived command.
+    fn decide(&self, row: &EventRow) -> Option<Judged> {
         let principal = replayed::principal(row, &self.proofs)?;
-        let session = self.policies.session(&principal, &replayed::target(row)?);
-        let masks: Vec<DataClass> = session.masks().iter().map(|mask| mask.class.clone()).collect();
+        let session = self.session(&principal, &replayed::target(row)?);
         let at = row.ts.0;
         match replayed::asked(row, &self.analyzer)? {
-            Asked::Command(command) => {
-                let classification = self.policies.classification();
-                let probed = replayed::classes(classification, &command.statement.probes);
-                let probed: Vec<DataClass> =
-                    probed.into_iter().filter(|class| masks.contains(class)).collect();
-                let decision = session.authorize(&command, &probed, at);
-                let shown = replayed::shown(classification, &command.statement);
-                Some((decision, shown, masks))
-            }
+            Asked::Command(command) => Some(self.judge(&session, &command, at)),
             Asked::Exchange(exchange) => {
-                Some((session.exchange(&exchange, at).decision, Vec::new(), masks))
+                Some((session.exchange(&exchange, at).decision, Vec::new(), masked_by(&session)))
             }
         }
     }
@@ -263,6 +338,11 @@ impl Test<'_> {
         });
         Backtest { policy_digest: self.digest, changes, ..self.found }
     }
+}
+
+/// The classes that a session's policies mask.
+fn masked_by(session: &SessionPolicy) -> Vec<DataClass> {
+    session.masks().iter().map(|mask| mask.class.clone()).collect()
 }
 
 impl Fate {
