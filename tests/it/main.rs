@@ -69,6 +69,7 @@ mod recording;
 mod refusals;
 mod replication;
 mod restart;
+mod retention;
 mod sealed;
 mod secrets;
 mod shared;

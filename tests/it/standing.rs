@@ -47,6 +47,26 @@ impl Story {
         policies: &[ExtraPolicy<'_>],
         more: &str,
     ) -> Self {
+        let start = |policies: &[ExtraPolicy<'_>], configuration: &str, port: u16| {
+            Daemon::start_with(Supervisor::None, port, 2, policies, configuration).unwrap()
+        };
+        Self::by(bank, (issuer, more), policies, start)
+    }
+
+    /// The same as [`Self::start_with`], with a daemon to which it is some days ago.
+    pub(crate) fn days_ago(days: u32, more: &str) -> Self {
+        let start = |policies: &[ExtraPolicy<'_>], configuration: &str, port: u16| {
+            Daemon::start_days_ago(days, port, 2, policies, configuration).unwrap()
+        };
+        Self::by(Postgres::start().unwrap(), ("", more), &[], start)
+    }
+
+    fn by(
+        bank: Postgres,
+        (issuer, more): (&str, &str),
+        policies: &[ExtraPolicy<'_>],
+        start: impl Fn(&[ExtraPolicy<'_>], &str, u16) -> Daemon,
+    ) -> Self {
         let place = Place::start();
         let logout = Port::take().unwrap();
         let configuration = format!(
@@ -57,9 +77,8 @@ impl Story {
         );
         let configuration = configuration.replace("ISSUER", &place.idp.issuer());
         let policies: Vec<_> = [WRITER_POLICY].iter().chain(policies).copied().collect();
-        let daemon =
-            Daemon::start_with(Supervisor::None, bank.port(), 2, &policies, &configuration);
-        let world = World { daemon: daemon.unwrap(), bank };
+        let daemon = start(&policies, &configuration, bank.port());
+        let world = World { daemon, bank };
         let uri = format!("http://127.0.0.1:{}/", logout.number());
         place.idp.set_backchannel(&uri).unwrap();
         Self { place, world, _logout: logout }

@@ -99,6 +99,45 @@ impl Daemon {
         Ok(own)
     }
 
+    /// Starts a daemon as [`Self::start_with`] does, whose clock says that it is some days ago (libfaketime), until
+    /// [`Self::come_to_today`].
+    ///
+    /// # Errors
+    /// As [`Self::start`], and if libfaketime is not installed.
+    pub fn start_days_ago(
+        days: u32,
+        bank_port: u16,
+        workers: usize,
+        extra: &[ExtraPolicy<'_>],
+        configuration: &str,
+    ) -> Result<Self> {
+        let library =
+            format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
+        if !Path::new(&library).exists() {
+            bail!("libfaketime is not installed: `cargo xtask setup` brings it");
+        }
+        let mut own = Self::prepare(Supervisor::None, bank_port, workers, extra, configuration)?;
+        own.environment = vec![
+            ("LD_PRELOAD".into(), library.into()),
+            ("FAKETIME".into(), format!("-{days}d").into()),
+            // What waits goes by the other clock.
+            ("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()),
+            ("DONT_FAKE_MONOTONIC".into(), "1".into()),
+        ];
+        own.restart()?;
+        Ok(own)
+    }
+
+    /// Ends a daemon of [`Self::start_days_ago`], and starts it with the clock as it is.
+    ///
+    /// # Errors
+    /// As [`Self::restart`].
+    pub fn come_to_today(&mut self) -> Result<()> {
+        self.stop()?;
+        self.environment.clear();
+        self.restart()
+    }
+
     fn prepare(
         supervisor: Supervisor,
         bank_port: u16,

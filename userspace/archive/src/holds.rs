@@ -146,7 +146,7 @@ impl Scope {
     }
 
     /// Whether nothing but days is given.
-    fn is_days(&self) -> bool {
+    pub(crate) fn is_days(&self) -> bool {
         let Self { agent, actor, target, session, from: _, until: _ } = self;
         [agent, actor, target, session].iter().all(|it| it.is_none())
     }

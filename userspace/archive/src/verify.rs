@@ -1,16 +1,20 @@
 //! Is the archive what was recorded? Files against manifests (L0), rows against the Merkle tree
 //! (L1), tree and manifests against the signed checkpoints (L2), these against what others say (L3), and all
-//! against the journal where it is at hand. Writes nothing; needs neither the daemon nor a network.
+//! against the journal where it is at hand. Where it is asked for: is all there (L4), and was it done as it had to be (L5)? Writes nothing; needs neither the daemon nor a network.
 //!
 //! That the newest seals were taken away together with their checkpoints, or that the holder of the node's key
 //! signed another history, it sees where it is given what others say: a policy of witnesses, a checkpoint kept
 //! elsewhere, or what it verified before.
 
 mod anchors;
+mod beyond;
 mod changed;
 mod columns;
+mod completeness;
 mod elsewhere;
+mod facts;
 mod file;
+mod governance;
 mod history;
 mod immutable;
 mod journal;
@@ -33,7 +37,7 @@ use std::path::{Path, PathBuf};
 use tlog::policy::Policy;
 
 pub use changed::{READ_CHANGED, print as print_changed};
-pub use report::{FINDINGS_MAX, Finding, Level, LogSummary, Report, Verdict};
+pub use report::{FINDINGS_MAX, Finding, Level, LevelReport, LogSummary, Report, Verdict};
 pub use state::{State, Verified};
 
 use crate::note::PublicKey;
@@ -59,6 +63,8 @@ pub struct Options {
     pub elsewhere: Vec<Elsewhere>,
     /// Keys that do not sign beyond a size.
     pub revoked: Vec<(PublicKey, u64)>,
+    /// The level at which it stops (L0 to L5); where absent, L3: completeness and governance are asked for by 4 and 5.
+    pub level: Option<u8>,
     /// Threads that read files.
     pub threads: usize,
     /// Told after each file.
@@ -77,6 +83,7 @@ impl Options {
             authority: None,
             elsewhere: Vec::new(),
             revoked: Vec::new(),
+            level: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             progress: None,
         }
@@ -137,7 +144,7 @@ pub fn verify(options: &Options) -> Result<Report, VerifyError> {
 pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, VerifyError> {
     let archive = &options.archive;
     let folder = File::open(archive).map_err(io_error(archive))?;
-    let mut report = Report { ok: true, ..Report::default() };
+    let mut report = Report { ok: true, last: options.level, ..Report::default() };
     if folder.lock_shared().is_err() {
         report.notes.push("the archive could not be locked against a seal".to_owned());
     }
@@ -186,6 +193,7 @@ pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, Verif
             );
         }
     }
+    report.settle();
     Ok(report)
 }
 

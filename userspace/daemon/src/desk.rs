@@ -183,6 +183,7 @@ impl Desk {
             "sessions_total": sessions_total,
             "commands_total": commands_total,
             "connections_refused": self.door.counters.connections_refused.get(),
+            "connections_local": self.door.counters.connections_local.get(),
             "dns_queries": self.names.counters.queries.get(),
             "dns_refused": self.names.counters.refused.get(),
             "dns_dropped": self.names.dropped(),

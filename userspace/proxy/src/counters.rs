@@ -15,6 +15,8 @@ pub struct Counters {
     pub commands_denied: Count,
     /// Connections refused before a session.
     pub connections_refused: Count,
+    /// Connections given to services of this host: they become no session.
+    pub connections_local: Count,
     /// Flows that carried what no session saw.
     pub flows_differing: Count,
     /// Calls that the kernel programs refused.

@@ -182,7 +182,9 @@ fn hand_over(
     let cookie = accepted.socket_cookie;
     let stream = downstream.into_std();
     let taken = stream.is_ok_and(|stream| service.serve(stream, accepted, principal));
-    if !taken {
+    if taken {
+        door.counters.connections_local.up();
+    } else {
         refuse(door, &too_many, Some(cookie), None);
     }
 }

@@ -12,14 +12,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use archive::note::PublicKey;
-use archive::verify::{self, Elsewhere, Level, Options, Progress, Report, State, Verdict};
+use archive::verify::{
+    self, Elsewhere, Level, LevelReport, Options, Progress, Report, State, Verdict,
+};
 use clap::{Args as ClapArgs, ValueEnum};
 use tlog::policy::Policy;
 
 /// Check an archive, and the journal it came from if it is at hand: files, records, Merkle roots, signatures, what
 /// witnesses say. Works on a copy, without the daemon. Exit status 0: all is as recorded. 10 and the number of the
-/// lowest level that is not (10 files, 11 records, 12 checkpoints, 13 witnesses), 14 the journal alone. 2: it
-/// could not be checked.
+/// lowest level that is not (10 files, 11 records, 12 checkpoints, 13 witnesses), 14 the journal alone, 15 completeness, 16
+/// governance. 2: it, or the level that was asked for, could not be checked.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
     /// The archive.
@@ -50,9 +52,11 @@ pub struct Args {
     /// What was verified before: read and written anew, so that only what is new is read. Keep it yourself.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// The level that must have been checked: 3 fails without anything that witnesses or other places say.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=3), default_value = "2")]
-    level: u8,
+    /// The level that must have been checked, and at which it stops: 0 files, 1 records, 2 checkpoints, 3 what witnesses or
+    /// other places say, 4 completeness (sessions and their commands, heartbeats, the kernel's counts), 5 governance
+    /// (approvals, policies, holds, dispositions). Where absent: 2, and 3 as far as something is given for it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=5))]
+    level: Option<u8>,
     /// Write the report as JSON, signed with the key in this file (made where absent), to FILE.report.
     #[arg(long, value_name = "FILE")]
     sign: Option<PathBuf>,
@@ -120,17 +124,31 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(exit_code(&report, args.level))
 }
 
-fn exit_code(report: &Report, level: u8) -> ExitCode {
+fn exit_code(report: &Report, level: Option<u8>) -> ExitCode {
     if let Some(failed) = report.lowest_failed() {
         return ExitCode::from(failed.exit_code());
     }
-    if level == 3 && report.verdict(Level::Anchors) == Verdict::NotChecked {
+    let is_due = |one: &&LevelReport| {
+        one.level.number().zip(level).is_some_and(|(number, level)| number <= level)
+    };
+    // What witnesses say is asked for by its own level alone: not everybody has some.
+    let is_needed = |one: &&LevelReport| one.level != Level::Anchors || level == Some(3);
+    let mut due = report.levels.iter().filter(is_due).filter(is_needed);
+    let Some(one) = due.find(|one| one.verdict == Verdict::NotChecked) else {
+        return ExitCode::SUCCESS;
+    };
+    if one.level == Level::Anchors {
         eprintln!(
             "L3 was asked for, and none of --policy, --tsa-ca and --checkpoint says anything of this log"
         );
-        return ExitCode::from(2);
+    } else {
+        eprintln!(
+            "{} was asked for, and can't be told: {}",
+            one.name,
+            one.why.as_deref().unwrap_or_default()
+        );
     }
-    ExitCode::SUCCESS
+    ExitCode::from(2)
 }
 
 /// Does what another process of this program asked for, by its arguments: to read a changed file, which may end
@@ -151,6 +169,7 @@ pub fn read_changed() -> Option<ExitCode> {
 fn options(args: &Args) -> Result<Options> {
     let mut options = Options::new(&args.archive);
     options.journal.clone_from(&args.journal);
+    options.level = args.level;
     options.key.clone_from(&args.key);
     options.authority.clone_from(&args.tsa_ca);
     options.reader = Some(std::env::current_exe()?);

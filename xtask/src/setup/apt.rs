@@ -106,6 +106,8 @@ const PACKAGES: &[Package] = &[
     package("iproute2", Probe::Program("ip"), TEST),
     // Small disks that fill up and break.
     package("e2fsprogs", Probe::Program("mkfs.ext4"), TEST),
+    // Records of long ago.
+    package("libfaketime", Probe::Files(&["/usr/lib/*/faketime/libfaketime.so.1"]), TEST),
     package("dnsmasq-base", Probe::Program("dnsmasq"), TEST),
     package("bind9-dnsutils", Probe::Program("dig"), TEST),
     package("systemd", Probe::Program("systemd-analyze"), TEST),

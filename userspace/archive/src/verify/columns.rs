@@ -12,6 +12,7 @@ use journal::row::{Column, FIELD_BYTES_MAX, Kind, LEAF_PREFIX, Table};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
+use super::facts::{self, Facts};
 use crate::decode::DecodeError;
 use crate::key::Rotation;
 use crate::merkle::Hash;
@@ -25,25 +26,26 @@ const SEQ: usize = 2;
 
 /// What is taken from a file.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_field_names, reason = "the rest is beside the leaves")]
-pub(super) struct Leaves {
+pub(super) struct Taken {
     /// Sequence numbers and leaves.
     pub(super) leaves: Vec<(u64, Hash)>,
     /// Records by which one key follows another, and by which files went: sequence number and detail.
     pub(super) rotations: Vec<(u64, String)>,
     /// Records that are marked as imported; absent where that was not looked at.
     pub(super) marked: Option<usize>,
+    /// What else they say; `None` where that is not asked for.
+    pub(super) facts: Option<Facts>,
 }
 
 /// The leaves of a file that is as it was written.
-pub(super) fn leaves(table: Table, file: Vec<u8>) -> Result<Leaves, DecodeError> {
+pub(super) fn leaves(table: Table, file: Vec<u8>, with_facts: bool) -> Result<Taken, DecodeError> {
     let fail = |e: &dyn std::fmt::Display| DecodeError::Parquet(e.to_string());
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(file))
         .map_err(|e| fail(&e))?
         .with_batch_size(BATCH_ROWS)
         .build()
         .map_err(|e| fail(&e))?;
-    let mut found = Leaves::default();
+    let mut found = Taken { facts: with_facts.then(Facts::default), ..Taken::default() };
     let mut buffer = Vec::with_capacity(64 * 1024);
     for batch in reader {
         batch_leaves(table, &batch.map_err(|e| fail(&e))?, &mut buffer, &mut found)?;
@@ -56,7 +58,7 @@ fn batch_leaves(
     table: Table,
     batch: &RecordBatch,
     buffer: &mut Vec<u8>,
-    found: &mut Leaves,
+    found: &mut Taken,
 ) -> Result<(), DecodeError> {
     let columns = table.columns();
     let mut typed = Vec::with_capacity(columns.len());
@@ -95,10 +97,13 @@ fn batch_leaves(
     let column = column.ok_or(DecodeError::Column(name))?;
     let marked = column.iter().flatten().filter(|value| imported::is_mark(table, value)).count();
     *found.marked.get_or_insert(0) += marked;
+    if let Some(facts) = &mut found.facts {
+        facts::gather(table, batch, facts);
+    }
     Ok(())
 }
 
-fn rotations(batch: &RecordBatch, found: &mut Leaves) {
+fn rotations(batch: &RecordBatch, found: &mut Taken) {
     let text = |name| batch.column_by_name(name)?.as_string_opt::<i32>();
     let (Some(kinds), Some(details)) = (text("kind"), text("detail")) else { return };
     let first = found.leaves.len() - batch.num_rows();

@@ -7,14 +7,14 @@ use sha2::{Digest, Sha256};
 use types::hex::hex;
 
 use super::changed::{self, Found};
-use super::columns::{self, Leaves};
+use super::columns::{self, Taken};
 use crate::layout::{self, FileEntry};
 
 /// What a file holds, and what is wrong with it.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     /// What could be read.
-    pub(super) rows: Leaves,
+    pub(super) rows: Taken,
     /// Bytes read.
     pub(super) bytes: u64,
     /// What is wrong.
@@ -34,13 +34,13 @@ pub(super) enum Fault {
     Rewritten,
 }
 
-/// Reads the file of `entry`. Only where its list is `trusted` and it is as listed it is read in this process;
+/// Reads the file of `entry`, `with_facts` where these are asked for. Only where its list is `trusted` and it is as listed it is read in this process;
 /// see [`changed::rows`] for `reader`.
 pub(super) fn read(
     archive: &Path,
     reader: Option<&Path>,
     entry: &FileEntry,
-    trusted: bool,
+    (trusted, with_facts): (bool, bool),
 ) -> Read {
     let fault = |fault| Read { fault: Some(fault), ..Read::default() };
     let is_below =
@@ -57,13 +57,13 @@ pub(super) fn read(
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let same = hex(&Sha256::digest(&bytes)) == entry.sha256;
     if same && trusted {
-        return match columns::leaves(table, bytes) {
+        return match columns::leaves(table, bytes, with_facts) {
             Ok(rows) => Read { rows, bytes: length, fault: None },
             Err(error) => fault(Fault::Unreadable(error.to_string())),
         };
     }
     drop(bytes);
-    let mut rows = Leaves::default();
+    let mut rows = Taken::default();
     let mut take = |found: Found| {
         let Found { seq, leaf, rotation, .. } = found;
         rows.leaves.push((seq, leaf));

@@ -1,16 +1,18 @@
 //! One log: its checkpoints, its files, its rows.
 
+mod absent;
+
 use std::collections::BTreeMap;
 use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use journal::imported;
-use journal::row::Table;
 use sha2::{Digest, Sha256};
 use types::hex::hex;
 
-use super::columns::Leaves;
+use super::beyond::Beyond;
+use super::columns::Taken;
 use super::elsewhere::Elsewhere;
 use super::file::{self, Fault, Read};
 use super::history::History;
@@ -27,8 +29,6 @@ use crate::files as disk;
 use crate::layout::{self, FileEntry, Manifest};
 use crate::merkle::{Hash, Tile, Tree};
 use crate::note::{self, Checkpoint, PublicKey};
-use crate::pruned;
-use crate::retention::Disposition;
 
 /// A log under verification.
 struct Log<'a> {
@@ -50,6 +50,8 @@ struct Log<'a> {
     rotations: Vec<(u64, String)>,
     /// What is not here, and why.
     elsewhere: Elsewhere,
+    /// What is asked beyond L3.
+    beyond: Option<Beyond>,
 }
 
 /// Verifies a log; returns how many rows its checkpoint covers.
@@ -96,7 +98,11 @@ pub(super) fn verify(
     let mut log = Log::new(options, (origin, id), files, report);
     log.list_elsewhere();
     let start = log.resume(state, &history, &steps, &checkpoint);
+    if let Some(beyond) = log.beyond.as_mut().filter(|_| start.size() > 0) {
+        beyond.resumed();
+    }
     let compared = log.compare(&steps, &checkpoint, start, signed && chained, journal, &history);
+    log.judge(&steps, &history);
     log.texts(&steps);
     log.tiles(checkpoint.size)?;
     log.conclude(&checkpoint, &compared);
@@ -154,6 +160,7 @@ impl<'a> Log<'a> {
             rewritten: Vec::new(),
             rotations: Vec::new(),
             elsewhere: Elsewhere::default(),
+            beyond: Beyond::new(options.level),
         }
     }
 
@@ -231,8 +238,10 @@ impl<'a> Log<'a> {
         let total = rows.iter().sum();
         let mut progress = Progress { total, ..Progress::default() };
         let (archive, reader) = (&self.options.archive, self.options.reader.as_deref());
+        let with_facts = self.beyond.is_some();
         let work = |job: usize| {
-            jobs.get(job).map(|(_, entry)| file::read(archive, reader, entry, trusted))
+            jobs.get(job)
+                .map(|(_, entry)| file::read(archive, reader, entry, (trusted, with_facts)))
         };
         let mut at = 0;
         let mut leaves = new.first().map(|step| empty(step)).unwrap_or_default();
@@ -240,6 +249,9 @@ impl<'a> Log<'a> {
             if let Some(journal) = journal.as_deref_mut() {
                 let due = journal.leaves(step.first_seq, step.tree_size);
                 log.compare_with_journal(step.first_seq, &leaves, &due);
+            }
+            if let Some(beyond) = &mut log.beyond {
+                beyond.step(log.id, log.report);
             }
             let leaves = log.settle(step, leaves);
             log.push(step, leaves, checkpoint.size, &mut next, &mut comparison);
@@ -274,70 +286,6 @@ impl<'a> Log<'a> {
         comparison.finish()
     }
 
-    /// Looks whether the files of a step that was verified before are there, as long as they were.
-    fn glance(&mut self, step: &Manifest) {
-        for entry in step.files.iter().filter(|entry| entry.table.is_some()) {
-            self.files.known.insert(entry.path.clone());
-            let length =
-                fs::metadata(self.options.archive.join(&entry.path)).map(|file| file.len());
-            if length.is_err() && !self.elsewhere.has(entry) {
-                self.report.find(Level::Files, Some(&entry.path), "file is missing");
-            }
-        }
-    }
-
-    /// Reads the list of what is elsewhere.
-    fn list_elsewhere(&mut self) {
-        let archive = &self.options.archive;
-        match pruned::read(archive, self.origin) {
-            Ok(listed) => self.elsewhere = Elsewhere::new(listed),
-            Err(error) => {
-                self.report.notes.push(format!("the list of what is elsewhere: {error}"));
-            }
-        }
-        let list = format!("{}/{}", layout::log_dir(self.origin), pruned::NAME);
-        self.files.known.insert(list);
-    }
-
-    /// Where files are missing that no list accounts for: what the log's records tell of dispositions.
-    fn account(&mut self, steps: &[(Manifest, Hash)], trusted: bool) {
-        let Options { archive, reader, .. } = self.options;
-        let tables =
-            || steps.iter().flat_map(|(step, _)| &step.files).filter(|e| e.table.is_some());
-        let is_gone =
-            |entry: &FileEntry| !archive.join(&entry.path).exists() && !self.elsewhere.has(entry);
-        if !tables().any(is_gone) {
-            return;
-        }
-        for entry in
-            tables().filter(|entry| entry.table.as_deref() == Some(Table::Control.as_str()))
-        {
-            let Read { rows, .. } = file::read(archive, reader.as_deref(), entry, trusted);
-            let said = rows.rotations.iter().filter_map(|(_, detail)| disposition(detail));
-            let own = said.filter(|said| said.origin == self.origin);
-            self.elsewhere.dispose(own.flat_map(|said| said.files));
-        }
-    }
-
-    /// The leaves of a step, and what is not to be known of them.
-    fn settle(&mut self, step: &Manifest, leaves: Vec<Option<Hash>>) -> Vec<Leaf> {
-        if self.elsewhere.is_partial() {
-            let is_here = |entry: &FileEntry| step.files.iter().any(|file| file.path == entry.path);
-            let (unproven, rest) =
-                std::mem::take(&mut self.rewritten).into_iter().partition(is_here);
-            self.rewritten = rest;
-            let unproven: Vec<FileEntry> = unproven;
-            for entry in &unproven {
-                Elsewhere::unproven(entry, self.report);
-            }
-            self.changed_files.extend(unproven);
-            // What went with a file that is accounted for is no record that can't be read.
-            let end = step.tree_size;
-            self.unread.retain(|seq| !(step.first_seq..end).contains(seq));
-        }
-        self.elsewhere.settle(step, leaves)
-    }
-
     /// Adds the leaves of a step to the comparison.
     fn push(
         &mut self,
@@ -362,7 +310,7 @@ impl<'a> Log<'a> {
     }
 
     /// What was imported is marked so, and nothing else is.
-    fn marks(&mut self, entry: &FileEntry, rows: &Leaves) {
+    fn marks(&mut self, entry: &FileEntry, rows: &Taken) {
         let Some(marked) = rows.marked else { return };
         let due = if imported::is_import(self.id) { rows.leaves.len() } else { 0 };
         if marked != due {
@@ -383,6 +331,14 @@ impl<'a> Log<'a> {
         let Read { rows, bytes: _, fault } = read;
         self.marks(entry, &rows);
         let (mut twice, mut strange) = (0_u64, 0_u64);
+        if let Some(beyond) = &mut self.beyond {
+            match fault {
+                Some(Fault::Missing(_)) if self.elsewhere.has(entry) => {
+                    beyond.absent(entry.table.as_deref());
+                }
+                _ => beyond.take(rows.facts),
+            }
+        }
         for (seq, leaf) in rows.leaves {
             let at = seq.checked_sub(step.first_seq).and_then(|at| usize::try_from(at).ok());
             match at.and_then(|at| leaves.get_mut(at)) {
@@ -391,7 +347,7 @@ impl<'a> Log<'a> {
                 None => strange += 1,
             }
         }
-        let is_rotation = |(_, detail): &(u64, String)| disposition(detail).is_none();
+        let is_rotation = |(_, detail): &(u64, String)| absent::disposition(detail).is_none();
         self.rotations.extend(rows.rotations.into_iter().filter(is_rotation));
         match fault {
             None => {}
@@ -579,11 +535,6 @@ impl<'a> Log<'a> {
             signature,
         });
     }
-}
-
-/// What a record's detail says of a disposition; `None` where it is another's.
-fn disposition(detail: &str) -> Option<Disposition> {
-    serde_json::from_str(detail).ok()
 }
 
 /// No leaf of a step is known yet.

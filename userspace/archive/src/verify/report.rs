@@ -1,6 +1,6 @@
 //! What a verification found, for people and for programs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -19,6 +19,12 @@ pub enum Level {
     Checkpoint,
     /// L3: what witnesses and other places say.
     Anchors,
+    /// L4: sessions and their commands, heartbeats, the kernel's counts.
+    Completeness,
+    /// L5: approvals, policies, holds, dispositions.
+    Governance,
+    /// L6: the targets' own trails.
+    Reconcile,
     /// The journal's own chain, and that it is what was archived.
     Journal,
 }
@@ -80,27 +86,77 @@ pub struct Report {
     pub rows_read: u64,
     /// Bytes of files read.
     pub bytes_read: u64,
+    /// Each level, and how it stands.
+    pub levels: Vec<LevelReport>,
     /// What was checked.
+    #[serde(skip)]
     pub(super) checked: BTreeSet<Level>,
     /// What does not hold.
+    #[serde(skip)]
     pub(super) failed: BTreeSet<Level>,
+    /// What can't be told, and why.
+    #[serde(skip)]
+    pub(super) uncheckable: BTreeMap<Level, String>,
+    /// The level at which it stops; the journal aside.
+    #[serde(skip)]
+    pub(super) last: Option<u8>,
+}
+
+/// How a level stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LevelReport {
+    /// Which.
+    pub level: Level,
+    /// Its name for people.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub verdict: Verdict,
+    /// Findings listed.
+    pub findings: usize,
+    /// Why it is not checked, where that is so.
+    pub why: Option<String>,
 }
 
 /// Whether what a level is about holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Verdict {
     /// It does.
+    #[serde(rename = "passed")]
     Holds,
     /// It does not.
+    #[serde(rename = "failed")]
     Fails,
-    /// Nothing to check it by was given.
+    /// Nothing to check it by was given, or what is there does not say it.
+    #[serde(rename = "not checkable")]
     NotChecked,
 }
 
 impl Level {
     /// All, the lowest first.
-    pub const ALL: [Self; 5] =
-        [Self::Files, Self::Rows, Self::Checkpoint, Self::Anchors, Self::Journal];
+    pub const ALL: [Self; 8] = [
+        Self::Files,
+        Self::Rows,
+        Self::Checkpoint,
+        Self::Anchors,
+        Self::Completeness,
+        Self::Governance,
+        Self::Reconcile,
+        Self::Journal,
+    ];
+
+    /// Its number; the journal has none.
+    pub fn number(self) -> Option<u8> {
+        match self {
+            Self::Files => Some(0),
+            Self::Rows => Some(1),
+            Self::Checkpoint => Some(2),
+            Self::Anchors => Some(3),
+            Self::Completeness => Some(4),
+            Self::Governance => Some(5),
+            Self::Reconcile => Some(6),
+            Self::Journal => None,
+        }
+    }
 
     /// Its name for people.
     pub fn as_str(self) -> &'static str {
@@ -109,6 +165,9 @@ impl Level {
             Self::Rows => "L1 records",
             Self::Checkpoint => "L2 checkpoints",
             Self::Anchors => "L3 witnesses",
+            Self::Completeness => "L4 completeness",
+            Self::Governance => "L5 governance",
+            Self::Reconcile => "L6 the targets' trails",
             Self::Journal => "journal",
         }
     }
@@ -121,6 +180,9 @@ impl Level {
             Self::Checkpoint => 12,
             Self::Anchors => 13,
             Self::Journal => 14,
+            Self::Completeness => 15,
+            Self::Governance => 16,
+            Self::Reconcile => 17,
         }
     }
 
@@ -139,6 +201,13 @@ impl Level {
             Self::Anchors => {
                 "do not rely on this copy: ask the named witness or keeper for its checkpoint, and the operator for the records that are missing"
             }
+            Self::Completeness => {
+                "what is there is as recorded, and something was not recorded: ask the operator what happened at the named records"
+            }
+            Self::Governance => {
+                "what is there is as recorded: ask the institution who decided what is named, and by which rule"
+            }
+            Self::Reconcile => "compare with the target's own trail (`vestibule reconcile`)",
             Self::Journal => {
                 "the archive itself is judged above; keep the journal as it is, and find out who could write to it"
             }
@@ -154,7 +223,8 @@ impl Report {
 
     /// Whether a level holds.
     pub fn verdict(&self, level: Level) -> Verdict {
-        match (self.failed.contains(&level), self.checked.contains(&level)) {
+        let is_told = !self.uncheckable.contains_key(&level) && self.checked.contains(&level);
+        match (self.failed.contains(&level), is_told) {
             (true, _) => Verdict::Fails,
             (false, true) => Verdict::Holds,
             (false, false) => Verdict::NotChecked,
@@ -168,7 +238,47 @@ impl Report {
 
     /// There was something to check a level by.
     pub(super) fn checked(&mut self, level: Level) {
-        self.checked.insert(level);
+        if self.has(level) {
+            self.checked.insert(level);
+        }
+    }
+
+    /// A level can't be told wholly, and why.
+    pub(super) fn uncheckable(&mut self, level: Level, why: &str) {
+        let all = self.uncheckable.entry(level).or_default();
+        if !all.is_empty() {
+            all.push_str("; ");
+        }
+        all.push_str(why);
+    }
+
+    /// Whether a level is asked for.
+    fn has(&self, level: Level) -> bool {
+        self.last.is_none_or(|last| level.number().is_none_or(|number| number <= last))
+    }
+
+    /// Puts the levels together, once all is found.
+    pub(super) fn settle(&mut self) {
+        let one = |level: Level| {
+            let verdict = self.verdict(level);
+            let default = match level {
+                _ if !self.has(level) => "it was not asked for",
+                Level::Completeness | Level::Governance => "ask for it: --level 4, --level 5",
+                Level::Reconcile => "`vestibule reconcile` compares with a target's own trail",
+                Level::Journal => "no journal was given (--journal)",
+                _ => "nothing was given to check by",
+            };
+            let why = self.uncheckable.get(&level).cloned();
+            let why = why.unwrap_or_else(|| default.to_owned());
+            LevelReport {
+                level,
+                name: level.as_str(),
+                verdict,
+                findings: self.findings.iter().filter(|finding| finding.level == level).count(),
+                why: (verdict == Verdict::NotChecked).then_some(why),
+            }
+        };
+        self.levels = Level::ALL.map(one).into();
     }
 
     pub(super) fn find(&mut self, level: Level, path: Option<&str>, text: impl Into<String>) {
@@ -176,6 +286,9 @@ impl Report {
     }
 
     pub(super) fn add(&mut self, finding: Finding) {
+        if !self.has(finding.level) {
+            return;
+        }
         self.ok = false;
         self.failed.insert(finding.level);
         if self.findings.len() < FINDINGS_MAX {
@@ -197,14 +310,13 @@ impl fmt::Display for Report {
         if let Some(rows) = self.journal_rows {
             writeln!(f, "journal: {rows} records")?;
         }
-        for level in Level::ALL {
-            let name = level.as_str();
-            let count = self.findings.iter().filter(|finding| finding.level == level).count();
-            match self.verdict(level) {
+        for LevelReport { level: _, name, verdict, findings, why } in &self.levels {
+            match verdict {
                 Verdict::Holds => writeln!(f, "{name}: as recorded")?,
-                Verdict::Fails => writeln!(f, "{name}: {count} not as recorded")?,
+                Verdict::Fails => writeln!(f, "{name}: {findings} not as recorded")?,
                 Verdict::NotChecked => {
-                    writeln!(f, "{name}: NOT CHECKED, nothing was given to check by")?;
+                    let why = why.as_deref().unwrap_or_default();
+                    writeln!(f, "{name}: NOT CHECKED, {why}")?;
                 }
             }
         }
@@ -248,6 +360,7 @@ mod tests {
             record: Some("n1/0/7 events".to_owned()),
             text: "record changed".to_owned(),
         });
+        report.settle();
         let told = report.to_string();
         assert!(told.contains("\n  record changed: n1/0/7 events\n    in a.parquet\n"), "{told}");
         assert!(told.contains("L1 records: 1 not as recorded\n"), "{told}");
