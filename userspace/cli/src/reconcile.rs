@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use types::id::SessionId;
 
 use crate::{Output, deep};
 use compare::{Comparison, Finding};
@@ -55,8 +56,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn compare(args: &Args) -> Result<Comparison> {
     let mut first_us = i64::MAX;
     let audited = trail::read(&args.logs, args.utc_offset, &mut |ran| {
-        let opened = ran.mark.as_deref().and_then(compare::opened_us);
-        first_us = first_us.min(opened.unwrap_or(ran.at_us));
+        let opened = ran.mark.as_deref().and_then(|mark| mark.parse::<SessionId>().ok());
+        first_us = first_us.min(opened.map_or(ran.at_us, |session| session.made_us()));
         Ok(())
     })?;
     ensure!(

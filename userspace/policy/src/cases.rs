@@ -12,9 +12,9 @@ use types::command::{
     Access, Action, Analysis, Command, CommandKind, Risk, Statement, TableName, Transaction,
 };
 use types::decision::{Decision, Effect, Obligation};
-use types::id::{AgentName, CgroupId, CommandId};
+use types::id::{AgentName, CommandId};
 use types::identity::{Actor, Identity, Subject};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
+use types::principal::{Assurance, Principal, Process};
 use types::redact::DataClass;
 use types::target::{Target, UsedCredential};
 
@@ -266,17 +266,7 @@ fn principal(
         instance: "case".into(),
         chain: chain.into(),
         identity: Arc::new(identity(entry)),
-        process: Process {
-            key: ProcessKey { tgid: 1, start_ns: 1 },
-            provenance: Provenance::default(),
-            uid: entry.uid.unwrap_or(1000),
-            gid: 1000,
-            cgroup: CgroupId(1),
-            exe: None,
-            exe_path: None,
-            exe_sha256: None,
-            comm: "case".into(),
-        },
+        process: Process::unseen(entry.uid.unwrap_or(1000)),
         assurance: assurance.ok_or_else(|| bad("assurance", wanted))?,
     })
 }

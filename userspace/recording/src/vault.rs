@@ -183,11 +183,9 @@ impl Entry {
     }
 }
 
-/// A key's file: below the day on which its session opened, which its id says (RFC 9562 §5.7).
+/// A key's file: below the day on which its session opened, which its id says.
 fn name(dek_id: SessionId) -> PathBuf {
-    let millis = dek_id.as_bytes().iter().take(6);
-    let millis = millis.fold(0_i64, |sum, byte| (sum << 8) | i64::from(*byte));
-    let time = utc(millis.saturating_mul(1_000));
+    let time = utc(dek_id.made_us());
     let day = time.split('T').next().unwrap_or_default();
     Path::new(day).join(format!("{dek_id}.json"))
 }

@@ -23,6 +23,12 @@ macro_rules! id_by_time {
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
             }
 
+            /// When it was made, as it says: microseconds since 1970 UTC, in whole milliseconds.
+            pub fn made_us(&self) -> i64 {
+                let millis = self.0.as_bytes().iter().take(6);
+                millis.fold(0_i64, |ms, byte| ms << 8 | i64::from(*byte)).saturating_mul(1_000)
+            }
+
             /// The id's 16 bytes, in network order.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
@@ -178,5 +184,6 @@ mod tests {
         let at = |unix_us| SessionId::new(Timestamp { unix_us, mono_ns: 0 }, [7; 10]);
         assert!(at(1_000_000) < at(2_000_000));
         assert_eq!(at(5_000).to_string().parse::<SessionId>().unwrap(), at(5_000));
+        assert_eq!(at(1_796_112_930_123_456).made_us(), 1_796_112_930_123_000);
     }
 }

@@ -47,6 +47,21 @@ pub struct Process {
 }
 
 impl Process {
+    /// A process that nobody saw: of a past that is gone through again, or of a case. Only as whom it runs is said.
+    pub fn unseen(uid: u32) -> Self {
+        Self {
+            key: ProcessKey { tgid: 0, start_ns: 0 },
+            provenance: Provenance::default(),
+            uid,
+            gid: 0,
+            cgroup: CgroupId(0),
+            exe: None,
+            exe_path: None,
+            exe_sha256: None,
+            comm: "".into(),
+        }
+    }
+
     /// The process that forked it; it may have ended since.
     pub fn parent(&self) -> Option<ProcessKey> {
         self.provenance.ancestors.first().copied()

@@ -16,9 +16,9 @@ use types::command::{
     Access, Action, Analysis, ColumnName, Command, CommandKind, Output, Risk, Statement,
     Transaction,
 };
-use types::id::{AgentName, CgroupId, CommandId};
+use types::id::{AgentName, CommandId};
 use types::identity::{Actor, Identity, Subject, Token};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
+use types::principal::{Assurance, Principal, Process};
 use types::redact::DataClass;
 use types::target::{Target, UsedCredential};
 
@@ -73,17 +73,7 @@ pub(super) fn principal(row: &EventRow, proofs: &Proofs) -> Option<Principal> {
             actors: actors.iter().map(actor).collect::<Option<Vec<_>>>()?.into(),
             owner: row.agent_owner.as_deref().map(Into::into),
         }),
-        process: Process {
-            key: ProcessKey { tgid: 1, start_ns: 1 },
-            provenance: Provenance::default(),
-            uid: row.uid_os.and_then(|uid| u32::try_from(uid).ok())?,
-            gid: 0,
-            cgroup: CgroupId(0),
-            exe: None,
-            exe_path: None,
-            exe_sha256: None,
-            comm: "".into(),
-        },
+        process: Process::unseen(row.uid_os.and_then(|uid| u32::try_from(uid).ok())?),
         assurance,
     })
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use proto::sql::{Analyzer, Reading};
 use serde::Serialize;
 use types::command::{Class, Risk, Statement};
+use types::id::SessionId;
 
 use super::recorded::{Found, Recorded, Session};
 use super::trail::Ran;
@@ -205,7 +206,7 @@ impl Comparison {
             if session.is_seen {
                 self.not_in_trail += unclaimed;
                 left.push((Kind::NotInTrail, id.clone(), unclaimed));
-            } else if opened_us(id).is_some_and(|opened| span_us.contains(&opened)) {
+            } else if id.parse::<SessionId>().is_ok_and(|id| span_us.contains(&id.made_us())) {
                 left.push((Kind::NoTrace, id.clone(), unclaimed));
             }
         }
@@ -297,10 +298,4 @@ fn is_own(analyzer: &Analyzer, session: &Session, statement: &Statement) -> bool
             .iter()
             .filter_map(|access| access.table.as_ref())
             .all(|table| table.schema.as_deref().is_some_and(of_catalog))
-}
-
-/// When a session opened, microseconds since 1970 UTC: its id is a UUIDv7 (RFC 9562, section 5.7).
-pub(super) fn opened_us(session: &str) -> Option<i64> {
-    let digits: String = session.chars().filter(|c| *c != '-').take(12).collect();
-    i64::from_str_radix(&digits, 16).ok()?.checked_mul(1_000)
 }

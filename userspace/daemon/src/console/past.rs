@@ -27,7 +27,7 @@ impl Past for Around {
         let place = self.place();
         Box::pin(blocking(move || {
             let Ok(id) = session.parse::<SessionId>() else { return Ok(None) };
-            let whole = search::session(&place()?, &session, opened_us(id));
+            let whole = search::session(&place()?, &session, id.made_us());
             Ok(replay(session, whole.map_err(|error| failed(&error))?))
         }))
     }
@@ -43,12 +43,6 @@ impl Around {
             search::place(&archive, whose, &journal, durable).map_err(|error| failed(&error))
         }
     }
-}
-
-/// When a session opened, by its id (RFC 9562 §5.7), microseconds since 1970 UTC.
-fn opened_us(session: SessionId) -> i64 {
-    let head = session.as_bytes().iter().take(6);
-    head.fold(0_i64, |ms, byte| ms << 8 | i64::from(*byte)).saturating_mul(1_000)
 }
 
 fn replay(session: String, whole: Whole) -> Option<Replay> {
@@ -117,18 +111,5 @@ fn said(cut: Cut, most: usize) -> String {
         Cut::Most => format!("These are the {most} that are shown at most: there may be more."),
         Cut::Rows => format!("{ROWS_LOOKED_AT_MAX} rows were looked at: ask for less time."),
         Cut::Journal => "The journal holds more than is looked at, until it is sealed.".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use types::clock::Timestamp;
-
-    use super::*;
-
-    #[test]
-    fn a_sessions_id_says_when_it_opened() {
-        let at = Timestamp { unix_us: 1_796_112_930_123_456, mono_ns: 0 };
-        assert_eq!(opened_us(SessionId::new(at, [7; 10])), 1_796_112_930_123_000);
     }
 }

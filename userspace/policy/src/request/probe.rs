@@ -8,9 +8,9 @@ use types::addr::OrigDst;
 use types::command::{
     Access, Action, Analysis, CommandKind, Risk, Statement, TableName, Transaction,
 };
-use types::id::{AgentName, CgroupId};
+use types::id::AgentName;
 use types::identity::{Actor, Identity, Subject, Token};
-use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
+use types::principal::{Assurance, Principal, Process};
 use types::redact::DataClass;
 use types::target::Target;
 
@@ -131,17 +131,7 @@ fn principal(subject: Option<Subject>) -> Principal {
         agent,
         instance: "".into(),
         identity: Arc::new(identity),
-        process: Process {
-            key: ProcessKey { tgid: 0, start_ns: 0 },
-            provenance: Provenance::default(),
-            uid: 0,
-            gid: 0,
-            cgroup: CgroupId(0),
-            exe: None,
-            exe_path: None,
-            exe_sha256: None,
-            comm: "".into(),
-        },
+        process: Process::unseen(0),
         assurance: Assurance::A0,
     }
 }
