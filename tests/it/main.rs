@@ -8,6 +8,7 @@
 mod acting_as;
 mod backtest;
 mod bearer;
+mod blind;
 mod browser;
 mod bulk;
 mod by_hand;

@@ -79,7 +79,7 @@ fn session(evidence: &Evidence<'_>, like: &str) -> String {
 }
 
 /// Whether any file below a folder holds this text.
-fn is_anywhere(folder: &Path, text: &str) -> Option<PathBuf> {
+pub(crate) fn is_anywhere(folder: &Path, text: &str) -> Option<PathBuf> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let found = if path.is_dir() {

@@ -1,6 +1,6 @@
 //! Questions that auditors ask, ready to be asked by name.
 //!
-//! Each is one SELECT over the views, which hold what engines say differently (`heartbeats`, `masked_values`). DuckDB and
+//! Each is one SELECT over the views, which hold what engines say differently (`heartbeats`, `masked_values`, `blind_values`). DuckDB and
 //! Spark have theirs (`views`); other engines need views of their own.
 //! Its first lines say what it answers, what it must be told, and whether anything may come of it:
 //!
@@ -92,6 +92,8 @@ questions![
     "self-approvals",
     "emergencies",
     "masked",
+    "blind-token",
+    "blind-cut",
     "accounts",
     "largest-answers",
     "unended",

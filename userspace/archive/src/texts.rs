@@ -39,8 +39,8 @@ pub fn views(has_files: impl Fn(Table) -> bool) -> String {
     Table::ALL.iter().map(one).chain([DERIVED.to_owned()]).collect()
 }
 
-/// What questions need beside the tables, in DuckDB's words: heartbeats with the time since the one before, and the
-/// classes of masked values each in a row.
+/// What questions need beside the tables, in DuckDB's words: heartbeats with the time since the one before, the
+/// classes of masked values and the tokens of named ones each in a row.
 pub(crate) const DERIVED: &str = include_str!("views/derived-duckdb.sql");
 
 /// `views/spark.sql`: to be run by Spark started in the archive's folder, statement by statement; they end with `;`.

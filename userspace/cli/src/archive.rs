@@ -1,6 +1,7 @@
 //! `vestibule archive`: fill it, check it, ask it, hand it out.
 
 mod ask;
+mod blind;
 mod export;
 mod recorded;
 mod remote;
@@ -37,6 +38,8 @@ pub(crate) enum Args {
     Retention(retention::Retention),
     Query(Query),
     Ask(ask::Args),
+    Blind(blind::Args),
+    RotateBlindKey(blind::Rotate),
     #[command(subcommand)]
     Export(export::Args),
     Replay(replay::Args),
@@ -127,6 +130,8 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::Retention(args) => retention::report(args),
         Args::Query(args) => query(args),
         Args::Ask(args) => ask::run(args),
+        Args::Blind(args) => blind::run(args),
+        Args::RotateBlindKey(args) => blind::rotate(control, args),
         Args::Export(args) => export::run(control, args),
         Args::Replay(args) => replay::run(control, args),
     }

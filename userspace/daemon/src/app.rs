@@ -60,7 +60,9 @@ use crate::secret::Stores;
 use crate::stamps::Stamps;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
-use crate::{bundle, console, control, credential, durable, guard, link, recordings, sources, tls};
+use crate::{
+    blinding, bundle, console, control, credential, durable, guard, link, recordings, sources, tls,
+};
 
 /// How often agents whose last process ended are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -220,6 +222,7 @@ fn prepare(
     let namespaces = Arc::new(Namespaces::new(Arc::clone(&kernel), recorder.clone(), listening));
     let approvals =
         Approvals::new(recorder.clone(), Arc::clone(&clock), &config.node(), masking_key.expose());
+    let blind = blinding::keys(config, policy.classification(), &recorder, clock.now())?;
     let door = Arc::new(Door {
         kernel: Arc::new(Records(Arc::clone(&kernel))),
         netns: Arc::clone(&namespaces) as Arc<dyn Netns>,
@@ -236,7 +239,12 @@ fn prepare(
         windows: windows(config, &policy, &recorder, clock.as_ref()),
         policy: Arc::new(policy),
         masking_key,
-        analyzer: Arc::new(Analyzer::new()),
+        analyzer: Arc::new(if blind.is_some() {
+            Analyzer::keeping_values()
+        } else {
+            Analyzer::new()
+        }),
+        blind,
         catalogs: Catalogs::default(),
         approvals: Arc::new(approvals),
         recordings: recordings::sealing(config, &recorder)?,
@@ -275,6 +283,7 @@ fn prepare(
         approvals,
         link,
         archiver,
+        blind_keys: blinding::dir(config),
         key_vault: recordings::vault_dir(config),
         enroller: Enroller::new(config.enroll.clone(), config.engines.clone()),
         letting_go,

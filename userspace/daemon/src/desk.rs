@@ -45,6 +45,8 @@ pub(crate) struct Desk {
     /// Where people of several hosts answer.
     pub(crate) link: Option<Arc<Link>>,
     pub(crate) archiver: Archiver,
+    /// Where keys of blind tokens are.
+    pub(crate) blind_keys: PathBuf,
     /// Where wrapped keys of recordings are.
     pub(crate) key_vault: PathBuf,
     pub(crate) enroller: Enroller,
@@ -128,6 +130,7 @@ impl Answer for Desk {
             Request::HoldRelease { name, reason, by } => self.hold_release(name, reason, by, tgid),
             Request::Dispose { dry_run, reason, by } => self.dispose(*dry_run, reason, by, tgid),
             Request::Attest { document, sha256 } => self.attest(document, sha256, tgid),
+            Request::RotateBlindKey => self.rotate_blind_key(tgid),
             Request::RecordingOpened { session, recipient, purpose } => {
                 self.recording_opened(*session, (recipient, purpose), tgid)
             }

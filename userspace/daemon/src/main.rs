@@ -5,6 +5,7 @@ mod app;
 mod approvals;
 mod archiver;
 mod asker;
+mod blinding;
 mod bundle;
 mod config;
 mod console;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use types::approval::Coverage;
-use types::command::{Parameter, ParameterValue, Risk};
+use types::command::{BlindToken, BlindTokens, Parameter, ParameterValue, Risk};
 use types::event::{Outcome, WindowUse};
 use types::id::{AgentName, CgroupId, CommandId, PolicyId, RequestId, SessionId};
 use types::principal::{
@@ -199,6 +199,7 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
         windows: Vec::new(),
         identity: 0,
         approval: None,
+        blind: BlindTokens::default(),
     };
     // Records of version 2 end here.
     if !cursor.is_empty() {
@@ -217,7 +218,16 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
     if !cursor.is_empty() {
         begun.approval = cursor.opt(approval)?;
     }
+    // And those of version 6 here.
+    if !cursor.is_empty() {
+        begun.blind = cursor.opt(blind)?.unwrap_or_default();
+    }
     Ok(begun)
+}
+
+fn blind(cursor: &mut Cursor<'_>) -> Result<BlindTokens, Malformed> {
+    let tokens = cursor.list(|c| Ok(BlindToken(c.array()?)))?;
+    Ok(BlindTokens { tokens, is_cut: cursor.flag()? })
 }
 
 fn approval(cursor: &mut Cursor<'_>) -> Result<Approval, Malformed> {

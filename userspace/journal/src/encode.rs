@@ -2,12 +2,14 @@
 
 use sha2::{Digest, Sha256};
 use types::approval::Coverage;
-use types::command::{Access, Class, Parameter, ParameterValue, Risk, Statement, TableName};
+use types::command::{
+    Access, BlindTokens, Class, Parameter, ParameterValue, Risk, Statement, TableName,
+};
 use types::decision::{Decision, Obligation};
 use types::event::WindowUse;
 use types::id::PolicyId;
 use types::limits::{
-    COLUMNS_MAX, COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
+    BLIND_TOKENS_MAX, COLUMNS_MAX, COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
     RECORDING_SEALED_BYTES_MAX, RESPONSE_RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
 };
 use types::principal::{ANCESTORS_MAX, Confinement, Principal, Process, ProcessKey, Provenance};
@@ -185,6 +187,7 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
         decided_us,
         identity,
         approval,
+        blind,
     } = *begin;
     out.extend_from_slice(session.as_bytes());
     put_u32(out, command.0);
@@ -213,6 +216,11 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
     put_windows(out, decision);
     put_u32(out, identity);
     put_opt(out, approval, put_approval);
+    put_opt(out, blind, |out, blind| {
+        let BlindTokens { tokens, is_cut } = blind;
+        put_list(out, tokens, BLIND_TOKENS_MAX, |out, token| out.extend_from_slice(&token.0));
+        put_u8(out, u8::from(*is_cut));
+    });
 }
 
 fn put_approval(out: &mut Vec<u8>, approval: &Approval) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use types::approval::Coverage;
 use types::clock::Timestamp;
-use types::command::{Action, CommandKind, Parameter, Risk, Statement};
+use types::command::{Action, BlindTokens, CommandKind, Parameter, Risk, Statement};
 use types::decision::{Decision, Effect};
 use types::event::Outcome;
 use types::id::{CommandId, PolicyId, RequestId, SessionId};
@@ -94,6 +94,8 @@ pub struct Begin<'a> {
     pub identity: u32,
     /// What people said, where their approval was needed and asked for.
     pub approval: Option<&'a Approval>,
+    /// The tokens of the values that it names, where any have some.
+    pub blind: Option<&'a BlindTokens>,
 }
 
 /// What people said to a command.
@@ -302,6 +304,8 @@ pub struct BegunCommand {
     pub identity: u32,
     /// What people said, where their approval was needed and asked for.
     pub approval: Option<Approval>,
+    /// The tokens of the values that it names; none in records of before.
+    pub blind: BlindTokens,
 }
 
 /// One access of a command read back.
@@ -404,5 +408,5 @@ pub const NAME_BYTES_MAX: usize = 512;
 
 /// A frame's body at most: text 64 KiB + normalized text 64 KiB + 256 parameters × 1 KiB +
 /// 512 accesses × (512 + 6) B + 256 policies × (512 + 4) B + 256 columns × (769 + 4) B +
-/// 256 policies with windows × (64 + 4) B + 64 approvers × (512 + 4) B = 1,018 KiB.
+/// 256 policies with windows × (64 + 4) B + 64 approvers × (512 + 4) B + 512 tokens × 8 B = 1,022 KiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use types::command::{ColumnName, TableName};
 use types::redact::DataClass;
 
+use super::blind::TokenForm;
+
 /// Which columns hold which class of data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Classification {
@@ -47,6 +49,11 @@ impl Classification {
         self.classes.iter().filter(move |class| class.covers(table, column))
     }
 
+    /// Whether values of any class get blind tokens.
+    pub fn has_tokens(&self) -> bool {
+        self.classes.iter().any(|class| class.tokens.is_some())
+    }
+
     /// The rule of the class `name`.
     pub fn get(&self, name: &DataClass) -> Option<&ClassRule> {
         self.classes.iter().find(|class| class.name == *name)
@@ -62,6 +69,8 @@ pub struct ClassRule {
     pub columns: Vec<ColumnPattern>,
     /// What finds it in values of other columns; `None` where only `columns` do.
     pub recognizer: Option<RecognizerKind>,
+    /// How its values are written in blind tokens; `None` where they have none.
+    pub tokens: Option<TokenForm>,
 }
 
 impl ClassRule {
@@ -76,7 +85,7 @@ impl ClassRule {
     }
 
     fn new(entry: ClassEntry) -> Result<Self, ClassificationError> {
-        let ClassEntry { name, columns, recognizer } = entry;
+        let ClassEntry { name, columns, recognizer, tokens } = entry;
         let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(word) {
             return Err(ClassificationError::Name { class: name });
@@ -92,7 +101,10 @@ impl ClassRule {
         if columns.is_empty() && recognizer.is_none() {
             return Err(ClassificationError::Nothing { class: name });
         }
-        Ok(Self { name: DataClass(name.into()), columns, recognizer })
+        if tokens.is_some() && columns.is_empty() {
+            return Err(ClassificationError::NoColumns { class: name });
+        }
+        Ok(Self { name: DataClass(name.into()), columns, recognizer, tokens })
     }
 }
 
@@ -216,6 +228,14 @@ pub enum ClassificationError {
         /// The class.
         class: String,
     },
+    /// A class with tokens that no column holds.
+    #[error(
+        "classification: class `{class}` has tokens, and no columns whose values would get them"
+    )]
+    NoColumns {
+        /// The class.
+        class: String,
+    },
     /// More classes than [`CLASSES_MAX`].
     #[error("classification: more than {CLASSES_MAX} classes")]
     TooManyClasses,
@@ -251,6 +271,7 @@ struct ClassEntry {
     #[serde(default)]
     columns: Vec<String>,
     recognizer: Option<RecognizerKind>,
+    tokens: Option<TokenForm>,
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any run of bytes. Linear in the text
@@ -340,6 +361,8 @@ mod tests {
             ("[[class]]\nname = \"a\"\ncolumns = [\"a.b.c.d\"]", "not [schema.]table.column"),
             ("[[class]]\nname = \"a\"\ncolums = [\"t.x\"]", "unknown field"),
             ("[[class]]\nname = \"a\"\nrecognizer = \"ssn\"", "unknown variant"),
+            ("[[class]]\nname = \"a\"\ncolumns = [\"t.x\"]\ntokens = \"hash\"", "unknown variant"),
+            ("[[class]]\nname = \"a\"\nrecognizer = \"iban\"\ntokens = \"exact\"", "no columns"),
             (
                 "[[class]]\nname = \"a\"\nrecognizer = \"iban\"\n[[class]]\nname = \"a\"\nrecognizer = \"iban\"",
                 "stands twice",

@@ -24,6 +24,7 @@ impl Default for FreeText {
             name: DataClass(kind.as_str().into()),
             columns: Vec::new(),
             recognizer: Some(kind),
+            tokens: None,
         };
         let classes: Vec<ClassRule> = RecognizerKind::ALL.map(class).into();
         let replace =

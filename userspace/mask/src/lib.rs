@@ -33,6 +33,7 @@
 //! recognized in `Inspect`; numbers inside binary values of any type are.
 
 mod binary;
+pub mod blind;
 mod catalog;
 pub mod classification;
 mod free_text;

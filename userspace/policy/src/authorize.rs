@@ -369,6 +369,7 @@ impl Content {
             writes: _,
             cursor: _,
             prepared: _,
+            compared: _,
         } = &**analysis;
         let (accesses, functions) = (accesses.clone(), functions.clone());
         let (probed, bytes) = (probed.into(), text.len());

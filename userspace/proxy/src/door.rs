@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use identity::names::Names;
 use identity::{Enrollments, Processes};
 use journal::recorder::Recorder;
 use mask::Masks;
+use mask::blind::BlindKey;
 use policy::PolicySet;
 use proto::sql::Analyzer;
 use recording::sealing::Sealing;
@@ -97,6 +98,8 @@ pub struct Door {
     pub policy: Arc<PolicySet>,
     /// The key of hashed values.
     pub masking_key: Secret<[u8; 32]>,
+    /// The key of blind tokens, where values of any class get some.
+    pub blind: Option<BlindKeys>,
     /// SQL analysis and its cache.
     pub analyzer: Arc<Analyzer>,
     /// Catalogs of the targets.
@@ -154,6 +157,27 @@ impl Door {
     /// The compiled masks of a set of rules.
     pub(crate) fn masks(&self, rules: &[MaskRule]) -> Arc<Masks> {
         self.masks.of(rules, &self.policy, &self.masking_key)
+    }
+}
+
+/// The key of blind tokens that is in use.
+#[derive(Debug)]
+pub struct BlindKeys(RwLock<Arc<BlindKey>>);
+
+impl BlindKeys {
+    /// With this one in use.
+    pub fn new(key: BlindKey) -> Self {
+        Self(RwLock::new(Arc::new(key)))
+    }
+
+    /// The one in use.
+    pub fn current(&self) -> Arc<BlindKey> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Uses another from the next command on.
+    pub fn replace(&self, key: BlindKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A session's records: opened once its target is known, then a begin and an end for each command.
 
+mod blind;
 mod sealed;
 
 use std::borrow::Cow;
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 use types::accepted::Accepted;
 use types::clock::Timestamp;
-use types::command::{Command, CommandKind, Parameter, ParameterValue, Statement};
+use types::command::{BlindTokens, Command, CommandKind, Parameter, ParameterValue, Statement};
 use types::decision::Decision;
 use types::event::{Notification, Outcome, Violation};
 use types::id::{AgentName, CommandId, SessionId};
@@ -52,6 +53,9 @@ pub(crate) struct Ledger<'d> {
     opened: bool,
     closed: bool,
     text: Option<KeptText>,
+    blinding: Option<blind::Known>,
+    /// The tokens of the command that is written next.
+    blind: Option<BlindTokens>,
     taping: Taping,
     notified: Sparing,
     /// Which of the session's identities the principal has, and whether that is written.
@@ -101,6 +105,8 @@ impl<'d> Ledger<'d> {
             opened: false,
             closed: false,
             text: None,
+            blinding: None,
+            blind: None,
             taping: Taping::none(),
             notified: Sparing::default(),
             identity: 0,
@@ -330,6 +336,7 @@ impl<'d> Ledger<'d> {
             text = "".into();
             parameters = Cow::Borrowed(&[]);
         }
+        let blind = self.blind.take();
         self.door.recorder.gather(Frame::Begin(Begin {
             session: self.session,
             command: command.id,
@@ -343,6 +350,7 @@ impl<'d> Ledger<'d> {
             decided_us: u32::try_from(decided.us_since(now)).unwrap_or(u32::MAX),
             identity: self.identity,
             approval,
+            blind: blind.as_ref(),
         }))
     }
 

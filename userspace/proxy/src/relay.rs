@@ -495,6 +495,7 @@ impl<'w> Relay<'w> {
         if !denied && self.knowledge.begins(&command.statement) {
             self.use_known();
         }
+        self.ledger.blind(command, &self.catalog);
         let masks = self.masks.as_deref();
         let verdict = match self.ledger.begin(command, decision, masks, (came, decided), said) {
             Ok(lsn) => {

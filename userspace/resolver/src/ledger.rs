@@ -103,6 +103,7 @@ impl Ledger {
             decided_us: 0,
             identity,
             approval: None,
+            blind: None,
         }))?;
         Ok(lsn)
     }

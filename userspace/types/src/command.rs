@@ -141,6 +141,59 @@ pub struct Analysis {
     pub cursor: Option<Arc<str>>,
     /// What it has to do with a prepared statement.
     pub prepared: Option<PreparedUse>,
+    /// Which values its columns meet; nothing where values are not kept.
+    pub compared: Comparisons,
+}
+
+/// Which values columns are compared with, and which are written into them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparisons {
+    /// By column, sorted.
+    pub columns: Vec<Compared>,
+    /// The constants that [`ValueAt::Constant`] means.
+    pub constants: Vec<Box<str>>,
+    /// Of an `EXECUTE`: the values of each of its arguments.
+    pub arguments: Vec<Vec<ValueAt>>,
+    /// Whether there are more than are kept.
+    pub is_cut: bool,
+}
+
+/// The values that one base column meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The column.
+    pub column: ColumnName,
+    /// The values, each once.
+    pub values: Vec<ValueAt>,
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ValueAt {
+    /// It is the bound parameter of this number, from 1.
+    Parameter(u32),
+    /// It is the plain constant at this place of the text, from 0: other texts of the same shape have another.
+    Plain {
+        /// The place.
+        at: u32,
+        /// Whether a minus sign belongs to it.
+        is_negative: bool,
+    },
+    /// It is this one of [`Comparisons::constants`], in every text.
+    Constant(u32),
+}
+
+/// A value that a statement names, so hashed under a key that equal ones can be found and none can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlindToken(pub [u8; 8]);
+
+/// The tokens of one command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlindTokens {
+    /// Each once, sorted; at most [`crate::limits::BLIND_TOKENS_MAX`].
+    pub tokens: Vec<BlindToken>,
+    /// Whether values that should have one have none here: too many, too long, or not understood.
+    pub is_cut: bool,
 }
 
 /// What a statement has to do with a prepared one, by its text. Names are folded as the server folds them.
@@ -189,6 +242,7 @@ impl Analysis {
             writes: Vec::new(),
             cursor: None,
             prepared: None,
+            compared: Comparisons::default(),
         }
     }
 

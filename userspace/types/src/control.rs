@@ -1,9 +1,12 @@
 //! What goes over the daemon's control socket: one JSON object a line, a request and its answer.
 
+mod login;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::login::StandingLogin;
 use crate::id::{AgentName, CgroupId, SessionId};
 
 /// What a root client asks.
@@ -100,6 +103,8 @@ pub enum Request {
         /// The size beyond which what the old one signs does not stand by itself.
         revoked_from: Option<u64>,
     },
+    /// Make blind tokens with a new key from now on.
+    RotateBlindKey,
     /// Write that a session's sealed recording is being opened.
     RecordingOpened {
         /// Which.
@@ -278,6 +283,11 @@ pub enum Response {
         /// The public key that it is signed with, in C2SP's form.
         key: String,
     },
+    /// To [`Request::RotateBlindKey`].
+    BlindKey {
+        /// What the new one is called in records.
+        key: String,
+    },
     /// To [`Request::RecordingOpened`]: it is on record.
     RecordingNoted,
     /// To [`Request::Shred`].
@@ -309,27 +319,6 @@ pub struct Person {
     pub token_file: Option<PathBuf>,
     /// Who called sudo, where somebody did.
     pub sudo_uid: Option<u32>,
-}
-
-/// A person who is logged in on this host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StandingLogin {
-    /// Who that is to this host: `login uid N`, `sudo uid N` or `uid N`.
-    pub person: String,
-    /// The name to read.
-    pub user: String,
-    /// The issuer.
-    pub idp: String,
-    /// The issuer's key for the person.
-    pub sub: String,
-    /// The person's groups.
-    pub groups: Vec<String>,
-    /// Until when the token at hand holds, seconds since 1970 UTC.
-    pub expires_s: i64,
-    /// Whether another can be had before that.
-    pub renewed: bool,
-    /// Name and instance of each agent that ends with it.
-    pub agents: Vec<String>,
 }
 
 /// An open session.

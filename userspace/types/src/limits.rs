@@ -56,6 +56,10 @@ pub const COLUMNS_MAX: usize = 256;
 /// The response sample of one command.
 pub const RESPONSE_SAMPLE_BYTES_MAX: usize = 4 * 1024;
 
+/// Blind tokens of one command in the record: 512 × 8 B = 4 KiB in the journal. A list that is longer is cut, and
+/// the record says so.
+pub const BLIND_TOKENS_MAX: usize = 512;
+
 /// One bound parameter's value in the record.
 pub const PARAMETER_BYTES_MAX: usize = 1024;
 

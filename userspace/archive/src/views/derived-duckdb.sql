@@ -3,3 +3,4 @@ CREATE OR REPLACE VIEW heartbeats AS SELECT *,
 FROM control WHERE kind = 'heartbeat';
 CREATE OR REPLACE VIEW masked_values AS SELECT * EXCLUDE (m), m.entity AS entity, m."count" AS masked_values
 FROM (SELECT *, unnest(masked) AS m FROM events WHERE masked_count > 0);
+CREATE OR REPLACE VIEW blind_values AS SELECT * FROM (SELECT *, unnest(blind_tokens) AS token FROM events);

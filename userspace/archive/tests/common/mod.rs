@@ -175,6 +175,7 @@ impl Node {
             decided_us: 7,
             identity: 0,
             approval: None,
+            blind: None,
         }));
     }
 

@@ -139,6 +139,7 @@ impl Ledger {
             decided_us: 0,
             identity: 0,
             approval: None,
+            blind: None,
         }))
     }
 

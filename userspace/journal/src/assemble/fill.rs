@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use types::clock::Timestamp;
-use types::command::{Action, CommandKind, Parameter, ParameterValue};
+use types::command::{Action, BlindTokens, CommandKind, Parameter, ParameterValue};
 use types::decision::Effect;
 use types::hex::hex;
 use types::id::{AgentName, SequenceNumber, SessionId};
@@ -69,6 +69,7 @@ pub(super) fn event(
         statement_norm: begun.normalized.clone(),
         statement_fp: begun.fingerprint,
         statement_len: i32::try_from(begun.text_bytes).unwrap_or(i32::MAX),
+        blind_tokens: blind(&begun.blind),
         batch: int(begun.batch),
         decision: decision(begun.decision.effect, begun.approval.as_ref(), masked_count).to_owned(),
         rule_id: begun.decision.rule.clone(),
@@ -108,6 +109,16 @@ fn columns(named: &[String]) -> Option<String> {
     let named: BTreeSet<&str> = named.iter().map(String::as_str).collect();
     (!named.is_empty()).then(|| named.into_iter().collect::<Vec<_>>().join(", "))
 }
+
+/// The tokens in hex, and [`BLIND_CUT`] behind them where there should be more.
+fn blind(blind: &BlindTokens) -> Vec<String> {
+    let BlindTokens { tokens, is_cut } = blind;
+    let cut = is_cut.then(|| BLIND_CUT.to_owned());
+    tokens.iter().map(|token| hex(&token.0)).chain(cut).collect()
+}
+
+/// What stands for the tokens that are not kept.
+const BLIND_CUT: &str = "+";
 
 fn put_principal(row: &mut EventRow, principal: &Principal, identity: &Identity) {
     let Principal { agent, instance, chain, identity: _, process, assurance } = principal;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use types::addr::OrigDst;
 use types::clock::Timestamp;
-use types::command::{Action, Analysis, CommandKind, Statement};
+use types::command::{Action, Analysis, BlindToken, BlindTokens, CommandKind, Statement};
 use types::decision::{Effect, Limit, Measure};
 use types::event::{Outcome, Status};
 use types::id::{AgentName, CgroupId, CommandId, RequestId, SessionId};
@@ -29,7 +29,7 @@ fn back(kind: FrameKind, frame: &Frame<'_>) -> Record {
     let record = decode::record(kind, &body).unwrap().unwrap();
     // No shorter body is one but those of earlier versions, and no longer one.
     let earlier = match kind {
-        FrameKind::Begin => 4, // 2, 3, 4 and 5
+        FrameKind::Begin => 5, // 2 to 6
         FrameKind::End => 2,   // 2 and 3
         _ => 0,
     };
@@ -283,12 +283,15 @@ proptest! {
         (risks, batch) in any::<(u32, u32)>(),
         policies in proptest::collection::vec("[a-z-]{1,40}", 0..5),
         approval in proptest::option::of(approval()),
+        tokens in proptest::collection::vec(any::<[u8; 8]>(), 0..600),
     ) {
+        let blind = BlindTokens { tokens: tokens.into_iter().map(BlindToken).collect(), is_cut: batch % 2 == 0 };
         let (statement, decision) = (statement(&normalized, &tables, risks), decision(&policies));
         let frame = Frame::Begin(Begin {
             session, command: CommandId(command), at, kind: CommandKind::Query,
             statement: &statement, text: &text, parameters: &parameters, batch,
             decision: &decision, decided_us: 7, identity: 0, approval: approval.as_ref(),
+            blind: (!blind.tokens.is_empty()).then_some(&blind),
         });
         let Record::Begin(found) = back(FrameKind::Begin, &frame) else { panic!("kind") };
         prop_assert_eq!(
@@ -310,6 +313,9 @@ proptest! {
         prop_assert_eq!(found.accesses, accesses);
         prop_assert_eq!(found.decided_us, Some(7));
         prop_assert_eq!(found.approval, approval);
+        let kept = &blind.tokens[..blind.tokens.len().min(BLIND_TOKENS_MAX)];
+        prop_assert_eq!(&*found.blind.tokens, kept);
+        prop_assert_eq!(found.blind.is_cut, blind.is_cut && !kept.is_empty());
         let windows: Vec<_> = policies.first().map(|id| PolicyId(id.as_str().into())).into_iter().collect();
         prop_assert_eq!(found.windows, windows);
         prop_assert_eq!(found.decision.effect, decision.effect);
@@ -414,6 +420,7 @@ fn what_is_too_long_is_cut_and_the_whole_is_named() {
         decided_us: 7,
         identity: 0,
         approval: None,
+        blind: None,
     });
     let Record::Begin(found) = back(FrameKind::Begin, &frame) else { panic!("kind") };
     assert_eq!(found.text.len(), STATEMENT_TEXT_BYTES_MAX);
@@ -423,6 +430,11 @@ fn what_is_too_long_is_cut_and_the_whole_is_named() {
     assert_eq!(found.accesses.len(), ACCESSES_MAX);
     assert_eq!(found.parameters.len(), PARAMETERS_MAX);
     assert_eq!(found.decision.determining.len(), NAMES_MAX);
+    // In version 6 it ended before the tokens.
+    let mut body = Vec::new();
+    put_body(&mut body, &frame, BOOT, text_digest(&frame));
+    body.pop();
+    assert_eq!(decode::record(FrameKind::Begin, &body).unwrap(), Some(Record::Begin(found)));
 }
 
 #[test]
@@ -454,7 +466,7 @@ fn records_of_earlier_versions_are_still_read() {
         };
         assert_eq!(found.outcome, outcome);
     }
-    assert!((2..=6).all(crate::frame::is_known) && !crate::frame::is_known(7));
+    assert!((2..=7).all(crate::frame::is_known) && !crate::frame::is_known(8));
 }
 
 #[test]

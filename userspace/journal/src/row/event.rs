@@ -110,7 +110,7 @@ table! {
     statement_fp: i64 = 50,
     /// Length of the statement as sent, bytes.
     statement_len: i32 = 51,
-    /// Keyed hashes of literals compared with tagged columns, hex.
+    /// Keyed hashes of the values that tagged columns are compared with or given, hex; `+` where there are more.
     blind_tokens: Vec<String> = 52,
     /// Commands of one wire message share it.
     batch: i32 = 53,

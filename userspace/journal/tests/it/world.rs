@@ -147,6 +147,7 @@ impl World {
             decided_us: 7,
             identity: 0,
             approval: None,
+            blind: None,
         })
     }
 }

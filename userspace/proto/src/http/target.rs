@@ -32,6 +32,26 @@ pub struct Asked {
     pub has_query: bool,
     /// Its text, without secrets, and what it does.
     pub statement: Arc<Statement>,
+    /// The query as it came.
+    query: Arc<str>,
+}
+
+impl Asked {
+    /// The values that have a name, decoded: each part of the path by the part before it, the query's parameters by
+    /// theirs.
+    pub fn named(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let parts: Vec<&str> = self.path.split('/').skip(1).collect();
+        let of_path = parts.windows(2).filter_map(|two| match two {
+            [name, value] if template::is_name(name) && !value.is_empty() => {
+                Some((Arc::from(*name), Arc::from(*value)))
+            }
+            _ => None,
+        });
+        let of_query = parameters(&self.query)
+            .into_iter()
+            .filter_map(|(name, value)| Some((decoded(name).into(), decoded(value?).into())));
+        of_path.chain(of_query).collect()
+    }
 }
 
 /// Reads what a method, a path and a query ask for; all that is recorded of them comes from here.
@@ -72,6 +92,7 @@ pub fn read(method: &str, path: &str, query: Option<&str>) -> Result<Asked, Refu
         names: parameters.iter().map(|(name, _)| decoded(name).into()).collect(),
         has_query: !query.is_empty(),
         statement: Arc::new(Statement::new(text(method, &parts, &parameters), analysis)),
+        query: query.into(),
     })
 }
 

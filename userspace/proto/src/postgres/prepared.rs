@@ -265,7 +265,8 @@ fn parameter(type_oid: u32, format: Format, value: &[u8]) -> ParameterValue {
     let text = match format {
         Format::Text => Some(String::from_utf8_lossy(head).into_owned()),
         Format::Binary if value::is_textual(type_oid) => value::text(type_oid, whole(head)),
-        Format::Binary => value::text(type_oid, value),
+        Format::Binary => value::text(type_oid, value)
+            .or_else(|| value::array(type_oid, value, PARAMETER_BYTES_MAX)),
     };
     let Some(mut text) = text else {
         let head = value.get(..PARAMETER_BYTES_MAX).unwrap_or(value).to_vec();

@@ -25,6 +25,12 @@ pub(super) mod oid {
     pub(in super::super) const NUMERIC: u32 = 1700;
     pub(in super::super) const UUID: u32 = 2950;
     pub(in super::super) const JSONB: u32 = 3802;
+    /// Arrays of bool, name, int2, int4, text, bpchar, varchar, int8, float4, float8, oid, timestamp, date,
+    /// timestamptz, numeric and uuid.
+    pub(in super::super) const ARRAYS: [u32; 16] = [
+        1000, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1028, 1115, 1182, 1185, 1231,
+        2951,
+    ];
 }
 
 /// Days from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
@@ -68,6 +74,46 @@ pub(super) fn is_textual(type_oid: u32) -> bool {
         type_oid,
         oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::JSON | oid::UNKNOWN | oid::JSONB
     )
+}
+
+/// The text of a binary array of one dimension of types whose values are known, as the server writes it; `None` for any
+/// other. Of one that is longer than `most` bytes, the elements that fit, and no end.
+pub(super) fn array(type_oid: u32, value: &[u8], most: usize) -> Option<String> {
+    if !oid::ARRAYS.contains(&type_oid) {
+        return None;
+    }
+    let mut reader = Reader::new(value);
+    let (dimensions, _has_nulls, of) = (reader.u32()?, reader.u32()?, reader.u32()?);
+    if dimensions == 0 {
+        return reader.is_empty().then(|| "{}".to_owned());
+    }
+    let (count, _first) = (reader.u32()?, reader.u32()?);
+    if dimensions != 1 {
+        return None;
+    }
+    let mut written = "{".to_owned();
+    for at in 0..count {
+        let element = match reader.i32()? {
+            -1 => "NULL".to_owned(),
+            length => quoted(text(of, reader.bytes(usize::try_from(length).ok()?)?)?),
+        };
+        if written.len() + element.len() + 2 > most {
+            return Some(written);
+        }
+        written.push_str(&element);
+        written.push(if at + 1 == count { '}' } else { ',' });
+    }
+    reader.is_empty().then_some(written)
+}
+
+/// An array's element (PostgreSQL documentation §8.15.6).
+fn quoted(element: String) -> String {
+    let is_plain = |c: char| !c.is_whitespace() && !matches!(c, '{' | '}' | ',' | '"' | '\\');
+    let is_null = element.eq_ignore_ascii_case("null");
+    if !element.is_empty() && !is_null && element.chars().all(is_plain) {
+        return element;
+    }
+    format!("\"{}\"", element.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn float(value: f64, finite: impl FnOnce(f64) -> String) -> String {
@@ -219,6 +265,35 @@ mod tests {
             (oid::TEXT, b"x".to_vec(), "x"),
         ] {
             assert_eq!(super::text(oid, &bytes).as_deref(), Some(text), "{oid}");
+        }
+    }
+
+    #[test]
+    fn arrays_are_written_as_the_server_does() {
+        let array = |of: u32, elements: &[Option<&[u8]>]| {
+            let count = u32::try_from(elements.len()).unwrap();
+            let mut bytes: Vec<u8> =
+                [1, 1, of, count, 1].iter().flat_map(|n: &u32| n.to_be_bytes()).collect();
+            for element in elements {
+                let length = element.map_or(-1, |one| i32::try_from(one.len()).unwrap());
+                bytes.extend_from_slice(&length.to_be_bytes());
+                bytes.extend_from_slice(element.unwrap_or_default());
+            }
+            bytes
+        };
+        let numbers = array(oid::INT4, &[Some(&[0, 0, 0, 7]), None, Some(&[0, 0, 1, 0])]);
+        assert_eq!(super::array(1007, &numbers, 100).as_deref(), Some("{7,NULL,256}"));
+        assert_eq!(super::array(1007, &numbers, 9).as_deref(), Some("{7,NULL,"));
+        let texts =
+            array(oid::TEXT, &[Some(b"a b"), Some(b""), Some(b"null"), Some(b"\"\\"), Some(b"c")]);
+        assert_eq!(
+            super::array(1009, &texts, 100).as_deref(),
+            Some(r#"{"a b","","null","\"\\",c}"#)
+        );
+        assert_eq!(super::array(1007, &[0; 12], 100).as_deref(), Some("{}"));
+        assert_eq!(super::array(oid::INT4, &numbers, 100), None);
+        for cut in 0..numbers.len() {
+            assert_eq!(super::array(1007, &numbers[..cut], 100), None, "{cut}");
         }
     }
 

@@ -18,7 +18,8 @@ use super::Reading;
 const SHARDS: usize = 16;
 
 /// Text bytes kept in all: 8 MiB. Each byte is held at most three times (key, statement, normalized),
-/// and 16,384 entries of some 512 B beside: 32 MiB, whatever agents send; twice that for texts and shapes.
+/// and 16,384 entries of some 512 B beside: 32 MiB, whatever agents send; twice that for texts and shapes. Where values are
+/// kept, an analysis has at most two places of 8 B for each constant, which has 2 bytes of text, and 64 more: 72 MiB.
 const TEXT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The cache.

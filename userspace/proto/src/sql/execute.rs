@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use types::command::{Access, Action, Analysis, ColumnName, Output, PreparedUse, Risk, Statement};
+use types::command::{
+    Access, Action, Analysis, ColumnName, Compared, Comparisons, Output, PreparedUse, Risk,
+    Statement, ValueAt,
+};
+
+use super::plain_constants;
 
 /// Statements that EXECUTE runs; any other was prepared by the protocol alone.
 const RUN: [&str; 6] = ["SELECT", "VALUES", "INSERT", "UPDATE", "DELETE", "MERGE"];
@@ -61,9 +66,48 @@ pub(crate) fn executing(execute: &Statement, run: &Statement) -> Option<Arc<Stat
         outputs,
         probes: probes.into_iter().collect(),
         writes: run.writes.clone(),
+        compared: compared(execute, run),
         ..Analysis::clone(execute)
     };
     Some(Arc::new(Statement { text: Arc::clone(&execute.text), analysis: Arc::new(analysis) }))
+}
+
+/// What the columns of what is run meet: its own constants, and in the place of its parameters the arguments.
+fn compared(execute: &Statement, run: &Statement) -> Comparisons {
+    let mut all = execute.compared.clone();
+    let plain = plain_constants(&run.text);
+    let constants = &mut all.constants;
+    let mut own = |value: Option<String>| {
+        constants.push(value?.into());
+        u32::try_from(constants.len() - 1).ok().map(ValueAt::Constant)
+    };
+    let place = |at: u32| usize::try_from(at).ok();
+    let mut columns = Vec::with_capacity(run.compared.columns.len());
+    for Compared { column, values } in &run.compared.columns {
+        let mut met = Vec::with_capacity(values.len());
+        for value in values {
+            match *value {
+                ValueAt::Parameter(number) => {
+                    let at = place(number).and_then(|number| number.checked_sub(1));
+                    let argument = at.and_then(|at| execute.compared.arguments.get(at));
+                    met.extend(argument.into_iter().flatten());
+                }
+                ValueAt::Plain { at, is_negative } => {
+                    let value = place(at).and_then(|at| plain.get(at));
+                    let sign = if is_negative { "-" } else { "" };
+                    met.extend(own(value.map(|value| format!("{sign}{value}"))));
+                }
+                ValueAt::Constant(at) => {
+                    let value = place(at).and_then(|at| run.compared.constants.get(at));
+                    met.extend(own(value.map(ToString::to_string)));
+                }
+            }
+        }
+        columns.push(Compared { column: column.clone(), values: met });
+    }
+    let is_cut = all.is_cut || run.compared.is_cut;
+    all.columns.extend(columns);
+    Comparisons { is_cut, ..all }
 }
 
 /// The columns that come out of a statement; where they are not known, all of what it names.

@@ -51,18 +51,16 @@ impl Visitor<'_> {
                 flow.derived()
             }
             NodeEnum::CollateClause(collate) => self.expr(collate.arg.as_deref()),
-            NodeEnum::BoolExpr(bool) => self.decided(|visitor| visitor.exprs(&bool.args)),
+            NodeEnum::BoolExpr(bool) => self.decided(|visitor| visitor.exprs(&bool.args)).judged(),
             NodeEnum::NullTest(test) => self.null_test(test.arg.as_deref()),
             NodeEnum::BooleanTest(test) => {
                 self.decided(|visitor| visitor.expr(test.arg.as_deref()))
             }
             NodeEnum::CaseExpr(case) => {
-                self.probe(case.arg.as_deref());
-                self.exprs(&case.args).with(self.expr(case.defresult.as_deref()))
-            }
-            NodeEnum::CaseWhen(when) => {
-                self.probe(when.expr.as_deref());
-                self.expr(when.result.as_deref())
+                let compared = self.probed(case.arg.as_deref());
+                let whens = case.args.iter().map(|when| self.case_when(when, &compared));
+                let results = whens.fold(Flow::default(), Flow::with);
+                results.with(self.expr(case.defresult.as_deref()))
             }
             NodeEnum::CoalesceExpr(coalesce) => self.exprs(&coalesce.args),
             NodeEnum::MinMaxExpr(extreme) => {
@@ -84,11 +82,10 @@ impl Visitor<'_> {
             }
             NodeEnum::AConst(constant) => {
                 self.facts.constants.push(constant.location);
-                Flow::default()
+                self.facts.met.constant(constant)
             }
-            NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_) | NodeEnum::SetToDefault(_) => {
-                Flow::default()
-            }
+            NodeEnum::ParamRef(parameter) => self.facts.met.parameter(parameter.number),
+            NodeEnum::SqlvalueFunction(_) | NodeEnum::SetToDefault(_) => Flow::default(),
             other => self.clause(other),
         }
     }
@@ -136,8 +133,16 @@ impl Visitor<'_> {
     /// mask hides; where it comes from all the same.
     pub(super) fn decided(&mut self, visit: impl FnOnce(&mut Self) -> Flow) -> Flow {
         let flow = visit(self).derived();
-        self.facts.probe(flow.clone());
+        self.facts.probe_all(&flow);
         flow
+    }
+
+    /// Visits a branch of a CASE over a value that was visited already; where its result comes from.
+    fn case_when(&mut self, when: &Node, over: &Flow) -> Flow {
+        let Some(NodeEnum::CaseWhen(when)) = &when.node else { return self.expr(Some(when)) };
+        let compared = self.probed(when.expr.as_deref());
+        self.facts.met.compare(over, &compared);
+        self.expr(when.result.as_deref())
     }
 
     /// An operator. Putting texts together neither fails nor loses a value; any other may.
@@ -152,9 +157,58 @@ impl Visitor<'_> {
         let joins = *kind == AExprKind::AexprOp as i32
             && matches!(names::path(name).as_slice(), ["||"] | ["pg_catalog", "||"]);
         if joins {
-            self.sized(Size::Adds, vec![left, right])
-        } else {
-            self.decided(|_| left.with(right).with(own))
+            return self.sized(Size::Adds, vec![left, right]);
+        }
+        if !self.compare_rows(lexpr.as_deref(), rexpr.as_deref()) {
+            self.facts.met.compare(&left, &right);
+        }
+        let computes = is_written
+            && *kind == AExprKind::AexprOp as i32
+            && matches!(names::path(name).last(), Some(&("+" | "-" | "*" | "/" | "%" | "^")));
+        let flow = self.decided(|_| left.with(right).with(own));
+        if computes { flow } else { flow.judged() }
+    }
+
+    /// Notes what rows that are compared hold of columns and of values, place by place; false where they are not so
+    /// written.
+    fn compare_rows(&mut self, left: Option<&Node>, right: Option<&Node>) -> bool {
+        if !self.facts.met.is_kept() {
+            return true;
+        }
+        let (Some(left), Some(right)) = (left.and_then(row), right) else { return false };
+        let rows: Vec<&[Node]> = match &right.node {
+            Some(NodeEnum::List(list)) => match list.items.iter().map(row).collect() {
+                Some(rows) => rows,
+                None => return false,
+            },
+            _ => match row(right) {
+                Some(row) => vec![row],
+                None => return false,
+            },
+        };
+        let are_plain = rows.iter().all(|row| {
+            row.len() == left.len() && row.iter().chain(left).all(|part| is_plain(Some(part)))
+        });
+        if !are_plain {
+            return false;
+        }
+        for row in rows {
+            for (one, other) in left.iter().zip(row) {
+                let (one, other) = (self.part(Some(one)), self.part(Some(other)));
+                self.facts.met.compare(&one, &other);
+            }
+        }
+        true
+    }
+
+    /// A part of a row for which [`is_plain`] holds, which was visited already.
+    fn part(&mut self, node: Option<&Node>) -> Flow {
+        match node.and_then(|node| node.node.as_ref()) {
+            Some(NodeEnum::ColumnRef(column)) => self.column(column),
+            Some(NodeEnum::AConst(constant)) => self.facts.met.constant(constant),
+            Some(NodeEnum::ParamRef(parameter)) => self.facts.met.parameter(parameter.number),
+            Some(NodeEnum::TypeCast(cast)) => self.part(cast.arg.as_deref()),
+            _ => Flow::default(),
         }
     }
 
@@ -274,6 +328,7 @@ impl Visitor<'_> {
         } = sublink;
         let test = self.expr(testexpr.as_deref());
         let rows = self.query(subselect.as_deref()).all();
+        self.facts.met.compare(&test, &rows);
         let flow = test.with(rows).with(self.operator(oper_name));
         match SubLinkType::try_from(*sub_link_type) {
             Ok(SubLinkType::ExistsSublink) => Flow::default(),
@@ -282,7 +337,7 @@ impl Visitor<'_> {
                 | SubLinkType::ArraySublink
                 | SubLinkType::MultiexprSublink,
             ) => flow,
-            _ => self.decided(|_| flow),
+            _ => self.decided(|_| flow).judged(),
         }
     }
 
@@ -342,6 +397,13 @@ impl Visitor<'_> {
                 self.facts.probe(flow.clone());
             }
         }
+        if path.last().is_some_and(|name| functions::compares(name)) {
+            for (at, one) in each.iter().enumerate() {
+                for other in each.iter().skip(at + 1) {
+                    self.facts.met.compare(one, other);
+                }
+            }
+        }
         let mut flow = self.sized(shown::size(&path, args), each);
         let order = self.exprs(agg_order);
         self.facts.probe(order.clone());
@@ -358,6 +420,24 @@ impl Visitor<'_> {
             Returns::Nothing => Flow::default(),
             Returns::Unknown => flow.with(Flow::opaque()),
         }
+    }
+}
+
+/// The parts of a row that is written as one.
+fn row(node: &Node) -> Option<&[Node]> {
+    match &node.node {
+        Some(NodeEnum::RowExpr(row)) => Some(&row.args),
+        _ => None,
+    }
+}
+
+/// Whether it is a column or a value, however it is cast: of those nothing but where they come from is found by looking
+/// at them once more.
+fn is_plain(node: Option<&Node>) -> bool {
+    match node.and_then(|node| node.node.as_ref()) {
+        Some(NodeEnum::ColumnRef(_) | NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => is_plain(cast.arg.as_deref()),
+        _ => false,
     }
 }
 

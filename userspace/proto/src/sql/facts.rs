@@ -8,6 +8,7 @@ use types::command::{Access, Action, ColumnName, Copy, Output, PreparedUse, Risk
 
 use super::functions;
 use super::lineage::Flow;
+use super::met::Met;
 use super::names;
 
 /// What has been found; becomes a [`types::command::Statement`].
@@ -31,6 +32,8 @@ pub(super) struct Facts {
     pub(super) constants: Vec<i32>,
     /// The values of constants made a difference: what looks at one sets this.
     pub(super) by_value: bool,
+    /// Which values columns meet.
+    pub(super) met: Met,
 }
 
 impl Default for Facts {
@@ -49,6 +52,7 @@ impl Default for Facts {
             prepared: None,
             constants: Vec::new(),
             by_value: false,
+            met: Met::default(),
         }
     }
 }
@@ -94,6 +98,13 @@ impl Facts {
     pub(super) fn probe(&mut self, flow: Flow) {
         let (columns, lost) = flow.sources();
         self.probes.extend(columns);
+        self.probes_lost |= lost;
+    }
+
+    /// Adds the columns of a flow that is needed for more.
+    pub(super) fn probe_all(&mut self, flow: &Flow) {
+        let (columns, lost) = flow.named();
+        self.probes.extend(columns.iter().cloned());
         self.probes_lost |= lost;
     }
 

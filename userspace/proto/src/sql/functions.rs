@@ -47,6 +47,17 @@ pub(super) fn risks(name: &str) -> Risk {
     }
 }
 
+/// Whether a function of this name compares what it is given, as operators do.
+pub(super) fn compares(name: &str) -> bool {
+    COMPARE.contains(&name) || COMPARE_ENDS.iter().any(|end| name.ends_with(end))
+}
+
+const COMPARE: &[&str] =
+    &["position", "regexp_like", "regexp_match", "starts_with", "strpos", "textlike", "texticlike"];
+
+/// `int4eq`, `texteq`, `numeric_eq`, ….
+const COMPARE_ENDS: &[&str] = &["eq", "ne", "lt", "le", "gt", "ge", "like", "cmp"];
+
 /// What a function of PostgreSQL's own returns; `Unknown` where it is not one of the listed.
 pub(super) fn returns(path: &[&str]) -> Returns {
     match path {

@@ -12,14 +12,14 @@ use super::{Reading, secrets, statement};
 pub fn one_input(input: &[u8]) {
     let Some((flags, text)) = input.split_first() else { return };
     let reading = Reading { standard_conforming_strings: flags & 1 == 0 };
-    let statements = statement::read(text, reading).statements;
+    let statements = statement::read(text, reading, true).statements;
     assert!(!statements.is_empty(), "every text is at least one statement");
     for statement in statements.iter() {
         check(statement);
     }
     assert_eq!(
         statements,
-        statement::read(text, reading).statements,
+        statement::read(text, reading, true).statements,
         "the same text says the same"
     );
     if let ([one], true) = (&*statements, flags & 2 != 0) {
@@ -30,11 +30,11 @@ pub fn one_input(input: &[u8]) {
 
 /// What is said of a text holds for every text of its shape.
 pub(super) fn others_of_its_shape(text: &[u8], reading: Reading) {
-    let read = statement::read(text, reading);
+    let read = statement::read(text, reading, true);
     let Some(shape) = Shape::of(text).filter(|shape| read.is_of_shape(text, shape)) else { return };
     for (integer, string) in [("0", "''"), ("1", "'role'"), ("123456789", "'%1$*s {public.t}'")] {
         let other = shape.text_of(integer, string);
-        let told = statement::read(&other, reading).statements;
+        let told = statement::read(&other, reading, true).statements;
         // What this server's grammar reads as one, it reads as one whatever its constants are.
         let [one] = &*read.statements else { unreachable!("texts with a shape are one statement") };
         assert_eq!(statement::alike(one, &other).as_slice(), &*told, "of one shape");
@@ -66,7 +66,7 @@ fn explained(one: &Arc<Statement>, text: &[u8], reading: Reading) {
         return;
     }
     let whole = [b"EXPLAIN (ANALYZE) ".as_slice(), text].concat();
-    let [whole] = &*statement::read(&whole, reading).statements else { return };
+    let [whole] = &*statement::read(&whole, reading, true).statements else { return };
     if whole.verb != "EXPLAIN" {
         return;
     }

@@ -3,6 +3,8 @@
 //! Without a catalog, a base table may have any column; so an unqualified name is attributed to every
 //! table it may belong to, and a name that belongs nowhere is opaque.
 
+mod values;
+
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -30,6 +32,10 @@ pub(super) struct Flow {
     /// It may be of any length.
     grown: bool,
     columns: BTreeSet<ColumnName>,
+    /// Values of the text and parameters that it may hold, by their numbers in [`super::met::Met`].
+    values: BTreeSet<u32>,
+    /// There are more.
+    many: bool,
 }
 
 impl Flow {
@@ -49,8 +55,14 @@ impl Flow {
         Self { plain: &*column.column != "*", columns: BTreeSet::from([column]), ..Self::default() }
     }
 
+    /// The columns that it comes from, and whether there may be others.
+    pub(super) fn named(&self) -> (&BTreeSet<ColumnName>, bool) {
+        (&self.columns, self.lost)
+    }
+
     /// Adds another flow's sources.
     pub(super) fn add(&mut self, mut other: Self) {
+        self.add_values(&mut other);
         if other.columns.len() > self.columns.len() {
             std::mem::swap(&mut self.columns, &mut other.columns);
         }
@@ -60,8 +72,8 @@ impl Flow {
         self.sized(other.varies, other.grown);
         self.columns.extend(other.columns);
         if self.columns.len() > FLOW_COLUMNS_MAX {
-            let (varies, grown) = (self.varies, self.grown);
-            *self = Self { varies, grown, ..Self::lost() };
+            self.columns = BTreeSet::new();
+            (self.opaque, self.lost) = (true, true);
         }
     }
 
@@ -273,6 +285,17 @@ impl Relation {
             return flow;
         }
         Flow::default()
+    }
+
+    /// What the column at a place, counted from 1, holds; where they are not known one by one, what any of them does.
+    pub(super) fn held_at(&self, place: usize) -> Flow {
+        match self.closed() {
+            Some(columns) => {
+                let column = place.checked_sub(1).and_then(|at| columns.get(at));
+                column.map(|column| column.flow.clone()).unwrap_or_default()
+            }
+            None => self.all(),
+        }
     }
 
     /// Where the columns that were given this name come from.

@@ -16,6 +16,7 @@ mod from;
 mod functions;
 mod json;
 mod lineage;
+mod met;
 mod modify;
 mod names;
 mod normalize;
@@ -56,12 +57,19 @@ pub struct Analyzer {
     texts: Cache,
     /// By shape: of the first text that had it.
     shapes: Cache,
+    /// Whether which values columns meet is kept.
+    keeps_values: bool,
 }
 
 impl Analyzer {
     /// An analyzer with an empty cache.
     pub fn new() -> Self {
-        Self { texts: Cache::new(), shapes: Cache::new() }
+        Self { texts: Cache::new(), shapes: Cache::new(), keeps_values: false }
+    }
+
+    /// One that also says which values columns meet ([`types::command::Comparisons`]).
+    pub fn keeping_values() -> Self {
+        Self { keeps_values: true, ..Self::new() }
     }
 
     /// The statements of `text`, in order; never empty. What does not parse is one statement with
@@ -74,7 +82,7 @@ impl Analyzer {
         let shape = short.then(|| Shape::of(text)).flatten();
         let alike = shape.as_ref().and_then(|shape| self.alike(text, shape, reading));
         let statements = alike.unwrap_or_else(|| {
-            let read = statement::read(text, reading);
+            let read = statement::read(text, reading, self.keeps_values);
             if let Some(shape) = shape.filter(|shape| read.is_of_shape(text, shape)) {
                 self.shapes.put(&shape.text, reading, &read.statements);
             }
@@ -89,9 +97,19 @@ impl Analyzer {
         let known = self.shapes.get(&shape.text, reading)?;
         let [known] = &*known else { return None };
         let alike: Arc<[_]> = Arc::new([statement::alike(known, text)?]);
-        debug_assert_eq!(alike, statement::read(text, reading).statements, "of one shape");
+        debug_assert_eq!(
+            alike,
+            statement::read(text, reading, self.keeps_values).statements,
+            "of one shape"
+        );
         Some(alike)
     }
+}
+
+/// The plain constants of a text, in order: what [`types::command::ValueAt::Plain`] counts. Strings are without their
+/// quotes.
+pub fn plain_constants(text: &str) -> Vec<&str> {
+    Shape::of(text.as_bytes()).map(|shape| shape.values(text)).unwrap_or_default()
 }
 
 /// What makes calling a function of the server's own, of this name, dangerous.

@@ -7,7 +7,7 @@ use pg_query::protobuf::{
     OnConflictClause, RangeVar, ReturningClause, UpdateStmt,
 };
 use pg_query::{Node, NodeEnum};
-use types::command::{Action, Risk};
+use types::command::{Action, ColumnName, Risk};
 
 use super::lineage::{Flow, Item, Relation};
 use super::names;
@@ -28,7 +28,7 @@ impl Visitor<'_> {
         self.scoped(with_clause.as_ref(), |visitor| {
             visitor.facts.relation(Action::Insert, relation.as_ref());
             let source = match select_stmt {
-                Some(select) => visitor.query(Some(select)),
+                Some(select) => visitor.inserted(relation.as_ref(), cols, select),
                 None => Relation::default(),
             };
             // What is written is read again elsewhere.
@@ -44,6 +44,40 @@ impl Visitor<'_> {
             }
             visitor.returning(relation.as_ref(), &target, returning_clause.as_ref())
         })
+    }
+
+    /// Visits what an INSERT writes; its rows.
+    fn inserted(&mut self, relation: Option<&RangeVar>, cols: &[Node], select: &Node) -> Relation {
+        let Some(table) = relation.map(names::table).filter(|_| self.facts.met.is_kept()) else {
+            return self.query(Some(select));
+        };
+        let listed = cols.iter().map(|column| match &column.node {
+            Some(NodeEnum::ResTarget(column)) => column.name.clone(),
+            _ => "*".to_owned(),
+        });
+        let names: Vec<String> = if cols.is_empty() {
+            (1..=PLACES_MAX).map(|place| format!("#{place}")).collect()
+        } else {
+            listed.collect()
+        };
+        let column =
+            |name: &String| ColumnName { table: table.clone(), column: name.as_str().into() };
+        let columns: Vec<ColumnName> = names.iter().map(column).collect();
+        // Rows that are written out are noted one by one.
+        let is_written = matches!(
+            &select.node,
+            Some(NodeEnum::SelectStmt(values))
+                if !values.values_lists.is_empty() && values.with_clause.is_none()
+        );
+        if is_written {
+            self.into = columns;
+            return self.query(Some(select));
+        }
+        let source = self.query(Some(select));
+        for (place, column) in columns.into_iter().enumerate() {
+            self.facts.met.write(&column, &source.held_at(place + 1));
+        }
+        source
     }
 
     /// Visits an UPDATE; the rows it returns.
@@ -140,7 +174,17 @@ impl Visitor<'_> {
         }
         self.probe(condition.as_deref());
         self.assignments(relation, target_list, target);
-        let inserted = self.exprs(values);
+        let mut inserted = Flow::default();
+        for (at, value) in values.iter().enumerate() {
+            let flow = self.expr(Some(value));
+            if let (Some(table), Some(NodeEnum::ResTarget(column))) =
+                (relation.map(names::table), target_list.get(at).and_then(|c| c.node.as_ref()))
+            {
+                let column = ColumnName { table, column: column.name.as_str().into() };
+                self.facts.met.write(&column, &flow);
+            }
+            inserted.add(flow);
+        }
         self.facts.probe(inserted.clone());
         target.include_unknown(inserted);
     }
@@ -212,7 +256,11 @@ impl Visitor<'_> {
             self.exprs(&assigned.indirection);
             if let Some(value) = &assigned.val {
                 let flow = self.expr(Some(value));
-                self.facts.probe(flow.clone());
+                self.facts.probe_all(&flow);
+                if let Some(table) = &table {
+                    let (table, column) = (table.clone(), assigned.name.as_str().into());
+                    self.facts.met.write(&ColumnName { table, column }, &flow);
+                }
                 target.assign(&assigned.name, flow);
             }
         }
@@ -261,6 +309,9 @@ impl Visitor<'_> {
         self.targets(exprs)
     }
 }
+
+/// Places of columns that values are looked for at where an INSERT from a query names none.
+const PLACES_MAX: usize = 256;
 
 fn base(relation: Option<&RangeVar>) -> Relation {
     relation.map_or_else(

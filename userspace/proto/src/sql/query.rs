@@ -6,6 +6,7 @@ use pg_query::protobuf::{
     CommonTableExpr, ResTarget, SelectStmt, SetOperation, WithClause, a_const,
 };
 use pg_query::{Node, NodeEnum};
+use types::command::ColumnName;
 
 use super::facts::Facts;
 use super::lineage::{Flow, Relation, Scopes};
@@ -29,6 +30,8 @@ pub(super) struct Visitor<'f> {
     pub(super) brings_all: bool,
     /// Whether values were put together that may be too large or not by what they are.
     pub(super) overflows: bool,
+    /// Into which columns the VALUES that come next are written.
+    pub(super) into: Vec<ColumnName>,
     ctes: Vec<Cte>,
 }
 
@@ -51,6 +54,7 @@ impl<'f> Visitor<'f> {
             setting: None,
             brings_all: false,
             overflows: false,
+            into: Vec::new(),
             ctes: Vec::new(),
         }
     }
@@ -215,10 +219,16 @@ impl<'f> Visitor<'f> {
 
     /// Visits an expression whose value decides something and does not come out.
     pub(super) fn probe(&mut self, node: Option<&Node>) {
+        self.probed(node);
+    }
+
+    /// Likewise; where its value comes from.
+    pub(super) fn probed(&mut self, node: Option<&Node>) -> Flow {
         let brings_all = self.brings_all;
         let flow = self.expr(node);
         self.brings_all = brings_all;
-        self.facts.probe(flow);
+        self.facts.probe_all(&flow);
+        flow
     }
 
     /// Visits expressions likewise.
@@ -287,6 +297,7 @@ impl<'f> Visitor<'f> {
     }
 
     fn values(&mut self, lists: &[Node]) -> Relation {
+        let into = std::mem::take(&mut self.into);
         let mut columns: Vec<Flow> = Vec::new();
         for list in lists {
             let Some(NodeEnum::List(list)) = &list.node else {
@@ -294,7 +305,11 @@ impl<'f> Visitor<'f> {
                 continue;
             };
             for (i, value) in list.items.iter().enumerate() {
-                let flow = self.expr(Some(value));
+                let mut flow = self.expr(Some(value));
+                if let Some(column) = into.get(i) {
+                    self.facts.met.write(column, &flow);
+                    flow = flow.judged();
+                }
                 match columns.get_mut(i) {
                     Some(column) => column.add(flow),
                     None => columns.push(flow),

@@ -72,20 +72,46 @@ impl Shape {
         text
     }
 
+    /// The constants of `text`, which has this shape; strings without their quotes.
+    pub(super) fn values<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        let value = |begin: &usize| {
+            let rest = text.get(*begin..).unwrap_or_default();
+            if let Some(inside) = rest.strip_prefix('\'') {
+                return inside.split('\'').next().unwrap_or_default();
+            }
+            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            rest.get(..end).unwrap_or_default()
+        };
+        self.constants.iter().map(value).collect()
+    }
+
+    /// Where the constant that begins at `place` stands among those of this shape, and whether a minus sign
+    /// belongs to it.
+    pub(super) fn at(&self, text: &[u8], place: i32) -> Option<(usize, bool)> {
+        let (begin, is_negative) = begin(text, place)?;
+        Some((self.constants.binary_search(&begin).ok()?, is_negative))
+    }
+
     /// Whether constants that begin at `places` are all of them. A negative number's begins with
     /// its sign.
     pub(super) fn holds_only(&self, text: &[u8], places: &[i32]) -> bool {
         let mut begins: Vec<usize> = Vec::with_capacity(places.len());
         for place in places {
-            let Ok(mut place) = usize::try_from(*place) else { return false };
-            if text.get(place) == Some(&b'-') {
-                let sign = text.get(place + 1..).unwrap_or_default();
-                place += 1 + sign.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-            }
-            begins.push(place);
+            let Some((begin, _)) = begin(text, *place) else { return false };
+            begins.push(begin);
         }
         self.constants.iter().all(|constant| begins.contains(constant))
     }
+}
+
+/// Where a constant begins behind its sign, and whether it has one.
+fn begin(text: &[u8], place: i32) -> Option<(usize, bool)> {
+    let place = usize::try_from(place).ok()?;
+    if text.get(place) != Some(&b'-') {
+        return Some((place, false));
+    }
+    let sign = text.get(place + 1..).unwrap_or_default();
+    Some((place + 1 + sign.iter().take_while(|byte| byte.is_ascii_whitespace()).count(), true))
 }
 
 fn in_word(byte: u8) -> bool {

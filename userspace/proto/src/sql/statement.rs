@@ -7,6 +7,7 @@ use types::command::{Access, Action, Analysis, PreparedUse, Risk, Statement};
 
 use super::Reading;
 use super::facts::Facts;
+use super::met::Met;
 use super::shape::Shape;
 use super::{normalize, utility};
 
@@ -64,7 +65,7 @@ pub(super) fn alike(known: &Statement, text: &[u8]) -> Option<Arc<Statement>> {
 }
 
 /// The statements of `text`.
-pub(super) fn read(text: &[u8], reading: Reading) -> Read {
+pub(super) fn read(text: &[u8], reading: Reading, keeps_values: bool) -> Read {
     let Ok(text) = std::str::from_utf8(text) else {
         return unparsed(&String::from_utf8_lossy(text)).into();
     };
@@ -85,12 +86,12 @@ pub(super) fn read(text: &[u8], reading: Reading) -> Read {
         Some(..=TOKENS_MAX) => STACK_ENOUGH,
         _ => return unparsed(text).into(),
     };
-    stacker::maybe_grow(enough, STACK_BYTES, || parse(text, reading, scannable))
+    stacker::maybe_grow(enough, STACK_BYTES, || parse(text, reading, (scannable, keeps_values)))
         .unwrap_or_else(|| unparsed(text).into())
 }
 
 /// The statements of `text`, or `None` if it does not parse.
-fn parse(text: &str, reading: Reading, scannable: bool) -> Option<Read> {
+fn parse(text: &str, reading: Reading, how: (bool, bool)) -> Option<Read> {
     let options = if reading.standard_conforming_strings {
         ParserOptions::DEFAULT
     } else {
@@ -102,7 +103,7 @@ fn parse(text: &str, reading: Reading, scannable: bool) -> Option<Read> {
     };
     if rest.is_empty() {
         let node = first.stmt.as_deref();
-        let (statement, constants) = analyzed(text, node, options, scannable, Risk::empty());
+        let (statement, constants) = analyzed(text, node, options, how, Risk::empty());
         return Some(Read { statements: Arc::new([statement]), constants });
     }
     let statements = tree
@@ -110,7 +111,7 @@ fn parse(text: &str, reading: Reading, scannable: bool) -> Option<Read> {
         .iter()
         .map(|raw| {
             let part = part(text, raw.stmt_location, raw.stmt_len)?;
-            Some(analyzed(part, raw.stmt.as_deref(), options, scannable, Risk::MULTI).0)
+            Some(analyzed(part, raw.stmt.as_deref(), options, how, Risk::MULTI).0)
         })
         .collect::<Option<_>>()?;
     Some(Read { statements, constants: None })
@@ -128,10 +129,14 @@ fn analyzed(
     text: &str,
     node: Option<&Node>,
     options: ParserOptions,
-    scannable: bool,
+    (scannable, keeps_values): (bool, bool),
     risks: Risk,
 ) -> (Arc<Statement>, Option<Vec<i32>>) {
-    let mut facts = Facts::default();
+    let facts = || Facts { met: Met::keeping(keeps_values), ..Facts::default() };
+    // Where the text is a part of another, places count from the beginning of that.
+    let is_whole = keeps_values && !risks.contains(Risk::MULTI);
+    let shape = is_whole.then(|| Shape::of(text.as_bytes())).flatten();
+    let (shape, mut run, mut facts) = (shape.as_ref(), facts(), facts());
     let verb = utility::top(&mut facts, node);
     let normalized = scannable.then(|| normalize::normalize(text)).flatten();
     let normalized: Arc<str> = normalized.map_or_else(|| verb.into(), Into::into);
@@ -142,9 +147,8 @@ fn analyzed(
     )
     .map_or(0, |fingerprint| fingerprint.value.cast_signed());
     facts.risks |= risks;
-    let told = |verb, facts| told(text, &normalized, fingerprint, verb, facts);
+    let told = |verb, facts| told((text, shape), &normalized, fingerprint, verb, facts);
     if let Some(NodeEnum::PrepareStmt(prepare)) = node.and_then(|node| node.node.as_ref()) {
-        let mut run = Facts::default();
         let verb = utility::top(&mut run, prepare.query.as_deref());
         let (name, statement) = (prepare.name.as_str().into(), told(verb, run));
         facts.prepared = Some(PreparedUse::Prepares { name, statement });
@@ -155,7 +159,7 @@ fn analyzed(
 }
 
 fn told(
-    text: &str,
+    (text, shape): (&str, Option<&Shape>),
     normalized: &Arc<str>,
     fingerprint: i64,
     verb: &'static str,
@@ -176,7 +180,9 @@ fn told(
         prepared,
         constants: _,
         by_value: _,
+        met,
     } = facts;
+    let compared = met.told(shape.map(|shape| (shape, text.as_bytes())), &accesses);
     let analysis = Analysis {
         normalized: Arc::clone(normalized),
         fingerprint,
@@ -195,6 +201,7 @@ fn told(
         writes: writes.into_iter().collect(),
         cursor,
         prepared,
+        compared,
     };
     Arc::new(Statement::new(text, analysis))
 }

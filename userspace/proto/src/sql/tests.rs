@@ -1,7 +1,7 @@
 //! Statements and what is said of them; the tables are under `tests/fixtures/sql`.
 
 use proptest::prelude::*;
-use types::command::{Action, ColumnName, CopyFormat, Output, Risk};
+use types::command::{Action, ColumnName, CopyFormat, Output, PreparedUse, Risk, ValueAt};
 use types::limits::STATEMENT_CACHE_TEXT_MAX;
 
 use super::*;
@@ -368,6 +368,87 @@ fn what_is_said_of_a_text_holds_for_its_shape() {
             fuzz::others_of_its_shape(text.as_bytes(), STANDARD);
             fuzz::others_of_its_shape(text.as_bytes(), ESCAPES);
         }
+    }
+}
+
+/// What each column meets, in words.
+fn met(statement: &Statement) -> String {
+    let plain = plain_constants(&statement.text);
+    let place = |at: u32| usize::try_from(at).unwrap();
+    let value = |value: &ValueAt| match *value {
+        ValueAt::Parameter(number) => format!("${number}"),
+        ValueAt::Plain { at, is_negative: true } => format!("-{}", plain[place(at)]),
+        ValueAt::Plain { at, is_negative: false } => plain[place(at)].to_owned(),
+        ValueAt::Constant(at) => format!("={}", statement.compared.constants[place(at)]),
+    };
+    let told = statement.compared.columns.iter().map(|met| {
+        let values: Vec<String> = met.values.iter().map(value).collect();
+        format!("{}.{}: {}", met.column.table, met.column.column, values.join(" "))
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn columns_meet_what_they_are_compared_with_and_given() {
+    let analyzer = Analyzer::keeping_values();
+    for (text, want) in [
+        ("SELECT a FROM t WHERE b = 17", "t.b: 17"),
+        ("SELECT a FROM t WHERE b = -17 AND c = 'x'", "t.b: -17; t.c: x"),
+        ("SELECT a FROM t WHERE b = E'x\\n'", "t.b: =x\n"),
+        ("SELECT a FROM t WHERE b = 12345678901", "t.b: =12345678901"),
+        ("SELECT a FROM t WHERE lower(b::text) = lower($1)", "t.b: $1"),
+        ("SELECT a FROM t WHERE b IN (1, 2) OR c BETWEEN $2 AND 9", "t.b: 1 2; t.c: 9 $2"),
+        ("SELECT a FROM t WHERE (b, c) = (1, 'x')", "t.b: 1; t.c: x"),
+        ("SELECT a FROM t WHERE substr(b, 1, 3) = 'abc'", "t.b: abc"),
+        ("SELECT a FROM t JOIN (VALUES (5)) v (n) ON v.n = t.b", "t.b: 5"),
+        ("WITH q AS (SELECT 5 AS n) SELECT a FROM t, q WHERE t.b = q.n", "t.b: 5"),
+        ("SELECT a FROM t WHERE b IN (SELECT 5)", "t.b: 5"),
+        ("SELECT CASE b WHEN 5 THEN 6 END FROM t", "t.b: 5"),
+        ("SELECT b + 5 FROM t LIMIT 7", "t.b: 5"),
+        ("INSERT INTO t (b, c) VALUES (1, 'x'), ($1, 'y')", "t.b: 1 $1; t.c: x y"),
+        ("INSERT INTO t VALUES (1, 'x')", "t.#1: 1; t.#2: x"),
+        ("INSERT INTO t (b, c) SELECT $1, d FROM u WHERE e = 3", "t.b: $1; u.e: 3"),
+        ("UPDATE t SET b = 'x' WHERE c = 2", "t.b: x; t.c: 2"),
+        ("DELETE FROM t WHERE b = 2 RETURNING 3", "t.b: 2"),
+        (
+            "MERGE INTO t USING u ON t.b = u.b WHEN NOT MATCHED THEN INSERT (b, c) VALUES (1, 'x')",
+            "t.b: 1; t.c: x",
+        ),
+        ("SELECT a FROM t, u WHERE b = 17", "t.?b: 17; u.?b: 17"),
+        ("SELECT 17", ""),
+    ] {
+        let one = &analyzer.analyze(text.as_bytes(), STANDARD)[0];
+        assert!(!one.compared.is_cut, "{text}");
+        assert_eq!(met(one), want, "{text}");
+    }
+    // The same for texts of one shape, with their own values; nothing where nobody wants to know.
+    let other = &analyzer.analyze(b"SELECT a FROM t WHERE b = 99", STANDARD)[0];
+    assert_eq!(met(other), "t.b: 99");
+    assert_eq!(met(&one("SELECT a FROM t WHERE b = 17")), "");
+}
+
+#[test]
+fn an_execute_meets_its_arguments() {
+    let analyzer = Analyzer::keeping_values();
+    let one = |text: &str| Arc::clone(&analyzer.analyze(text.as_bytes(), STANDARD)[0]);
+    let prepare = one("PREPARE q (int) AS SELECT a FROM t WHERE b = $1 AND c = 5 AND d = E'x'");
+    let Some(PreparedUse::Prepares { statement, .. }) = &prepare.prepared else { panic!() };
+    let run = executing(&one("EXECUTE q(17)"), statement).unwrap();
+    assert_eq!(met(&run), "t.b: 17; t.c: =5; t.d: =x");
+}
+
+#[test]
+fn more_values_than_are_kept_are_said() {
+    let analyzer = Analyzer::keeping_values();
+    let many: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
+    for text in [
+        format!("SELECT a FROM t WHERE b IN ({})", many.join(",")),
+        format!("INSERT INTO t (b) VALUES ({})", many.join("),(")),
+    ] {
+        let one = &analyzer.analyze(text.as_bytes(), STANDARD)[0];
+        let kept: usize = one.compared.columns.iter().map(|met| met.values.len()).sum();
+        assert!(kept >= 512, "{kept}");
+        assert!(one.compared.is_cut || kept == 2_000);
     }
 }
 

@@ -138,7 +138,10 @@ impl Visitor<'_> {
             }
             NodeEnum::ExecuteStmt(execute) => {
                 // What it runs was said by another text: the session may know it.
-                self.probes(&execute.params);
+                for argument in &execute.params {
+                    let flow = self.probed(Some(argument));
+                    self.facts.met.argument(&flow);
+                }
                 self.facts.prepared = Some(PreparedUse::Executes {
                     name: execute.name.as_str().into(),
                     runs: true,

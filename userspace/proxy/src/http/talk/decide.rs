@@ -51,6 +51,9 @@ impl Talk<'_> {
             transaction: Transaction::None,
         };
         let times = (now, self.shared.clock.now());
+        state.ledger.blind_named(|| {
+            examined.as_ref().map(|intake| intake.asked.named()).unwrap_or_default()
+        });
         let at = state.ledger.begin(&command, &decision, Some(&masks), times, None)?;
         self.seat.gathered();
         door.counters.commands_total.up();
