@@ -54,6 +54,8 @@ def checkpoint(note):
 
 def check_signature(note, line):
     try:
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     except ImportError:
         print("signature: NOT CHECKED, python package cryptography is absent")
@@ -65,9 +67,15 @@ def check_signature(note, line):
     text += "\n"
     _, signer, signature = signature.strip().split(" ")
     signature = base64.b64decode(signature)
-    expected = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
-    assert signer == name and key[0] == 1 and signature[:4] == expected == bytes.fromhex(key_id)
-    Ed25519PublicKey.from_public_bytes(key[1:]).verify(signature[4:], text.encode())
+    named = key[1:] if key[0] == 2 else name.encode() + b"\n" + key
+    expected = hashlib.sha256(named).digest()[:4]
+    assert signer == name and key[0] in (1, 2) and signature[:4] == expected == bytes.fromhex(key_id)
+    if key[0] == 2:
+        # From a token without Ed25519, as a TPM.
+        public = serialization.load_der_public_key(key[1:])
+        public.verify(signature[4:], text.encode(), ec.ECDSA(hashes.SHA256()))
+    else:
+        Ed25519PublicKey.from_public_bytes(key[1:]).verify(signature[4:], text.encode())
     print("signature: valid")
 
 

@@ -300,6 +300,11 @@ impl Daemon {
         self.restart()
     }
 
+    /// Has it start with this in its environment from now on.
+    pub fn set_environment(&mut self, environment: &[(String, PathBuf)]) {
+        environment.clone_into(&mut self.environment);
+    }
+
     /// Runs another one with the same configuration.
     ///
     /// # Errors

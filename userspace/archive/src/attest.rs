@@ -70,13 +70,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let signer = Signer::load_or_create(dir.path(), "n1").unwrap();
         let said = Attestation { document: Document::Kit, sha256: [7; 32], at_us: 0 };
-        let note = signer.attest(&said);
+        let note = signer.attest(&said).unwrap();
         assert_eq!(attested(&note, signer.public(), Document::Kit), Some([7; 32]));
         assert_eq!(attested(&note, signer.public(), Document::Controls), None);
         assert_eq!(Checkpoint::parse(&said.text()), None);
         let (origin, manifest) = ("vestibule/attestation/v1".to_owned(), [0; 32]);
         let checkpoint = Checkpoint { origin, size: 1, root: [7; 32], manifest };
-        assert_eq!(attested(&signer.sign(&checkpoint), signer.public(), Document::Kit), None);
+        assert_eq!(
+            attested(&signer.sign(&checkpoint).unwrap(), signer.public(), Document::Kit),
+            None
+        );
         let other = Signer::load(&dir.path().join("n1.key"), "vestibule/signer/x").unwrap();
         assert_eq!(attested(&note, other.public(), Document::Kit), None);
     }

@@ -82,18 +82,29 @@ pub fn lines(
     }
     scan::scan(archive, table, filter, &mut |row: Row| {
         line.clear();
-        match format {
-            Lines::Csv => csv::line(&row, &mut line),
-            Lines::Json => json::line(&row, &mut line),
-            Lines::Syslog => syslog::line(&row, &mut line),
-            Lines::Cef => cef::line(&row, &mut line),
-        }
+        self::line(&row, format, &mut line);
         line.push('\n');
         count += 1;
         out.write_all(line.as_bytes()).map_err(fail)
     })?;
     out.flush().map_err(fail)?;
     Ok(count)
+}
+
+/// Appends a row in a format, without the end of its line.
+pub fn line(row: &Row, format: Lines, out: &mut String) {
+    match format {
+        Lines::Csv => csv::line(row, out),
+        Lines::Json => json::line(row, out),
+        Lines::Syslog => syslog::line(row, out),
+        Lines::Cef => cef::line(row, out),
+    }
+}
+
+/// A command as an event of OCSF; `None` of what is no command.
+pub fn ocsf_event(row: &Row) -> Option<serde_json::Value> {
+    let Row::Event(event) = row else { return None };
+    Some(ocsf::event(event))
 }
 
 /// Writes the commands that are sought as OCSF events into `dir`, a class a file; answers each file's path and rows.

@@ -1,15 +1,18 @@
-//! The node's signing keys: files only their owner reads, the first made on first use; and the statement by
-//! which one follows another.
+//! The node's signing keys: in files only their owner reads, or in a token that never gives them away, the first made on
+//! first use; and the statement by which one follows another.
+
+mod held;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
+use self::held::Held;
+pub use self::held::{Keep, Sign, TokenFailure};
 use crate::attest::Attestation;
 use crate::files;
-use crate::note::{self, Algorithm, Checkpoint, PublicKey};
+use crate::note::{self, Checkpoint, PublicKey};
 
 /// Keys of one node at most: one a week in ten years.
 const KEYS_MAX: usize = 520;
@@ -19,9 +22,11 @@ pub struct Signer {
     dir: PathBuf,
     node: String,
     keys: Vec<PublicKey>,
-    key: SigningKey,
+    key: Held,
     /// The key that was made to follow, and whether a record of that is under the next checkpoint.
-    next: Option<(SigningKey, PublicKey, bool)>,
+    next: Option<(Held, PublicKey, bool)>,
+    /// Where keys are made; in files where absent.
+    token: Option<Box<dyn Keep>>,
 }
 
 /// Why there is no key.
@@ -41,6 +46,21 @@ pub enum KeyError {
     /// The system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(getrandom::Error),
+    /// The token that holds the key can't be used.
+    #[error("the token that holds the key `{name}` can't be used")]
+    Token {
+        /// The key's name there.
+        name: String,
+        /// Why not.
+        #[source]
+        source: TokenFailure,
+    },
+    /// The key is in a token, and nobody says in which.
+    #[error("the key that {} names is in a token: say in which ([archive.key])", .0.display())]
+    NoToken(PathBuf),
+    /// The token has no name left for a key.
+    #[error("the token has keys up to `{0}`: remove what is not in use")]
+    Names(String),
 }
 
 /// That one key follows another: the detail of a record of this kind. From the checkpoint on that covers the
@@ -99,12 +119,18 @@ impl Signer {
     /// The key of `node` in `dir`: `<node>.key` (mode 0600), and `<node>.vkey` beside it, its public keys in
     /// C2SP's form, the newest last; made where absent.
     pub fn load_or_create(dir: &Path, node: &str) -> Result<Self, KeyError> {
+        Self::open(dir, node, None)
+    }
+
+    /// The same with keys in `token`: `<node>.key` has the name of the key there. One that was in a file before stays in
+    /// force until it is replaced.
+    pub fn open(dir: &Path, node: &str, token: Option<Box<dyn Keep>>) -> Result<Self, KeyError> {
         let path = dir.join(format!("{node}.key"));
-        let key = match read(&path)? {
+        let key = match Held::read(&path, token.as_deref())? {
             Some(key) => key,
-            None => create(&path)?,
+            None => Held::make(&path, token.as_deref(), &[])?,
         };
-        let public = public(node, &key);
+        let public = key.public(own_name(node));
         let list = dir.join(format!("{node}.vkey"));
         let text = fs::read_to_string(&list).unwrap_or_default();
         let mut keys = parse_all(&text).ok_or_else(|| KeyError::Malformed(list.clone()))?;
@@ -112,9 +138,12 @@ impl Signer {
         if keys.last() != Some(&public) {
             keys.push(public);
         }
-        let next = read(&dir.join(format!("{node}.key.next")))?;
-        let next = next.map(|key| (key.clone(), self::public(node, &key), false));
-        let signer = Self { dir: dir.to_owned(), node: node.to_owned(), keys, key, next };
+        let next = Held::read(&dir.join(format!("{node}.key.next")), token.as_deref())?;
+        let next = next.map(|key| {
+            let public = key.public(own_name(node));
+            (key, public, false)
+        });
+        let signer = Self { dir: dir.to_owned(), node: node.to_owned(), keys, key, next, token };
         signer.write_list()?;
         Ok(signer)
     }
@@ -126,11 +155,26 @@ impl Signer {
     pub fn load(path: &Path, name: &str) -> Result<Self, KeyError> {
         let missing =
             || KeyError::Io { path: path.to_owned(), source: std::io::ErrorKind::NotFound.into() };
-        let key = read(path)?.ok_or_else(missing)?;
-        let algorithm = Algorithm::Ed25519;
-        let public = PublicKey { name: name.to_owned(), key: key.verifying_key(), algorithm };
+        let key = Held::read(path, None)?.ok_or_else(missing)?;
+        let keys = vec![key.public(name.to_owned())];
         let dir = path.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { dir, node: name.to_owned(), keys: vec![public], key, next: None })
+        Ok(Self { dir, node: name.to_owned(), keys, key, next: None, token: None })
+    }
+
+    /// Whether what signs is in a file though keys are to be in a token.
+    pub fn is_to_move(&self) -> bool {
+        self.token.is_some() && !self.key.is_in_token()
+    }
+
+    /// Whether what signs next is at hand: a token may be away.
+    ///
+    /// # Errors
+    /// If not, why.
+    pub fn is_there(&self) -> Result<(), KeyError> {
+        match &self.next {
+            Some((key, _, true)) => key.is_there(),
+            _ => self.key.is_there(),
+        }
     }
 
     /// The public key that is in force.
@@ -155,15 +199,15 @@ impl Signer {
     pub fn rotate(&mut self, origin: &str, revoked_from: Option<u64>) -> Result<String, KeyError> {
         let path = self.path("key.next");
         if self.next.is_none() {
-            let key = create(&path)?;
-            let public = public(&self.node, &key);
+            let key = Held::make(&path, self.token.as_deref(), &self.keys)?;
+            let public = key.public(own_name(&self.node));
             self.next = Some((key, public, false));
         }
         let Some((key, new, _)) = &self.next else { return Err(KeyError::Malformed(path)) };
         let (old, new) = (self.public().clone(), new.clone());
         let text = Rotation::text(origin, &Rotated { old, new: new.clone(), revoked_from });
         let signed =
-            note::sign(&text, &self.key, self.public()) + &note::signature(&text, key, &new);
+            format!("{text}\n{}{}", self.key.line(&text, self.public())?, key.line(&text, &new)?);
         serde_json::to_string(&Rotation { note: signed })
             .map_err(|e| KeyError::Io { path, source: std::io::Error::other(e) })
     }
@@ -198,11 +242,16 @@ impl Signer {
     }
 
     /// The signed note of a checkpoint.
-    pub fn sign(&self, checkpoint: &Checkpoint) -> String {
-        match &self.next {
-            Some((key, public, true)) => note::sign(&checkpoint.text(), key, public),
-            _ => note::sign(&checkpoint.text(), &self.key, self.public()),
-        }
+    ///
+    /// # Errors
+    /// If the token does not sign.
+    pub fn sign(&self, checkpoint: &Checkpoint) -> Result<String, KeyError> {
+        let text = checkpoint.text();
+        let line = match &self.next {
+            Some((key, public, true)) => key.line(&text, public)?,
+            _ => self.key.line(&text, self.public())?,
+        };
+        Ok(format!("{text}\n{line}"))
     }
 
     fn write_list(&self) -> Result<(), KeyError> {
@@ -216,8 +265,12 @@ impl Signer {
     }
 
     /// The signed note of what is said of a document.
-    pub fn attest(&self, said: &Attestation) -> String {
-        note::sign(&said.text(), &self.key, self.public())
+    ///
+    /// # Errors
+    /// If the token does not sign.
+    pub fn attest(&self, said: &Attestation) -> Result<String, KeyError> {
+        let text = said.text();
+        Ok(format!("{text}\n{}", self.key.line(&text, self.public())?))
     }
 }
 
@@ -227,27 +280,6 @@ pub fn parse_all(text: &str) -> Option<Vec<PublicKey>> {
     keys.collect::<Option<Vec<_>>>().filter(|keys| keys.len() <= KEYS_MAX)
 }
 
-fn public(node: &str, key: &SigningKey) -> PublicKey {
-    let name = format!("vestibule/node/{node}");
-    PublicKey { name, key: key.verifying_key(), algorithm: Algorithm::Ed25519 }
-}
-
-fn read(path: &Path) -> Result<Option<SigningKey>, KeyError> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            let seed: [u8; 32] =
-                bytes.try_into().map_err(|_| KeyError::Malformed(path.to_owned()))?;
-            Ok(Some(SigningKey::from_bytes(&seed)))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(KeyError::Io { path: path.to_owned(), source }),
-    }
-}
-
-fn create(path: &Path) -> Result<SigningKey, KeyError> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(KeyError::Random)?;
-    files::write(path, &seed, 0o600)
-        .map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
-    Ok(SigningKey::from_bytes(&seed))
+fn own_name(node: &str) -> String {
+    format!("vestibule/node/{node}")
 }

@@ -20,6 +20,7 @@ pub mod questions;
 pub mod retention;
 pub mod scan;
 pub mod seal;
+pub mod seal_secret;
 pub mod search;
 pub mod status;
 pub mod texts;

@@ -139,6 +139,8 @@ impl Archive {
         }
         let origin = layout::origin(&self.node, epoch);
         let mut log = Log::load(&self.dir, &origin, &signer.keys())?;
+        // Before a step is written that nobody could sign.
+        signer.is_there()?;
         signer
             .catch_up(&fs::read_to_string(log.dir.join(layout::CHECKPOINT)).unwrap_or_default())?;
         log.remove_orphans(&self.dir, &self.node, epoch).map_err(io_error(&self.dir))?;
@@ -277,7 +279,7 @@ impl Step<'_> {
             root: log.tree.root(),
             manifest: Sha256::digest(&manifest).into(),
         };
-        let note = self.signer.sign(&checkpoint);
+        let note = self.signer.sign(&checkpoint)?;
         write(Path::new(&layout::checkpoint(size)), note.as_bytes())?;
         write(Path::new(layout::CHECKPOINT), note.as_bytes())?;
         self.signer.settle()?;

@@ -25,6 +25,7 @@ mod manifests;
 mod naming;
 mod pool;
 mod report;
+mod seals;
 mod stamps;
 mod state;
 mod statistics;
@@ -34,6 +35,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ::journal::sealing::Secret;
 use tlog::policy::Policy;
 
 pub use changed::{READ_CHANGED, print as print_changed};
@@ -65,6 +67,8 @@ pub struct Options {
     pub revoked: Vec<(PublicKey, u64)>,
     /// The level at which it stops (L0 to L5); where absent, L3: completeness and governance are asked for by 4 and 5.
     pub level: Option<u8>,
+    /// The first secret of the journal's forward-secure seals.
+    pub seal_secret: Option<Secret>,
     /// Threads that read files.
     pub threads: usize,
     /// Told after each file.
@@ -84,6 +88,7 @@ impl Options {
             elsewhere: Vec::new(),
             revoked: Vec::new(),
             level: None,
+            seal_secret: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             progress: None,
         }
@@ -179,6 +184,9 @@ pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, Verif
             report.find(Level::Journal, None, "the journal's log is not in this archive");
         }
         journal.finish(sealed, &mut report);
+    }
+    if let (Some(dir), Some(secret)) = (&options.journal, &options.seal_secret) {
+        seals::check(dir, secret, &mut report);
     }
     for (path, _) in files.texts.iter().filter(|(_, same)| !**same) {
         report.find(Level::Files, Some(path), "file changed or missing");

@@ -83,7 +83,7 @@ fn leaves_root_and_note_are_the_vectors() {
     assert_eq!(signer.public().line(), vectors["vkey"].as_str().unwrap());
     let origin = "vestibule/node/n1/0".to_owned();
     let checkpoint = Checkpoint { origin, size: tree.size(), root: tree.root(), manifest: [7; 32] };
-    let note = signer.sign(&checkpoint);
+    let note = signer.sign(&checkpoint).unwrap();
     assert_eq!(note, vectors["note"].as_str().unwrap());
     let text = note::open(&note, signer.public()).unwrap();
     assert_eq!(Checkpoint::parse(text), Some(checkpoint));

@@ -49,7 +49,7 @@ fn make(node: &Node, sessions: &[String]) -> PathBuf {
     let said =
         Attestation { document: Document::Kit, sha256: unsigned.manifest, at_us: options.now_us };
     let signer = node.signer();
-    unsigned.finish(&signer.attest(&said), &signer.public().line()).unwrap();
+    unsigned.finish(&signer.attest(&said).unwrap(), &signer.public().line()).unwrap();
     options.out
 }
 
@@ -161,7 +161,7 @@ fn a_kit_that_is_signed_anew_does_not_hold() {
         let said = Attestation { document: Document::Kit, sha256: sha256.into(), at_us: 0 };
         fs::write(kit.join("rows/events.jsonl"), &text).unwrap();
         fs::write(kit.join("manifest.json"), &bytes).unwrap();
-        fs::write(kit.join("manifest.note"), node.signer().attest(&said)).unwrap();
+        fs::write(kit.join("manifest.note"), node.signer().attest(&said).unwrap()).unwrap();
         let (holds, said) = run(&kit.join("verify.py"), &kit, &[]);
         assert!(!holds && said.contains("BAD  rows and proofs"), "{said}");
     }

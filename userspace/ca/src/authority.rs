@@ -72,10 +72,9 @@ impl Authority {
                 (key_path, key.serialize_pem(), Key::File(key))
             }
             Some(uri) => {
-                let pin = secret(&uri.pin, dir)?;
-                TokenKey::make(uri, pin.trim_end())?;
-                let key = TokenKey::open(uri, pin.trim_end())?;
-                (dir.join(TOKEN_FILE), format!("{}\n", uri.text()), Key::Token(key))
+                TokenKey::make(uri)?;
+                let key = TokenKey::open(uri)?;
+                (dir.join(TOKEN_FILE), format!("{}\n", uri.text()), Key::Token(Box::new(key)))
             }
         };
         let mut params = CertificateParams::default();
@@ -194,8 +193,7 @@ fn read_key(dir: &Path) -> Result<Key, CaError> {
         }
         let uri = secret(&token, dir)?.trim_end().parse::<TokenUri>();
         let uri = uri.map_err(|error| malformed(&token, error.to_string()))?;
-        let pin = secret(&uri.pin, dir)?;
-        return Ok(Key::Token(TokenKey::open(&uri, pin.trim_end())?));
+        return Ok(Key::Token(Box::new(TokenKey::open(&uri)?)));
     }
     let key = KeyPair::from_pem(&secret(&path, dir)?);
     key.map(Key::File).map_err(|error| malformed(&path, format!("no private key: {error}")))

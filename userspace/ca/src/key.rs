@@ -9,7 +9,7 @@ pub(crate) enum Key {
     /// A key in a file.
     File(KeyPair),
     /// A key in a token.
-    Token(TokenKey),
+    Token(Box<TokenKey>),
 }
 
 impl PublicKeyData for Key {

@@ -12,7 +12,6 @@ mod leaf;
 mod name;
 mod permit;
 mod token;
-mod uri;
 
 pub use self::authority::{Authority, CERTIFICATE_FILE, KEY_FILE, Request, TOKEN_FILE};
 pub use self::end_point::end_point;
@@ -20,8 +19,7 @@ pub use self::expiry::expiry;
 pub use self::leaf::Leaf;
 pub use self::name::Name;
 pub use self::permit::{Permit, Permits};
-pub use self::token::TokenError;
-pub use self::uri::{InvalidUri, TokenUri};
+pub use ::token::{InvalidUri, TokenError, TokenUri};
 
 use std::path::PathBuf;
 

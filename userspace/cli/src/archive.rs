@@ -7,6 +7,7 @@ mod recorded;
 mod remote;
 mod replay;
 mod retention;
+mod seal_secret;
 mod transcript;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ const SEAL_PATIENCE: Duration = Duration::from_mins(10);
 pub(crate) enum Args {
     Seal(Seal),
     RotateKey(RotateKey),
+    SealSecret(seal_secret::Args),
     Verify(verifier::Args),
     Fetch(remote::Fetch),
     RemoteCheck(remote::Check),
@@ -119,6 +121,7 @@ pub(crate) fn verify(args: &verifier::Args) -> Result<ExitCode> {
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     match args {
         Args::Seal(Seal { output }) => seal(control, &Request::Seal, *output),
+        Args::SealSecret(args) => seal_secret::run(args),
         Args::RotateKey(RotateKey { revoked_from, output }) => {
             seal(control, &Request::RotateKey { revoked_from: *revoked_from }, *output)
         }

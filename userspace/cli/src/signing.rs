@@ -50,7 +50,7 @@ impl Args {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
         let name: String = stem.chars().map(plain).collect();
         let signer = Signer::load(file, &format!("vestibule/signer/{name}"))?;
-        let note = signer.attest(&Attestation { document, sha256, at_us: now.unix_us });
+        let note = signer.attest(&Attestation { document, sha256, at_us: now.unix_us })?;
         Ok((note, signer.public().line()))
     }
 }

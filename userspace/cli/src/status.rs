@@ -8,7 +8,10 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use types::control::{HubStanding, Request, Response, ShipStanding, Status, WitnessStanding};
+use types::control::{
+    ForwardStanding, HubStanding, JournalSealStanding, Request, Response, ShipStanding, Status,
+    WitnessStanding,
+};
 
 use crate::Output;
 use crate::control::ask;
@@ -63,6 +66,9 @@ fn table(status: &Status) -> Table {
         witnesses,
         ship,
         archive_immutable,
+        archive_trouble,
+        journal_seal,
+        forwards,
     } = status;
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -96,8 +102,25 @@ fn table(status: &Status) -> Table {
             &format!("{reached}; {votes} votes taken, {backlog} requests to tell"),
         ]);
     }
+    sealing(&mut table, journal_seal.as_deref(), archive_trouble.as_deref());
     evidence(&mut table, witnesses, *archive_immutable, ship.as_deref());
+    forwarding(&mut table, forwards);
     table
+}
+
+/// How far the journal is sealed, and why nothing is sealed into the archive.
+fn sealing(table: &mut Table, seal: Option<&JournalSealStanding>, trouble: Option<&str>) {
+    if let Some(JournalSealStanding { next, lsn }) = seal {
+        let sealed = match next.checked_sub(1) {
+            None => "not yet".to_owned(),
+            Some(last) => format!("up to frame {lsn}, by seal {last}"),
+        };
+        table.add_row(["journal sealed", &sealed]);
+    }
+    if let Some(why) = trouble {
+        let why = format!("NOT SEALED: {why}; nothing is lost, it is tried again");
+        table.add_row(["archive", &why]);
+    }
 }
 
 /// Where the archive is safe.
@@ -116,6 +139,19 @@ fn evidence(
     if let Some(ship) = ship {
         table.add_row(["shipped to", &shipped(ship)]);
     }
+}
+
+/// Who gets rows as they are committed.
+fn forwarding(table: &mut Table, forwards: &[ForwardStanding]) {
+    for forward in forwards {
+        table.add_row([&format!("forward {}", forward.name), &forwarded(forward)]);
+    }
+}
+
+fn forwarded(forward: &ForwardStanding) -> String {
+    let ForwardStanding { name: _, to, next_row, rows_behind, error } = forward;
+    let why = error.as_ref().map(|why| format!("; FAILED: {why}")).unwrap_or_default();
+    format!("{to}: up to row {next_row}, {rows_behind} behind{why}")
 }
 
 fn shipped(ship: &ShipStanding) -> String {

@@ -51,6 +51,7 @@ use crate::desk::Desk;
 use crate::enroller::Enroller;
 use crate::environment::Environment;
 use crate::execs::Follower;
+use crate::forwarding::Forwarding;
 use crate::inside::{self, Inside};
 use crate::keeper::{self, Bearers, Keeper};
 use crate::kernel::Records;
@@ -61,7 +62,8 @@ use crate::stamps::Stamps;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
 use crate::{
-    blinding, bundle, console, control, credential, durable, guard, link, recordings, sources, tls,
+    blinding, bundle, console, control, credential, durable, guard, journal_seal, link, recordings,
+    sources, tls,
 };
 
 /// How often agents whose last process ended are forgotten.
@@ -271,6 +273,7 @@ fn prepare(
     let keeper = Arc::new(keep(config, stores, &agents, &clock)?);
     let approvals = Arc::new(resume_approvals(config, stores, &door)?);
     let link = link::prepare(config.hub.as_ref(), &config.node(), &door)?;
+    let forwarding = Forwarding::start(config, &recorder, &clock)?;
     let archiver = Archiver::start(config, stores.environment, vault, recorder, clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     Ok(Desk {
@@ -284,6 +287,7 @@ fn prepare(
         link,
         archiver,
         blind_keys: blinding::dir(config),
+        forwarding,
         key_vault: recordings::vault_dir(config),
         enroller: Enroller::new(config.enroll.clone(), config.engines.clone()),
         letting_go,
@@ -345,6 +349,8 @@ pub(crate) fn open_journal(
     let mut options = Options::new(&dir, config.node(), EPOCH);
     options.checkpointed_rows = vault.sealed_rows(EPOCH)?;
     options.accept_loss = config.accept_loss;
+    let (seals, sealing) = journal_seal::prepare(config)?.unzip();
+    options.seals = seals;
     if let Some(bytes) = config.journal.segment_bytes {
         options.segment_bytes = bytes;
     }
@@ -358,6 +364,9 @@ pub(crate) fn open_journal(
         warn!(damage, set_aside = ?recovery.set_aside, "loss accepted");
     }
     info!(?recovery, "journal open");
+    if let Some(detail) = &sealing {
+        journal_seal::say(&recorder, detail)?;
+    }
     Ok(recorder)
 }
 

@@ -1,15 +1,17 @@
 //! Turning the journal into the archive, one at a time, at low priority.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use archive::Archive;
 use archive::attest::{Attestation, Document};
-use archive::key::{Rotation, Signer};
+use archive::key::{KeyError, Rotation, Signer};
 use archive::layout;
-use archive::seal::Sealed;
+use archive::seal::{SealError, Sealed};
 use archive::worm;
 use journal::recorder::Recorder;
 use tracing::{info, warn};
@@ -22,10 +24,14 @@ use crate::asker::Asker;
 use crate::config::{Config, RetentionRule};
 use crate::environment::Environment;
 use crate::shipping::Shipping;
+use crate::signing::TokenRule;
 use crate::witnesses::Witnesses;
 
 /// Requests waiting for the archiver: a timer's and a few people's.
 const WAITING_MAX: usize = 16;
+
+/// How often a token that is away is looked for.
+const TOKEN_RETRY: Duration = Duration::from_secs(5);
 
 /// The niceness of the archiver's thread: queries come first.
 const NICENESS: i32 = 10;
@@ -53,7 +59,12 @@ impl Vault {
         if config.archive.immutable {
             archive = protected(archive, &dir, &config.node())?;
         }
-        let signer = Signer::load_or_create(&config.keys_dir(), &config.node())?;
+        let token = config.archive.key.as_ref().map(TokenRule::token).transpose()?;
+        let what = "the key that signs checkpoints";
+        let signer = Signer::open(&config.keys_dir(), &config.node(), token).context(what)?;
+        if let Some(rule) = config.archive.key.as_ref().filter(|_| signer.is_to_move()) {
+            rule.try_out().context(what)?;
+        }
         let origin = layout::origin(&config.node(), i32::try_from(EPOCH)?);
         Ok(Self { archive, signer, origin })
     }
@@ -91,7 +102,11 @@ pub(crate) struct Archiver {
     is_immutable: bool,
     /// Held by whoever sets or releases a hold, disposes or shreds: what one has looked at, no other changes.
     keeping: Mutex<()>,
+    trouble: Trouble,
 }
+
+/// Why what is recorded is not sealed now.
+type Trouble = Arc<Mutex<Option<String>>>;
 
 /// What it is asked for, and who is answered.
 enum Job {
@@ -112,7 +127,7 @@ impl Archiver {
     pub(crate) fn start(
         config: &Config,
         environment: Option<&Environment>,
-        mut vault: Vault,
+        vault: Vault,
         recorder: Recorder,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
@@ -135,39 +150,32 @@ impl Archiver {
         });
         recorder.control("archive.retention", &detail.to_string())?;
         let (requests, waiting) = mpsc::sync_channel::<Job>(WAITING_MAX);
+        let trouble: Trouble = Arc::default();
+        let mut bench = Bench {
+            vault,
+            recorder,
+            journal_dir,
+            clock,
+            trouble: Arc::clone(&trouble),
+            is_away: false,
+        };
         let work = move || {
             be_nice("the archiver");
-            for job in waiting {
-                let is_heard = match job {
-                    Job::Seal(ask, reply) => {
-                        let sealed = match ask {
-                            Ask::Seal => seal(&mut vault, &recorder, &journal_dir, &*clock),
-                            Ask::Rotate(revoked_from) => {
-                                rotate(&mut vault, revoked_from, &recorder, &journal_dir, &*clock)
-                            }
-                        };
-                        let (witnesses, shipping) = &told;
-                        if let Some(witnesses) = witnesses {
-                            witnesses.wake();
-                        }
-                        if let Some(shipping) = shipping {
-                            shipping.wake();
-                        }
-                        reply.send(sealed).is_ok()
-                    }
-                    Job::Attest { document, sha256, asker, reply } => {
-                        let said = Attestation { document, sha256, at_us: clock.now().unix_us };
-                        reply.send(attest(&vault, &recorder, &said, &asker)).is_ok()
-                    }
-                };
-                if !is_heard {
-                    warn!("whoever asked the archiver has gone");
-                }
-            }
+            bench.work(&waiting, told);
         };
         thread::Builder::new().name("archiver".into()).spawn(work)?;
         let keeping = Mutex::new(());
-        Ok(Self { requests, witnesses, shipping, dir, origin, retention, is_immutable, keeping })
+        Ok(Self {
+            requests,
+            witnesses,
+            shipping,
+            dir,
+            origin,
+            retention,
+            is_immutable,
+            keeping,
+            trouble,
+        })
     }
 
     /// Archives what the journal holds now and signs a checkpoint; waits for it.
@@ -215,6 +223,11 @@ impl Archiver {
         self.shipping.as_ref().map(|shipping| shipping.standing())
     }
 
+    /// Why what is recorded is not sealed now; none where it is, or was not tried.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn ask(&self, ask: Ask) -> Result<Sealed> {
         let (reply, sealed) = mpsc::channel();
         self.requests
@@ -237,6 +250,116 @@ impl Archiver {
     }
 }
 
+/// What the archiver's thread works with.
+struct Bench {
+    vault: Vault,
+    recorder: Recorder,
+    journal_dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    trouble: Trouble,
+    /// Whether that is the token.
+    is_away: bool,
+}
+
+impl Bench {
+    /// Does what it is asked for until nobody asks any more, and wakes who waits for checkpoints.
+    fn work(
+        &mut self,
+        waiting: &mpsc::Receiver<Job>,
+        (witnesses, shipping): (Option<Arc<Witnesses>>, Option<Arc<Shipping>>),
+    ) {
+        self.move_key();
+        loop {
+            let job = match waiting.recv_timeout(TOKEN_RETRY) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look_for_token();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let is_heard = match job {
+                Job::Seal(ask, reply) => {
+                    let sealed = self.answer(&ask);
+                    if let Some(witnesses) = &witnesses {
+                        witnesses.wake();
+                    }
+                    if let Some(shipping) = &shipping {
+                        shipping.wake();
+                    }
+                    reply.send(sealed).is_ok()
+                }
+                Job::Attest { document, sha256, asker, reply } => {
+                    let at_us = self.clock.now().unix_us;
+                    let said = Attestation { document, sha256, at_us };
+                    reply.send(attest(&self.vault, &self.recorder, &said, &asker)).is_ok()
+                }
+            };
+            if !is_heard {
+                warn!("whoever asked the archiver has gone");
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: &Ask) -> Result<Sealed> {
+        let Self { vault, recorder, journal_dir, clock, .. } = self;
+        let sealed = match ask {
+            Ask::Seal => seal(vault, recorder, journal_dir, &**clock),
+            Ask::Rotate(revoked_from) => {
+                rotate(vault, *revoked_from, recorder, journal_dir, &**clock)
+            }
+        };
+        self.note(sealed.as_ref().err());
+        sealed
+    }
+
+    /// Replaces a key that is in a file though it should be in a token.
+    fn move_key(&mut self) {
+        if !self.vault.signer.is_to_move() {
+            return;
+        }
+        info!("the key of checkpoints moves to its token");
+        if let Err(error) = self.answer(&Ask::Rotate(None)) {
+            warn!(error = format!("{error:#}"), "the key stays in its file until the next start");
+        }
+    }
+
+    /// Seals what waited for the token, once that is back.
+    fn look_for_token(&mut self) {
+        if !self.is_away || self.vault.signer.is_there().is_err() {
+            return;
+        }
+        if let Err(error) = self.answer(&Ask::Seal) {
+            warn!(error = format!("{error:#}"), "not sealed");
+        }
+    }
+
+    /// Keeps what was said last, and records when a token goes and comes.
+    fn note(&mut self, error: Option<&anyhow::Error>) {
+        let why = error.map(|error| format!("{error:#}"));
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&why);
+        let was_away = std::mem::replace(&mut self.is_away, error.is_some_and(is_of_token));
+        let (kind, detail) = match (was_away, self.is_away) {
+            (false, true) => ("key.away", serde_json::json!({ "why": why })),
+            (true, false) => ("key.back", serde_json::json!({})),
+            _ => return,
+        };
+        if let Err(error) = self.recorder.control(kind, &detail.to_string()) {
+            warn!(%error, kind, "not recorded");
+        }
+    }
+}
+
+/// Whether a token is what is missing.
+fn is_of_token(error: &anyhow::Error) -> bool {
+    let is_token = |error: &KeyError| matches!(error, KeyError::Token { .. });
+    error.chain().any(|cause| {
+        let of_seal = cause.downcast_ref::<SealError>();
+        cause.downcast_ref().is_some_and(is_token)
+            || of_seal.is_some_and(|error| matches!(error, SealError::Key(key) if is_token(key)))
+    })
+}
+
 /// Lets queries come before what this thread does.
 pub(crate) fn be_nice(who: &str) {
     let own = Some(rustix::thread::gettid());
@@ -255,7 +378,7 @@ fn attest(
         "document": said.document.as_str(), "sha256": hex(&said.sha256), "by": asker,
     });
     recorder.wait(recorder.control("archive.attested", &detail.to_string())?)?;
-    Ok((vault.signer.attest(said), vault.signer.public().line()))
+    Ok((vault.signer.attest(said)?, vault.signer.public().line()))
 }
 
 /// Seals with the old key what was before, records that the new one follows, and seals that with the new one.
@@ -280,6 +403,8 @@ fn seal(
     journal_dir: &Path,
     clock: &dyn Clock,
 ) -> Result<Sealed> {
+    // A token that is away is said once, not at each attempt.
+    vault.signer.is_there()?;
     recorder.anchor()?;
     let durable = recorder.control("archive.seal", "{}")?;
     recorder.wait(durable)?;

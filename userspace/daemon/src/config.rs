@@ -15,12 +15,15 @@ use serde::Deserialize;
 use crate::approvals::{self, ApprovalsRule, WebhookRule};
 use crate::console::{self, ConsoleRule};
 use crate::credential::{self, Catalog, Credential};
+use crate::forwarding::{self, ForwardRule};
+use crate::journal_seal::SealRule;
 use crate::keeper::{IdentityRule, IssuerRule, Logout, Rules};
 use crate::link::HubRule;
 use crate::profile::{self, ProfileRule};
 use crate::recordings::{self, RecordingsRule};
 use crate::rules::{self, Engines, EnrollRule};
 use crate::secret::VaultServer;
+use crate::signing::TokenRule;
 use crate::tls::{TargetRules, Tls};
 
 /// The whole file. Everything has a default that works on a plain host, but targets and policies.
@@ -98,6 +101,9 @@ pub(crate) struct Config {
     /// The archive.
     #[serde(default)]
     pub(crate) archive: Archive,
+    /// Who gets rows as they are committed.
+    #[serde(default)]
+    pub(crate) forward: Vec<ForwardRule>,
     /// To whom recordings are sealed; in clear, masked, where absent.
     pub(crate) recordings: Option<RecordingsRule>,
     /// TLS towards agents.
@@ -301,6 +307,8 @@ pub(crate) struct Journal {
     pub(crate) segment_bytes: Option<u64>,
     /// Free space below which nothing more is accepted; 5 % + 1 GiB of the file system where absent.
     pub(crate) reserve_bytes: Option<u64>,
+    /// Forward-secure seals between checkpoints; none where absent.
+    pub(crate) seal: Option<SealRule>,
 }
 
 /// TLS taps: what agents say through libssl, observed and recorded, masked.
@@ -344,8 +352,11 @@ impl Config {
         console::check(&config)?;
         let Archive { witnesses, ship, .. } = &config.archive;
         ship.as_ref().map_or(Ok(()), |ship| ship.check(witnesses.is_some()))?;
+        config.archive.key.as_ref().map_or(Ok(()), |key| key.pin().map(drop))?;
+        forwarding::check(&config.forward)?;
         profile::check(&config.profile)?;
         config.recordings.as_ref().map_or(Ok(()), |rule| rule.keys().map(drop))?;
+        config.journal.seal.as_ref().map_or(Ok(()), |rule| rule.keys().map(drop))?;
         rules::check(&config.enroll, &config.identities().names())?;
         config.dns.upstream()?;
         ensure!(config.dns.port != 0, "dns.port: must not be 0; to have none, dns.enabled = false");
@@ -410,7 +421,9 @@ impl Config {
         protected.extend([self.policy_dir.clone(), self.file.clone()]);
         protected.extend(recordings::protected(self.recordings.as_ref()).map(Path::to_owned));
         protected.push(std::env::current_exe().context("the daemon's own program is unknown")?);
+        protected.extend(self.archive.key.as_ref().map(|key| key.module().to_owned()));
         let mut hidden = credential::hidden(self)?;
+        hidden.extend(self.archive.key.as_ref().map(TokenRule::pin).transpose()?);
         hidden.extend(self.hub.as_ref().map(|hub| hub.key.clone()));
         hidden.extend(self.archive.ship.as_ref().and_then(|ship| ship.credentials.clone()));
         hidden.extend(self.console.as_ref().and_then(|console| console.key.clone()));
@@ -508,6 +521,29 @@ mod tests {
         let config = load("").unwrap();
         assert_eq!(config.listener.port, 15_001);
         assert!(config.workers() >= 1);
+    }
+
+    #[test]
+    fn mistakes_about_evidence_are_named() {
+        for (text, told) in [
+            ("[[forward]]\nname='a'\nto='udp://h:1'", "`udp://h:1` is none of file://"),
+            ("[[forward]]\nname='a b'\nto='file:///l'", "name: letters"),
+            (
+                "[[forward]]\nname='a'\nto='file:///l'\n[[forward]]\nname='a'\nto='file:///m'",
+                "a name that no other has",
+            ),
+            (
+                "[[forward]]\nname='a'\nto='syslog+tcp://h:1'\nformat='json'",
+                "over syslog it is syslog's own",
+            ),
+            ("[journal.seal]\nrecipients = []", "journal.seal.recipients: at least one"),
+            ("[journal.seal]\nrecipients = ['/a']\ninterval_ms = 1", "journal.seal.interval_ms"),
+            ("[archive.key]\nmodule='/m'\ntoken='t'", "one of pin_file and pin_credential"),
+            ("[archive.key]\nmodule='/m'\ntoken='t'\npin='1'", "unknown field `pin`"),
+        ] {
+            let error = format!("{:#}", load(text).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]

@@ -18,7 +18,9 @@ use redirect::Taken;
 use tokio::sync::Notify;
 use tracing::warn;
 use types::clock::Timestamp;
-use types::control::{ActingAgent, Check, OpenSession, Request, Response, Status, Verdict, Whom};
+use types::control::{
+    ActingAgent, Check, JournalSealStanding, OpenSession, Request, Response, Status, Verdict, Whom,
+};
 use types::hex::hex;
 use types::id::{AgentName, SessionId};
 
@@ -28,6 +30,7 @@ use crate::archiver::Archiver;
 use crate::asker::{Asker, HostUser};
 use crate::control::Answer;
 use crate::enroller::Enroller;
+use crate::forwarding::Forwarding;
 use crate::keeper::{Binding, Cut, CutBy, Keeper, acting};
 use crate::link;
 use crate::names::Service;
@@ -47,6 +50,7 @@ pub(crate) struct Desk {
     pub(crate) archiver: Archiver,
     /// Where keys of blind tokens are.
     pub(crate) blind_keys: PathBuf,
+    pub(crate) forwarding: Forwarding,
     /// Where wrapped keys of recordings are.
     pub(crate) key_vault: PathBuf,
     pub(crate) enroller: Enroller,
@@ -433,7 +437,15 @@ impl Desk {
             witnesses: self.archiver.witnesses(),
             ship: self.archiver.shipping().map(Box::new),
             archive_immutable: self.archiver.is_immutable(),
+            archive_trouble: self.archiver.trouble().map(Into::into),
+            journal_seal: self.journal_seal().map(Box::new),
+            forwards: self.forwarding.standings().into(),
         }
+    }
+
+    fn journal_seal(&self) -> Option<JournalSealStanding> {
+        let (next, lsn) = self.door.recorder.seals()?;
+        Some(JournalSealStanding { next, lsn: lsn.0 })
     }
 
     /// Whether what targets are shown of us is valid.
@@ -463,6 +475,10 @@ impl Desk {
         checks.push(match written {
             Ok(()) => check("journal", Verdict::Ok, "a record became durable"),
             Err(error) => check("journal", Verdict::Fail, &format!("{error:#}")),
+        });
+        checks.push(match self.archiver.trouble() {
+            None => check("archive", Verdict::Ok, "what was recorded is sealed when it is due"),
+            Some(why) => check("archive", Verdict::Fail, &format!("not sealed: {why}")),
         });
         let offered = if self.door.tls.is_offered() {
             "offered to agents that ask for it"

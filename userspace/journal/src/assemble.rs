@@ -11,6 +11,7 @@ use types::id::{CommandId, SequenceNumber, SessionId};
 use types::identity::Identity;
 
 use crate::codec::Malformed;
+use crate::frame::FrameKind;
 use crate::reader::{ReadError, Reader, SegmentReader};
 use crate::record::{BegunCommand, EndedCommand, Lsn, OpenedSession, Record};
 use crate::row::Row;
@@ -103,6 +104,9 @@ impl Rows {
     fn read(&mut self) -> Result<bool, AssembleError> {
         let Some(frame) = self.reader.next_frame()? else { return Ok(false) };
         let (header, lsn) = (frame.header, frame.header.lsn);
+        if header.kind == FrameKind::Seal {
+            return Ok(true);
+        }
         self.last_lsn = lsn;
         self.next_seq = Some(header.seq.saturating_add(header.rows()));
         let record = frame.record().map_err(|fault| AssembleError::Frame { lsn, fault })?;

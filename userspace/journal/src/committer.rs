@@ -43,11 +43,22 @@ pub(crate) struct Shared {
     commits_done: AtomicU64,
     pub(crate) pending_bytes_max: usize,
     pub(crate) clock: Arc<dyn Clock>,
+    /// How long what was committed may go without a seal, where there are any.
+    pub(crate) seal_interval: Option<Duration>,
+    /// The next seal's number.
+    pub(crate) next_seal: AtomicU64,
+    /// The last frame that a seal covers.
+    pub(crate) sealed: AtomicU64,
 }
 
 impl Shared {
     /// The state of a journal just opened.
-    pub(crate) fn new(queue: Queue, pending_bytes_max: usize, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        queue: Queue,
+        pending_bytes_max: usize,
+        clock: Arc<dyn Clock>,
+        seal_interval: Option<Duration>,
+    ) -> Self {
         Self {
             queue: Mutex::new(queue),
             work: Condvar::new(),
@@ -61,6 +72,9 @@ impl Shared {
             commits_done: AtomicU64::new(0),
             pending_bytes_max,
             clock,
+            seal_interval,
+            next_seal: AtomicU64::new(0),
+            sealed: AtomicU64::new(0),
         }
     }
 
@@ -98,6 +112,15 @@ impl Shared {
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
         self.commits_done.fetch_add(1, Ordering::Relaxed);
         self.durable.store(lsn, Ordering::Release);
+        self.publish_seals(writer);
+    }
+
+    /// Makes known how far the journal is sealed.
+    pub(crate) fn publish_seals(&self, writer: &Writer) {
+        if let Some((next, lsn)) = writer.seals() {
+            self.next_seal.store(next, Ordering::Release);
+            self.sealed.store(lsn.0, Ordering::Release);
+        }
     }
 }
 
@@ -118,6 +141,7 @@ impl Committer {
     ) -> std::io::Result<Self> {
         shared.durable.store(writer.next_lsn().0 - 1, Ordering::Release);
         shared.rows.store(writer.next_seq(), Ordering::Release);
+        shared.publish_seals(&writer);
         let press = Press::new(Arc::clone(&shared), writer, reserve, on_durable);
         let press = Arc::new(Mutex::new(Some(press)));
         let run = Run { shared: Arc::clone(&shared), press: Arc::clone(&press) };
@@ -178,17 +202,19 @@ impl Run {
         while let Some(work) = self.wait() {
             let commit = |press: &mut Press| {
                 match work {
-                    Work::Frames => {}
+                    Work::Frames | Work::Seal => {}
                     Work::Space => press.check_space(),
                     Work::Retry | Work::LastTry => press.try_again(),
                 }
-                let is_durable = press.commit();
+                let is_durable = press.commit() && press.seal(false);
                 !press.has_failed() && (is_durable || work != Work::LastTry)
             };
             if !self.press(commit) {
                 return;
             }
         }
+        // What came last is not left to a next start.
+        self.press(|press| press.seal(true));
     }
 
     /// Does something with what writes; after a panic elsewhere this thread panics as well, and
@@ -228,7 +254,17 @@ impl Run {
             }
             if dozed && *queue.health() != Health::Pressure {
                 queue.set_rest(Rest::Asleep);
-                queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                if let Some(interval) = self.shared.seal_interval {
+                    let waited = self.shared.work.wait_timeout(queue, interval);
+                    let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    queue = woken;
+                    if timeout.timed_out() && !queue.is_closing() {
+                        queue.set_rest(Rest::Awake);
+                        return Some(Work::Seal);
+                    }
+                } else {
+                    queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
                 (dozed, seen) = (false, queue.taken());
                 continue;
             }
@@ -255,6 +291,8 @@ enum Work {
     Frames,
     /// It is time to look at the free space.
     Space,
+    /// It is time to look whether a seal is due.
+    Seal,
     /// It is time to try a disk again that refused.
     Retry,
     /// The same, though it closes: the last time.

@@ -22,11 +22,11 @@ use crate::record::{
     DecisionEntry, EndedCommand, OpenedSession, Record, RecordedChunk, Totals,
 };
 
-/// The record in a frame's body; `None` for a segment's header, which holds none.
+/// The record in a frame's body; `None` for a segment's header and a seal, which hold none.
 pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed> {
     let mut cursor = Cursor::new(body);
     let record = match kind {
-        FrameKind::Segment => return Ok(None),
+        FrameKind::Segment | FrameKind::Seal => return Ok(None),
         FrameKind::SessionOpen => Record::SessionOpen(Box::new(session_open(&mut cursor)?)),
         FrameKind::Identity => Record::Identity(Box::new(ChangedIdentity {
             session: session(&mut cursor)?,

@@ -45,13 +45,15 @@ pub enum FrameKind {
     Identity,
     /// [`crate::record::Frame::Chunk`].
     Chunk,
+    /// A forward-secure seal ([`crate::sealing`]): no row, and no place of its own.
+    Seal,
 }
 
 impl FrameKind {
     /// How many rows a frame of this kind yields.
     pub fn rows(self) -> u64 {
         match self {
-            Self::Segment | Self::SessionOpen | Self::Identity | Self::Begin => 0,
+            Self::Segment | Self::SessionOpen | Self::Identity | Self::Begin | Self::Seal => 0,
             Self::SessionClose | Self::Control | Self::Chunk => 1,
             Self::End => 2,
         }
@@ -67,6 +69,7 @@ impl FrameKind {
             Self::Control => 6,
             Self::Identity => 7,
             Self::Chunk => 8,
+            Self::Seal => 9,
         }
     }
 
@@ -80,6 +83,7 @@ impl FrameKind {
             6 => Self::Control,
             7 => Self::Identity,
             8 => Self::Chunk,
+            9 => Self::Seal,
             _ => return None,
         })
     }
@@ -92,7 +96,7 @@ pub struct Header {
     pub body_bytes: usize,
     /// CRC-32C of the header after the CRC field's place is left out, and the body.
     pub crc: u32,
-    /// The frame's place; for segment headers and carried frames, the next ordinary frame's.
+    /// The frame's place; for segment headers, carried frames and seals, the next ordinary frame's.
     pub lsn: Lsn,
     /// Sequence number of the first row this frame yields or would yield.
     pub seq: u64,
@@ -150,7 +154,7 @@ impl Header {
 
     /// Whether the frame counts in the order of frames.
     pub fn is_counted(&self) -> bool {
-        !self.carried && self.kind != FrameKind::Segment
+        !self.carried && !matches!(self.kind, FrameKind::Segment | FrameKind::Seal)
     }
 }
 

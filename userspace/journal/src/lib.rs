@@ -23,5 +23,6 @@ pub mod record;
 pub mod recorder;
 pub mod recover;
 pub mod row;
+pub mod sealing;
 pub mod segment;
 mod writer;

@@ -46,7 +46,7 @@ pub(crate) fn note(
 ) -> Result<(), Malformed> {
     let mut cursor = Cursor::new(body);
     match header.kind {
-        FrameKind::Segment | FrameKind::Control | FrameKind::Chunk => {}
+        FrameKind::Segment | FrameKind::Control | FrameKind::Chunk | FrameKind::Seal => {}
         FrameKind::SessionOpen => {
             let session = SessionId::from_bytes(cursor.array()?);
             let totals = if header.carried { carried_totals(body)? } else { Totals::default() };

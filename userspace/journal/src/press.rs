@@ -110,6 +110,21 @@ impl Press {
         matches!(self.pen, Pen::Writing(_))
     }
 
+    /// Seals what was committed, where a seal is due, or at the end is not there; false where that is not durable.
+    pub(crate) fn seal(&mut self, at_the_end: bool) -> bool {
+        let Pen::Writing(writer) = &mut self.pen else { return false };
+        match writer.seal_alone(self.shared.clock.as_ref(), at_the_end) {
+            Ok(()) => {
+                self.shared.publish_seals(writer);
+                true
+            }
+            Err(error) => {
+                self.refuse(&error);
+                false
+            }
+        }
+    }
+
     /// Looks at the free space, and says where that is under the reserve, and where it is no more.
     pub(crate) fn check_space(&mut self) {
         let Pen::Writing(writer) = &self.pen else { return };

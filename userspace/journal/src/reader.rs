@@ -207,7 +207,7 @@ impl SegmentReader {
         }
         if header.carried {
             self.carried_left -= 1;
-        } else {
+        } else if header.is_counted() {
             self.next_lsn = Lsn(self.next_lsn.0.checked_add(1).ok_or(Fault::Order)?);
             self.next_seq = self.next_seq.checked_add(header.rows()).ok_or(Fault::Order)?;
         }

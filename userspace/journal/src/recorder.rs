@@ -12,6 +12,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use types::clock::Clock;
 use types::limits::{COMMANDS_IN_FLIGHT_MAX, JOURNAL_PENDING_BYTES_MAX, SESSIONS_MAX};
@@ -58,6 +59,17 @@ pub struct Options {
     pub accept_loss: bool,
     /// What it is written to.
     pub disk: Arc<dyn Disk>,
+    /// Forward-secure seals; none where absent.
+    pub seals: Option<Seals>,
+}
+
+/// How a journal is sealed between checkpoints.
+#[derive(Clone, Debug)]
+pub struct Seals {
+    /// The file that keeps the key of the next seal: [`crate::sealing::begin`] makes it.
+    pub path: PathBuf,
+    /// How long what was committed may go without a seal.
+    pub interval: Duration,
 }
 
 impl Options {
@@ -73,6 +85,7 @@ impl Options {
             checkpointed_rows: 0,
             accept_loss: false,
             disk: Arc::new(Os),
+            seals: None,
         }
     }
 }
@@ -179,7 +192,9 @@ impl Recorder {
             writer.boot_id(),
             options.pending_bytes_max,
         );
-        let shared = Arc::new(Shared::new(queue, options.pending_bytes_max, clock));
+        let seal_interval = options.seals.as_ref().map(|seals| seals.interval);
+        let pending = options.pending_bytes_max;
+        let shared = Arc::new(Shared::new(queue, pending, clock, seal_interval));
         let committer = Committer::start(Arc::clone(&shared), writer, options.reserve, on_durable)
             .map_err(OpenError::Thread)?;
         Ok((Self { shared, committer: Arc::new(committer) }, recovery))
@@ -284,6 +299,14 @@ impl Recorder {
     /// How the journal is.
     pub fn health(&self) -> Health {
         self.shared.lock().health().clone()
+    }
+
+    /// The number of the next seal, and the last frame that one covers since the journal was opened; `None` where it is
+    /// not sealed.
+    pub fn seals(&self) -> Option<(u64, Lsn)> {
+        self.shared.seal_interval?;
+        let next = self.shared.next_seal.load(Ordering::Acquire);
+        Some((next, Lsn(self.shared.sealed.load(Ordering::Acquire))))
     }
 
     /// What went through since it was opened.

@@ -11,6 +11,7 @@
 
 mod end;
 mod harm;
+mod seals;
 mod torn;
 
 use std::fs::File;
@@ -29,6 +30,7 @@ use crate::queue::interrupted;
 use crate::reader::ReadError;
 use crate::record::{BootId, Control, End, Frame, Lsn, SessionClose};
 use crate::recorder::Options;
+use crate::sealing::KeptError;
 use crate::segment;
 use crate::writer::{CommitError, Log, Rest, Writer};
 
@@ -116,6 +118,28 @@ pub enum OpenError {
         /// Rows the checkpoint covers.
         checkpointed: u64,
     },
+    /// The journal has fewer seals than the key that is kept for the next one says.
+    #[error(
+        "journal was tampered with: {} lacks the seals {from} to {to}: what they covered was cut off; {REMEDY}",
+        dir.display()
+    )]
+    SealsMissing {
+        /// The journal.
+        dir: PathBuf,
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        to: u64,
+    },
+    /// The key that is kept is of another first secret.
+    #[error(
+        "the journal's last seal is of another secret than the key in {}, which was begun anew or brought from elsewhere; {REMEDY}",
+        .0.display()
+    )]
+    SealsBegunAnew(PathBuf),
+    /// The key that is kept for the next seal can't be used.
+    #[error(transparent)]
+    Seals(#[from] KeptError),
     /// The first commit failed.
     #[error("cannot commit to the journal: {0}")]
     Commit(String),
@@ -134,6 +158,7 @@ pub(crate) fn open(options: &Options, clock: &dyn Clock) -> Result<(Writer, Reco
     recovery.last_lsn = Lsn(end.position.next_lsn.0 - 1);
     recovery.rows = end.position.next_seq;
     let mut position = end.position;
+    seals::fit(options, &mut recovery)?;
     if recovery.rows < options.checkpointed_rows {
         let error = OpenError::RolledBack {
             segment: end.segment.unwrap_or_else(|| dir.clone()),
@@ -157,6 +182,7 @@ pub(crate) fn open(options: &Options, clock: &dyn Clock) -> Result<(Writer, Reco
         boot_id: boot_id()?,
         segment_bytes: options.segment_bytes,
         disk: Arc::clone(&options.disk),
+        seals: options.seals.clone(),
         lock: Some(lock),
     };
     let mut writer =
@@ -187,7 +213,15 @@ pub(crate) fn resume(rest: &Rest, clock: &dyn Clock) -> Result<Writer, ResumeErr
     if position.as_ref().map(|position| (position.next_lsn, position.chain)) != Some(*durable) {
         return Err(ResumeError::Lost(path));
     }
-    let position = position.ok_or(ResumeError::Lost(path))?;
+    let position = position.ok_or_else(|| ResumeError::Lost(path.clone()))?;
+    if let Some(rule) = &log.seals {
+        match seals::align(&*log.disk, dir, rule) {
+            Err(OpenError::SealsMissing { .. } | OpenError::SealsBegunAnew(_)) => {
+                return Err(ResumeError::Lost(path));
+            }
+            other => other?,
+        }
+    }
     Ok(Writer::begin(log, position, clock).map_err(io_error("begin a segment in", dir))?)
 }
 

@@ -8,14 +8,15 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use types::clock::Clock;
+use types::clock::{Clock, Timestamp};
 
 use crate::disk::{Disk, DiskFile};
 use crate::encode::put_totals;
 use crate::frame::{CHAIN_BYTES, Chain, FrameKind, HEADER_BYTES, Header, put_frame, seal};
 use crate::live::{self, Live, Place, TOTALS_BYTES};
 use crate::record::{BootId, Lsn};
-use crate::recorder::Reserve;
+use crate::recorder::{Reserve, Seals};
+use crate::sealing::{Kept, KeptError, Sealed};
 use crate::segment::{self, SegmentHeader};
 
 /// What every segment of one writer has in common.
@@ -27,6 +28,7 @@ pub(crate) struct Log {
     pub(crate) boot_id: BootId,
     pub(crate) segment_bytes: u64,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) seals: Option<Seals>,
     /// Held for as long as something is written, so that no second one writes.
     pub(crate) lock: Option<Arc<File>>,
 }
@@ -70,6 +72,17 @@ pub(crate) struct Writer {
     live: Live,
     /// The frame behind the last durable one, and the chain there.
     durable: (Lsn, Chain),
+    sealer: Option<Sealer>,
+}
+
+/// What seals.
+struct Sealer {
+    kept: Kept,
+    /// When the last seal was made, monotonic.
+    last_ns: u64,
+    interval_ns: u64,
+    /// The first frame that no seal covers.
+    from: Lsn,
 }
 
 /// What one commit wrote.
@@ -118,6 +131,8 @@ impl Writer {
         }
         let file = segment::create(&*log.disk, &log.dir, next_lsn, log.segment_bytes, &head)?;
         let carried_end = u64::try_from(head.len()).map_err(io::Error::other)?;
+        let sealer = log.seals.as_ref().map(|seals| Sealer::open(&*log.disk, seals, next_lsn));
+        let sealer = sealer.transpose().map_err(io::Error::other)?;
         Ok(Self {
             log,
             file,
@@ -131,7 +146,28 @@ impl Writer {
             live,
             // As recovery has it of a segment without a frame of its own.
             durable: (next_lsn, header.previous_chain),
+            sealer,
         })
+    }
+
+    /// The next seal's number, and the last frame that one covers since this was opened; none where nothing is sealed.
+    pub(crate) fn seals(&self) -> Option<(u64, Lsn)> {
+        let sealer = self.sealer.as_ref()?;
+        Some((sealer.kept.next, Lsn(sealer.from.0.saturating_sub(1))))
+    }
+
+    /// Seals what was committed, where a seal is due, or at the end is not there.
+    pub(crate) fn seal_alone(
+        &mut self,
+        clock: &dyn Clock,
+        at_the_end: bool,
+    ) -> Result<(), CommitError> {
+        let Some(sealer) = &self.sealer else { return Ok(()) };
+        let is_covered = sealer.from == self.next_lsn || self.next_lsn == self.first_lsn;
+        if is_covered || !(at_the_end || sealer.is_due(clock.now())) {
+            return Ok(());
+        }
+        self.write(&[], clock, true)
     }
 
     /// Lets go of everything but where it stood.
@@ -164,7 +200,7 @@ impl Writer {
                 written.frames += 1;
             }
             let (now, later) = rest.split_at_mut(fits);
-            self.write(now)?;
+            self.write(now, clock, false)?;
             written.bytes += u64::try_from(fits).unwrap_or(0);
             rest = later;
             if !rest.is_empty() {
@@ -234,14 +270,53 @@ impl Writer {
         Some(())
     }
 
-    fn write(&mut self, frames: &[u8]) -> Result<(), CommitError> {
+    /// Writes whole frames, and a seal behind them where one is due or `sealed` says so, and makes them durable.
+    fn write(&mut self, frames: &[u8], clock: &dyn Clock, sealed: bool) -> Result<(), CommitError> {
         self.file.write_all_at(frames, self.offset).map_err(io_error("write"))?;
-        let end = self.offset + u64::try_from(frames.len()).unwrap_or(0);
+        let mut end = self.offset + u64::try_from(frames.len()).unwrap_or(0);
+        let now = clock.now();
+        let seal = match &self.sealer {
+            // A segment without a frame of its own is written anew by a start.
+            Some(sealer) if self.next_lsn > self.first_lsn && (sealed || sealer.is_due(now)) => {
+                Some(self.put_seal(now, frames.is_empty())?)
+            }
+            _ => None,
+        };
+        if let Some(seal) = &seal {
+            self.file.write_all_at(seal, end).map_err(io_error("write"))?;
+            end += u64::try_from(seal.len()).unwrap_or(0);
+        }
         self.zero_ahead(end).map_err(io_error("write"))?;
         self.file.sync_data().map_err(io_error("sync"))?;
         self.offset = end;
         self.durable = (self.next_lsn, self.chain);
+        if let (Some(sealer), Some(_)) = (&mut self.sealer, &seal) {
+            // Where this fails the seal is found durable, and its key given up, when the disk works again.
+            sealer.kept.advance().map_err(io_error("give up the key of a seal of"))?;
+            (sealer.last_ns, sealer.from) = (now.mono_ns, self.next_lsn);
+        }
         Ok(())
+    }
+
+    /// A seal over all frames so far, as a frame; the first of its commit where it is `alone`.
+    fn put_seal(&mut self, now: Timestamp, alone: bool) -> Result<Vec<u8>, CommitError> {
+        let sealer = self.sealer.as_ref().ok_or(CommitError::Buffer)?;
+        let sealed = Sealed {
+            id: sealer.kept.id,
+            index: sealer.kept.next,
+            at_us: now.unix_us,
+            lsn: self.next_lsn,
+            seq: self.next_seq,
+            chain: self.chain,
+        };
+        let mut frame = Vec::new();
+        let place = (self.next_lsn, self.next_seq);
+        put_frame(&mut frame, FrameKind::Seal, false, place, |out| {
+            sealed.put(out, &sealer.kept.secret);
+        })
+        .map_err(|_| CommitError::Buffer)?;
+        seal(&mut frame, alone, &mut self.chain).ok_or(CommitError::Buffer)?;
+        Ok(frame)
     }
 
     /// Writes zeros behind `end` once in a while: a sync of blocks that were written before has
@@ -269,6 +344,18 @@ impl Writer {
         };
         *self = Self::begin(self.log.clone(), end, clock)?;
         Ok(())
+    }
+}
+
+impl Sealer {
+    fn open(disk: &dyn Disk, seals: &Seals, from: Lsn) -> Result<Self, KeptError> {
+        let kept = Kept::open(disk, &seals.path)?;
+        let interval_ns = u64::try_from(seals.interval.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Self { kept, last_ns: 0, interval_ns, from })
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        now.mono_ns.saturating_sub(self.last_ns) >= self.interval_ns
     }
 }
 

@@ -1,7 +1,7 @@
-//! A session's key, wrapped to public keys: HPKE (RFC 9180), base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
+//! A session's key, or the journal's first sealing secret, wrapped to public keys: HPKE (RFC 9180), base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
 //!
 //! `info` is `vestibule/dek/v1`; what is authenticated beside is the node's name, a zero byte, the epoch (u32, big-endian)
-//! and the session (16 bytes).
+//! and the session (16 bytes). The secret's `info` is `vestibule/seal-secret/v1`, and it has no session.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +15,7 @@ use zeroize::Zeroize;
 use crate::keys::{PrivateKey, PublicKey};
 
 const INFO: &[u8] = b"vestibule/dek/v1";
+const INFO_OF_SECRET: &[u8] = b"vestibule/seal-secret/v1";
 
 /// A key as one recipient can have it back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,9 +50,21 @@ pub fn wrap(
     session: SessionId,
     to: &PublicKey,
 ) -> Result<Wrapped, WrapError> {
-    let aad = aad(node, epoch, session);
+    seal((INFO, &aad(node, epoch, session.as_bytes())), dek, to)
+}
+
+/// Wraps the first secret of a journal's seals to one recipient.
+pub fn wrap_secret(
+    secret: &[u8; 32],
+    (node, epoch): (&str, u32),
+    to: &PublicKey,
+) -> Result<Wrapped, WrapError> {
+    seal((INFO_OF_SECRET, &aad(node, epoch, &[])), secret, to)
+}
+
+fn seal((info, aad): (&[u8], &[u8]), key: &[u8; 32], to: &PublicKey) -> Result<Wrapped, WrapError> {
     let public = HpkePublicKey(to.bytes().to_vec());
-    let wrapped = SUITE.seal(INFO, &aad, dek, &public);
+    let wrapped = SUITE.seal(info, aad, key, &public);
     let (EncapsulatedSecret(enc), key) = wrapped.map_err(|_| WrapError::NotWrapped(to.id()))?;
     Ok(Wrapped { recipient: to.id(), enc: STANDARD.encode(enc), key: STANDARD.encode(key) })
 }
@@ -63,6 +76,23 @@ pub fn unwrap(
     session: SessionId,
     with: &PrivateKey,
 ) -> Result<Secret<[u8; 32]>, WrapError> {
+    open((INFO, &aad(node, epoch, session.as_bytes())), wrapped, with)
+}
+
+/// The first secret of a journal's seals back, from what was wrapped to `with`.
+pub fn unwrap_secret(
+    wrapped: &[Wrapped],
+    (node, epoch): (&str, u32),
+    with: &PrivateKey,
+) -> Result<Secret<[u8; 32]>, WrapError> {
+    open((INFO_OF_SECRET, &aad(node, epoch, &[])), wrapped, with)
+}
+
+fn open(
+    (info, aad): (&[u8], &[u8]),
+    wrapped: &[Wrapped],
+    with: &PrivateKey,
+) -> Result<Secret<[u8; 32]>, WrapError> {
     let id = with.public().id();
     let Some(mine) = wrapped.iter().find(|one| one.recipient == id) else {
         let others: Vec<_> = wrapped.iter().map(|one| one.recipient.as_str()).collect();
@@ -71,8 +101,7 @@ pub fn unwrap(
     let enc = STANDARD.decode(&mine.enc).map_err(|_| WrapError::Refused)?;
     let key = STANDARD.decode(&mine.key).map_err(|_| WrapError::Refused)?;
     let private = HpkePrivateKey::from(with.secret().expose().to_vec());
-    let aad = aad(node, epoch, session);
-    let opened = SUITE.open(&EncapsulatedSecret(enc), INFO, &aad, &key, &private);
+    let opened = SUITE.open(&EncapsulatedSecret(enc), info, aad, &key, &private);
     let mut opened = opened.map_err(|_| WrapError::Refused)?;
     let mut dek = Secret::new([0; 32]);
     let is_key = dek.expose_mut(|dek| {
@@ -86,6 +115,6 @@ pub fn unwrap(
     is_key.then_some(dek).ok_or(WrapError::Refused)
 }
 
-fn aad(node: &str, epoch: u32, session: SessionId) -> Vec<u8> {
-    [node.as_bytes(), &[0], &epoch.to_be_bytes(), session.as_bytes()].concat()
+fn aad(node: &str, epoch: u32, session: &[u8]) -> Vec<u8> {
+    [node.as_bytes(), &[0], &epoch.to_be_bytes(), session].concat()
 }

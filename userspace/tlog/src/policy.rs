@@ -66,15 +66,16 @@ impl Policy {
                 [] => {}
                 [first, ..] if first.starts_with('#') => {}
                 ["log", key] | ["log", key, _] => {
-                    let key = public(key, Algorithm::Ed25519).ok_or(wrong("no key of a log"))?;
+                    let signs = [Algorithm::Ed25519, Algorithm::Ecdsa];
+                    let key = public(key, &signs).ok_or(wrong("no key of a log"))?;
                     if policy.logs.iter().any(|log| log.key == key.key) {
                         return Err(wrong("the log's key stands twice"));
                     }
                     policy.logs.push(key);
                 }
                 ["witness", name, key, url @ ..] if url.len() < 2 => {
-                    let key =
-                        public(key, Algorithm::Cosignature).ok_or(wrong("no key of a witness"))?;
+                    let cosigns = [Algorithm::Cosignature];
+                    let key = public(key, &cosigns).ok_or(wrong("no key of a witness"))?;
                     if policy.witnesses.iter().any(|witness| witness.key.key == key.key) {
                         return Err(wrong("the witness's key stands twice"));
                     }
@@ -118,8 +119,8 @@ impl Rule {
     }
 }
 
-fn public(text: &str, algorithm: Algorithm) -> Option<PublicKey> {
-    PublicKey::parse(&format!("{text}\n")).filter(|key| key.algorithm == algorithm)
+fn public(text: &str, algorithms: &[Algorithm]) -> Option<PublicKey> {
+    PublicKey::parse(&format!("{text}\n")).filter(|key| algorithms.contains(&key.algorithm))
 }
 
 fn define(names: &mut BTreeMap<String, Rule>, name: &str, rule: Rule) -> Result<(), &'static str> {
@@ -153,7 +154,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     fn key(seed: u8, algorithm: Algorithm) -> String {
-        let key = SigningKey::from_bytes(&[seed; 32]).verifying_key();
+        let key = SigningKey::from_bytes(&[seed; 32]).verifying_key().into();
         PublicKey { name: format!("k/{seed}"), key, algorithm }.line().trim_end().to_owned()
     }
 

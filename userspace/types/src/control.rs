@@ -1,12 +1,16 @@
 //! What goes over the daemon's control socket: one JSON object a line, a request and its answer.
 
 mod login;
+mod standing;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::login::StandingLogin;
+pub use self::standing::{
+    ForwardStanding, HubStanding, JournalSealStanding, ShipStanding, WitnessStanding,
+};
 use crate::id::{AgentName, CgroupId, SessionId};
 
 /// What a root client asks.
@@ -514,55 +518,15 @@ pub struct Status {
     /// Whether sealed files are made unchangeable where they lie.
     #[serde(default)]
     pub archive_immutable: bool,
-}
-
-/// How far a witness of the node's log is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WitnessStanding {
-    /// Its name in the policy.
-    pub name: String,
-    /// Where it is asked.
-    pub url: String,
-    /// The size that it cosigned last; none before the first since the start.
-    pub size: Option<u64>,
-    /// Sealed rows beyond that.
-    pub rows_behind: u64,
-    /// Why it did not cosign the newest checkpoint.
-    pub error: Option<String>,
-}
-
-/// How far the archive is shipped to its store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShipStanding {
-    /// The store.
-    pub url: String,
-    /// Rows under the checkpoint that is in the store, with all that it covers.
-    pub size: u64,
-    /// Rows that are sealed and not under it.
-    pub rows_behind: u64,
-    /// Their Parquet files that are not in the store.
-    pub files_behind: u64,
-    /// The bytes of these.
-    pub bytes_behind: u64,
-    /// When the oldest of the rows were sealed, microseconds since 1970 UTC.
-    pub oldest_us: Option<i64>,
-    /// Why the last shipment failed.
-    pub error: Option<String>,
-}
-
-/// How a host's link to its hub is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HubStanding {
-    /// The hub's address and name; none while no hub is reached.
-    pub hub: Option<String>,
-    /// Since when it is so, microseconds since 1970 UTC.
-    pub since_us: i64,
-    /// Requests whose state no hub was told yet.
-    pub backlog: u64,
-    /// Votes taken from hubs since the start.
-    pub votes: u64,
-    /// Why no hub is reached.
-    pub error: Option<String>,
+    /// Why what is recorded is not sealed now; absent where it is, or was not tried.
+    #[serde(default)]
+    pub archive_trouble: Option<Box<str>>,
+    /// How the journal is sealed between checkpoints, where it is.
+    #[serde(default)]
+    pub journal_seal: Option<Box<JournalSealStanding>>,
+    /// How far events are forwarded, to each receiver.
+    #[serde(default)]
+    pub forwards: Box<[ForwardStanding]>,
 }
 
 /// One thing `vestibule doctor` looked at.

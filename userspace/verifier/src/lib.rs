@@ -49,6 +49,10 @@ pub struct Args {
     /// Keys that were revoked: lines of a key and the size up to which its checkpoints stand.
     #[arg(long, value_name = "FILE")]
     revoked: Option<PathBuf>,
+    /// The secret of the journal's seals, kept by audit (`vestibule archive seal-secret` opens it): what was committed since the
+    /// last checkpoint is checked as well.
+    #[arg(long, value_name = "FILE", requires = "journal")]
+    seal_secret: Option<PathBuf>,
     /// What was verified before: read and written anew, so that only what is new is read. Keep it yourself.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -179,6 +183,11 @@ fn options(args: &Args) -> Result<Options> {
     }
     if let Some(path) = &args.revoked {
         options.revoked = revoked(&read(path)?).with_context(|| path.display().to_string())?;
+    }
+    if let Some(path) = &args.seal_secret {
+        let secret = archive::seal_secret::parse(&read(path)?);
+        let none = || format!("{} holds no secret of a journal's seals", path.display());
+        options.seal_secret = Some(secret.with_context(none)?);
     }
     if let Some(path) = &args.policy {
         let policy = Policy::parse(&read(path)?).with_context(|| path.display().to_string())?;

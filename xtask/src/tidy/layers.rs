@@ -14,7 +14,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["types"]),
     ("journal", &["types"]),
     ("recording", &["types"]),
-    ("ca", &[]),
+    ("token", &[]),
+    ("ca", &["token"]),
     ("redirect-common", &[]),
     ("redirect-ebpf", &["redirect-common"]),
     ("guard-ebpf", &["redirect-common"]),
@@ -25,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("witness", &["tlog", "types"]),
     ("verifier", &["archive", "tlog", "witness"]),
     ("ship", &["archive", "types"]),
+    ("forward", &["archive", "journal", "types"]),
     (
         "proxy",
         &["approval", "ca", "identity", "journal", "mask", "policy", "proto", "recording", "types"],
@@ -41,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "archive",
             "ca",
             "console",
+            "forward",
             "hub",
             "identity",
             "journal",
@@ -54,6 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "resolver",
             "ship",
             "tlog",
+            "token",
             "types",
             "webhook",
             "witness",
@@ -109,10 +113,11 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("arrow", &["archive"]),
     ("parquet", &["archive"]),
     ("ed25519", &["tlog", "archive", "witness"]),
+    ("p256", &["tlog"]),
     // A witness and whoever asks one speak HTTP/1.1 without a runtime.
     ("httparse", &["witness"]),
     // HPKE comes with it.
-    ("rustls", &["proxy", "ca", "hub", "recording"]),
+    ("rustls", &["proxy", "ca", "hub", "recording", "forward"]),
     ("aws-lc-rs", &["recording"]),
     ("zstd", &["recording"]),
     // The vault's client, where issuers say who logged out, the console, hosts and their hub; `http-body-util` goes
@@ -122,7 +127,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("askama", &["console", "archive"]),
     ("tower", &["console"]),
     ("rcgen", &["ca"]),
-    ("cryptoki", &["ca"]),
+    ("cryptoki", &["token"]),
     ("x509-parser", &["ca", "hub"]),
     // What several hubs keep, and an agent that tests run.
     ("tokio-postgres", &["hub", "integration"]),
@@ -139,6 +144,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "hub",
             "webhook",
             "ship",
+            "forward",
             "daemon",
             "integration",
             "bench",
@@ -146,7 +152,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     ("jsonwebtoken", &["identity"]),
     // Issuers and time-stamp authorities are asked, and receivers told: clients with nothing in common but how they are bounded.
-    ("reqwest", &["daemon", "identity", "webhook"]),
+    ("reqwest", &["daemon", "forward", "identity", "webhook"]),
     ("hickory", &["resolver"]),
     ("clap", &["daemon", "cli", "verifier", "witness", "xtask", "bench"]),
     ("cargo_metadata", &["xtask", "verifier"]),

@@ -3,11 +3,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use journal::clock::SystemClock;
+use journal::disk::Os;
 use journal::reader::Reader;
 use journal::record::Lsn;
-use journal::recorder::{Options, Recorder};
+use journal::recorder::{Options, Recorder, Seals};
+use journal::sealing::{self, Secret};
 use types::clock::Clock;
 
 use crate::disk::{Dice, Recorded};
@@ -50,6 +53,9 @@ pub(crate) fn run(trial: Trial) -> Counts {
     let dir = scratch();
     let home = dir.path().join("journal");
     std::fs::create_dir(&home).unwrap();
+    if !trial.lies {
+        sealing::begin(&Os, &home.join(SEAL), &secret()).unwrap();
+    }
     let mut disk = Recorded::over(&home);
     disk.lies = trial.lies;
     let writers = *dice.pick(&[1, 2, 5, 16]);
@@ -78,7 +84,17 @@ fn scratch() -> tempfile::TempDir {
 }
 
 fn options(dir: &Path) -> Options {
-    Options { segment_bytes: 24 * 1024, ..world::options(dir) }
+    let path = dir.join(SEAL);
+    // As often as there are commits, about.
+    let seals = path.exists().then_some(Seals { path, interval: Duration::from_millis(1) });
+    Options { segment_bytes: 24 * 1024, seals, ..world::options(dir) }
+}
+
+/// The file with the key of the next seal.
+const SEAL: &str = "seal";
+
+fn secret() -> Secret {
+    Secret::new([5; 32])
 }
 
 /// Sessions run commands one after the other, and each is told when its command is durable.
@@ -165,6 +181,10 @@ fn check(image: &Path, acknowledged: Lsn, written: &[Frame], trial: Trial) -> Co
     let made_up = found
         .get(same..kept.min(written.len()))
         .is_some_and(|rest| rest.iter().any(|(kind, _)| !is_of_recovery(*kind)));
+    if !trial.lies && !is_sealed_whole(image) {
+        eprintln!("seed {}: the seals do not hold", trial.seed);
+        counts.gaps += 1;
+    }
     if made_up || (trial.seals && !is_sealed(image, trial)) {
         counts.gaps += 1;
     }
@@ -190,6 +210,12 @@ fn frames(dir: &Path) -> Result<Vec<Frame>, String> {
             frames.push((frame.header.kind, frame.body.to_vec()));
         }
     }
+}
+
+/// Whether the forward-secure seals cover all of it: none was lost with its key, and no key was used twice.
+fn is_sealed_whole(image: &Path) -> bool {
+    let checked = sealing::check(image, &secret());
+    checked.is_ok_and(|found| found.breaks.is_empty() && found.behind == 0 && found.seals > 0)
 }
 
 /// Whether the archive seals from a journal, and what it sealed verifies.

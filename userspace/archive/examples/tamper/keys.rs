@@ -46,7 +46,7 @@ pub(crate) fn add(_world: &World, cases: &mut Vec<Case>) {
             let (text, _) = newest.split_once("\n\n").unwrap();
             let mut checkpoint = Checkpoint::parse(&format!("{text}\n")).unwrap();
             checkpoint.size += 5;
-            fs::write(copy.log().join("checkpoint"), signer.sign(&checkpoint)).unwrap();
+            fs::write(copy.log().join("checkpoint"), signer.sign(&checkpoint).unwrap()).unwrap();
             Expect::names(&["not all rows can be read"])
         },
     ));
@@ -173,7 +173,7 @@ fn resign(path: &Path, signer: &Signer) {
     let note = fs::read_to_string(path).unwrap();
     let (text, _) = note.split_once("\n\n").unwrap();
     let checkpoint = Checkpoint::parse(&format!("{text}\n")).unwrap();
-    fs::write(path, signer.sign(&checkpoint)).unwrap();
+    fs::write(path, signer.sign(&checkpoint).unwrap()).unwrap();
 }
 
 /// Changes a record and makes tree, tiles, manifests and newest checkpoint anew over it.
@@ -199,7 +199,7 @@ fn remake(copy: &Copy, signer: &Signer) {
     let manifest = Sha256::digest(fs::read(manifests.last().unwrap()).unwrap()).into();
     let origin = ORIGIN.to_owned();
     let checkpoint = Checkpoint { origin, size: tree.size(), root: tree.root(), manifest };
-    let note = signer.sign(&checkpoint);
+    let note = signer.sign(&checkpoint).unwrap();
     fs::write(copy.log().join("checkpoint"), &note).unwrap();
     fs::write(copy.log().join(format!("checkpoints/{:020}", tree.size())), note).unwrap();
 }

@@ -4,7 +4,8 @@
 Needs Python 3.8 or later and nothing else; reads, and writes nothing. It checks
 
 - the signature over manifest.json, and every file against it;
-- each checkpoint's signature (C2SP signed-note, tlog-checkpoint; Ed25519, RFC 8032, written out below);
+- each checkpoint's signature (C2SP signed-note, tlog-checkpoint; Ed25519, RFC 8032, or ECDSA on P-256, FIPS 186-5,
+  both written out below);
 - that every row of rows/*.jsonl is a leaf under its log's checkpoint (RFC 6962): leaves are computed anew from the rows;
 - that each session has as many commands as it declares, in an unbroken count.
 
@@ -86,6 +87,72 @@ def is_signed(key, message, signature):
     return (left[0] * right[2] - right[0] * left[2]) % P == 0 and (left[1] * right[2] - right[1] * left[2]) % P == 0
 
 
+# ECDSA on P-256 (FIPS 186-5, 6.4.2; SP 800-186, 3.2.1.3): y^2 = x^3 - 3 x + b modulo Q, points as (x, y) or None.
+Q = 2**256 - 2**224 + 2**192 + 2**96 - 1
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+P256_BASE = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+# A SubjectPublicKeyInfo of such a key, but for its point (RFC 5480).
+P256_HEAD = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+
+
+def p256_add(p, q):
+    if p is None or q is None:
+        return p or q
+    if p[0] == q[0]:
+        if (p[1] + q[1]) % Q == 0:
+            return None
+        slope = (3 * p[0] * p[0] - 3) * pow(2 * p[1], Q - 2, Q) % Q
+    else:
+        slope = (q[1] - p[1]) * pow(q[0] - p[0], Q - 2, Q) % Q
+    x = (slope * slope - p[0] - q[0]) % Q
+    return x, (slope * (p[0] - x) - p[1]) % Q
+
+
+def p256_times(number, p):
+    sum_ = None
+    while number:
+        if number & 1:
+            sum_ = p256_add(sum_, p)
+        p, number = p256_add(p, p), number >> 1
+    return sum_
+
+
+def numbers(der):
+    """The two numbers of an ECDSA signature in DER (RFC 3279, 2.2.3); raises ValueError where it has others."""
+    found, at = [], 2
+    while at < len(der):
+        size = der[at + 1]
+        found.append(int.from_bytes(der[at + 2 : at + 2 + size], "big"))
+        at += 2 + size
+    wanted = b""
+    for number in found:
+        digits = number.to_bytes(number.bit_length() // 8 + 1, "big")
+        wanted += bytes([2, len(digits)]) + digits
+    if len(found) != 2 or der != bytes([0x30, len(wanted)]) + wanted:
+        raise ValueError("no signature in DER")
+    return found
+
+
+def is_signed_p256(key, message, signature):
+    x, y = int.from_bytes(key[27:59], "big"), int.from_bytes(key[59:], "big")
+    if len(key) != 91 or key[:27] != P256_HEAD or max(x, y) >= Q or (y * y - x**3 + 3 * x - P256_B) % Q != 0:
+        return False
+    try:
+        r, s = numbers(signature)
+    except (ValueError, IndexError):
+        return False
+    if not (0 < r < P256_ORDER and 0 < s < P256_ORDER):
+        return False
+    digest, inverse = int.from_bytes(hashlib.sha256(message).digest(), "big"), pow(s, P256_ORDER - 2, P256_ORDER)
+    left, right = digest * inverse % P256_ORDER, r * inverse % P256_ORDER
+    sum_ = p256_add(p256_times(left, P256_BASE), p256_times(right, (x, y)))
+    return sum_ is not None and sum_[0] % P256_ORDER == r
+
+
 class Key:
     """A public key in C2SP's form: name+id+key."""
 
@@ -94,10 +161,12 @@ class Key:
         name, key_id, key = line.rstrip("\n").split("+", 2)
         public = base64.b64decode(key, validate=True)
         self.name, self.public = name, public[1:]
-        self.id = hashlib.sha256(name.encode() + b"\n" + public).digest()[:4]
+        named = b"" if public[0] == 2 else name.encode() + b"\n" + public[:1]
+        self.id = hashlib.sha256(named + self.public).digest()[:4]
         self.line = f"{name}+{self.id.hex()}+{base64.b64encode(public).decode()}\n"
-        if public[0] != 1 or self.line != line or len(self.public) != 32:
-            raise ValueError("no Ed25519 key, or its id is wrong")
+        self.is_signed = {1: is_signed, 2: is_signed_p256}.get(public[0])
+        if self.is_signed is None or self.line != line or len(self.public) != {1: 32, 2: 91}[public[0]]:
+            raise ValueError("no Ed25519 or P-256 key, or its id is wrong")
 
     def open(self, note):
         """The text that this key signed in a note (C2SP signed-note); raises where it did not."""
@@ -110,7 +179,7 @@ class Key:
             if dash != "\u2014" or base64.b64encode(signature).decode() != encoded:
                 raise ValueError("a line of it is no signature")
             if name == self.name and signature[:4] == self.id:
-                is_mine = is_mine or is_signed(self.public, text.encode(), signature[4:])
+                is_mine = is_mine or self.is_signed(self.public, text.encode(), signature[4:])
         if not is_mine or not lines.endswith("\n"):
             raise ValueError(f"not signed by {self.name}")
         return text

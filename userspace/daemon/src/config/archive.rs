@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::shipping::ShipRule;
+use crate::signing::TokenRule;
 
 /// The archive.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -29,6 +30,8 @@ pub(crate) struct Archive {
     pub(crate) ship: Option<ShipRule>,
     /// Who stamps the time on signed checkpoints (RFC 3161).
     pub(crate) timestamps: Option<Timestamps>,
+    /// The token that keeps the key which signs checkpoints; a file below the state directory where absent.
+    pub(crate) key: Option<TokenRule>,
 }
 
 /// An authority that stamps the time on checkpoints.
@@ -58,6 +61,7 @@ impl Default for Archive {
             retention: RetentionRule::default(),
             ship: None,
             timestamps: None,
+            key: None,
         }
     }
 }

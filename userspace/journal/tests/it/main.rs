@@ -8,4 +8,6 @@ mod recorder;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod seals;
+#[cfg(test)]
 mod world;

@@ -17,9 +17,33 @@ pub struct TokenUri {
 }
 
 impl TokenUri {
+    /// The key `object` in the token `token`, by the module in a file and the PIN in another.
+    pub fn new(token: &str, object: &str, module: PathBuf, pin: PathBuf) -> Self {
+        let text = format!(
+            "pkcs11:token={};object={}?module-path={}&pin-source={}",
+            encoded(token),
+            encoded(object),
+            encoded(&module.to_string_lossy()),
+            encoded(&pin.to_string_lossy())
+        );
+        let (token, object) = (token.to_owned(), object.to_owned());
+        Self { token, object, module, pin, text }
+    }
+
     /// It as it was given.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The same but for the key's name.
+    #[must_use]
+    pub fn with_object(&self, object: &str) -> Self {
+        Self::new(&self.token, object, self.module.clone(), self.pin.clone())
+    }
+
+    /// The key's name.
+    pub fn object(&self) -> &str {
+        &self.object
     }
 }
 
@@ -62,6 +86,19 @@ impl FromStr for TokenUri {
     }
 }
 
+/// A value with `%XX` for all but what stands for itself anywhere in a URI (RFC 3986 §2.3), and slashes.
+fn encoded(value: &str) -> String {
+    let mut text = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.extend(format!("%{byte:02X}").chars());
+        }
+    }
+    text
+}
+
 /// A value with its `%XX` replaced; `None` where they are none, or it is empty.
 fn decoded(value: &str) -> Option<String> {
     let mut bytes = Vec::new();
@@ -90,7 +127,10 @@ mod tests {
                 .parse()
                 .unwrap();
         assert_eq!((uri.token.as_str(), uri.object.as_str()), ("The bank", "ca"));
-        assert_eq!((uri.module, uri.pin), ("/a/m.so".into(), "/b/pin".into()));
+        assert_eq!((&uri.module, &uri.pin), (&"/a/m.so".into(), &"/b/pin".into()));
+        let made = TokenUri::new("The bank", "ca", "/a/m.so".into(), "/b/pin".into());
+        assert_eq!(made.text().parse::<TokenUri>().unwrap(), made);
+        assert_eq!(made.with_object("b").object(), "b");
         for (text, why) in [
             ("file:x", "no PKCS#11 URI"),
             ("pkcs11:token=a", "`object` is missing"),

@@ -1,0 +1,178 @@
+//! The key of checkpoints in a token: `SoftHSM`, a TPM.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use integration::process::{Output, run, wait_until};
+use integration::tokens::PIN;
+use integration::{Token, World, paths};
+
+fn seal(world: &World) -> Output {
+    run(world.daemon.cli().args(["archive", "seal"]), 60).unwrap()
+}
+
+fn read(world: &World) {
+    world.reader().psql("SELECT id FROM customers WHERE id = 101").unwrap().ok().unwrap();
+}
+
+fn keys(world: &World) -> PathBuf {
+    world.daemon.archive().parent().unwrap().join("keys")
+}
+
+/// The lines of the node's public keys, the newest last.
+fn public(world: &World) -> Vec<String> {
+    let node = world.daemon.status().unwrap()["node"].as_str().unwrap().to_owned();
+    let lines = fs::read_to_string(keys(world).join(format!("{node}.vkey"))).unwrap();
+    lines.lines().map(str::to_owned).collect()
+}
+
+fn verify(world: &World) -> Output {
+    let node = world.daemon.status().unwrap()["node"].as_str().unwrap().to_owned();
+    let mut verify = Command::new(paths::programs().unwrap().join("vestibule-verify"));
+    verify
+        .arg("--archive")
+        .arg(world.daemon.archive())
+        .arg("--journal")
+        .arg(world.daemon.journal());
+    verify.arg("--key").arg(keys(world).join(format!("{node}.vkey")));
+    run(&mut verify, 60).unwrap()
+}
+
+/// The newest checkpoint's note.
+fn checkpoint(world: &World) -> PathBuf {
+    let mut find = Command::new("find");
+    find.arg(world.daemon.archive()).args(["-name", "checkpoint", "-type", "f"]);
+    PathBuf::from(run(&mut find, 10).unwrap().ok().unwrap().trim())
+}
+
+fn move_to(world: &mut World, token: &Token) {
+    world.daemon.set_environment(token.environment());
+    world.daemon.restart_with(&token.rule()).unwrap();
+    wait_until("the key is replaced", 60, || Ok(public(world).len() == 2)).unwrap();
+}
+
+/// Whether OpenSSL says that the note is signed with the key of the line, ECDSA.
+fn openssl_says(note: &Path, line: &str, folder: &Path) -> Output {
+    let python = "import base64,sys\n\
+        note = open(sys.argv[1]).read(); text, _, lines = note.partition('\\n\\n')\n\
+        key = base64.b64decode(sys.argv[2].split('+', 2)[2])\n\
+        assert key[0] == 2\n\
+        open(sys.argv[3] + '/key.der', 'wb').write(key[1:])\n\
+        open(sys.argv[3] + '/text', 'w').write(text + '\\n')\n\
+        open(sys.argv[3] + '/signature', 'wb').write(base64.b64decode(lines.split(' ')[2])[4:])\n";
+    let mut taken = Command::new(paths::python());
+    run(taken.args(["-c", python]).arg(note).arg(line).arg(folder), 30).unwrap().ok().unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["dgst", "-sha256", "-keyform", "DER", "-verify", "key.der"]);
+    run(openssl.args(["-signature", "signature", "text"]).current_dir(folder), 30).unwrap()
+}
+
+#[test]
+fn the_key_of_checkpoints_moves_to_a_token_that_may_go_and_come_back() {
+    let token = Token::softhsm("the bank's").unwrap();
+    let mut world = World::start().unwrap();
+    read(&world);
+    seal(&world).ok().unwrap();
+    move_to(&mut world, &token);
+    read(&world);
+    seal(&world).ok().unwrap();
+    verify(&world).ok().unwrap();
+    // What stays here is its name, and nothing of the token is said.
+    let node = world.daemon.status().unwrap()["node"].as_str().unwrap().to_owned();
+    let kept = fs::read_to_string(keys(&world).join(format!("{node}.key"))).unwrap();
+    assert_eq!(kept, "token checkpoints\n");
+    assert!(!world.daemon.log().contains(PIN));
+    let listed = token.as_user(&["--list-objects"]).unwrap();
+    assert!(listed.contains("EC_EDWARDS") && listed.contains("never extractable"), "{listed}");
+
+    // While it is away nothing is sealed, which is said, and all goes on.
+    token.take_away(true).unwrap();
+    read(&world);
+    let refused = seal(&world);
+    assert!(refused.stderr.contains("the token that holds the key"), "{refused:?}");
+    let status = world.daemon.status().unwrap();
+    assert!(status["archive_trouble"].as_str().unwrap().contains("token"), "{status}");
+    let doctor = run(world.daemon.cli().arg("doctor"), 60).unwrap();
+    assert!(doctor.stdout.contains("not sealed"), "{doctor:?}");
+    read(&world);
+    let before = fs::read_to_string(checkpoint(&world)).unwrap();
+    token.take_away(false).unwrap();
+    // It goes on by itself.
+    wait_until("what waited is sealed", 60, || {
+        Ok(fs::read_to_string(checkpoint(&world))? != before)
+    })
+    .unwrap();
+    wait_until("that is said", 20, || Ok(world.daemon.status()?["archive_trouble"].is_null()))
+        .unwrap();
+    seal(&world).ok().unwrap();
+    let verified = verify(&world).ok().unwrap();
+    assert!(verified.contains("the key was replaced"), "{verified}");
+    let evidence = world.evidence().unwrap();
+    let told = evidence.query("SELECT kind FROM control WHERE kind LIKE 'key.%' ORDER BY seq");
+    let kinds: Vec<String> =
+        told.unwrap().iter().map(|row| row["kind"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kinds, ["key.rotated", "key.away", "key.back"]);
+
+    // The key that follows is made in the token as well.
+    let mut rotate = world.daemon.cli();
+    run(rotate.args(["archive", "rotate-key"]), 60).unwrap().ok().unwrap();
+    let kept = fs::read_to_string(keys(&world).join(format!("{node}.key"))).unwrap();
+    assert_eq!((kept.as_str(), public(&world).len()), ("token checkpoints-2\n", 3));
+    verify(&world).ok().unwrap();
+
+    // Without the token, or with a PIN that is not its own, the daemon does not start as if all were well.
+    world.daemon.stop().unwrap();
+    token.write_pin("11111111").unwrap();
+    let refused = world.daemon.another().unwrap();
+    assert!(refused.stderr.contains("logging in to the token"), "{refused:?}");
+    token.write_pin(PIN).unwrap();
+    token.take_away(true).unwrap();
+    let refused = world.daemon.another().unwrap();
+    assert!(refused.stderr.contains("no token is called `the bank's`"), "{refused:?}");
+    token.take_away(false).unwrap();
+    world.daemon.restart().unwrap();
+    seal(&world).ok().unwrap();
+    verify(&world).ok().unwrap();
+}
+
+#[test]
+fn a_tpm_signs_and_openssl_and_a_kit_say_so() {
+    let token = Token::tpm("tpm").unwrap();
+    let mut world = World::start().unwrap();
+    read(&world);
+    seal(&world).ok().unwrap();
+    move_to(&mut world, &token);
+    read(&world);
+    seal(&world).ok().unwrap();
+    verify(&world).ok().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (note, lines) = (checkpoint(&world), public(&world));
+    let said = openssl_says(&note, &lines[1], folder.path());
+    assert!(said.ok().unwrap().contains("Verified OK"));
+    let text = fs::read_to_string(&note).unwrap();
+    let altered = folder.path().join("altered");
+    fs::write(&altered, text.replacen("/1\n", "/2\n", 1)).unwrap();
+    assert!(!openssl_says(&altered, &lines[1], folder.path()).stdout.contains("Verified OK"));
+
+    // A kit that it signs holds by its own script, which has no library.
+    let kit = folder.path().join("kit");
+    let evidence = world.evidence().unwrap();
+    let found = evidence.query("SELECT session_id FROM events ORDER BY seq DESC").unwrap();
+    let session = found[0]["session_id"].as_str().unwrap();
+    let mut export = world.daemon.cli();
+    export.args(["archive", "export", "kit", "--session", session, "--out"]).arg(&kit);
+    run(export.arg("--archive").arg(evidence.archive()), 120).unwrap().ok().unwrap();
+    let check = || run(Command::new("python3").arg(kit.join("verify.py")).arg(&kit), 60).unwrap();
+    check().ok().unwrap();
+    let manifest = kit.join("manifest.note");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replacen("evidence-kit", "evidence-kid", 1)).unwrap();
+    assert!(check().ok().is_err());
+    // It is found again by a daemon that starts.
+    world.daemon.stop().unwrap();
+    world.daemon.restart().unwrap();
+    read(&world);
+    seal(&world).ok().unwrap();
+    verify(&world).ok().unwrap();
+}
