@@ -72,16 +72,15 @@ pub(crate) struct Waiters {
     shared: Arc<Durability>,
     worker: usize,
     places: RefCell<Places>,
-    /// The last record that somebody was held up for.
-    held_up: Cell<Lsn>,
-    /// Rung when a session is held up, and when one gathered a record.
+    /// Rung when as many sessions are held up as are enough, and when one gathered a record.
     holding: Notify,
     gathering: Notify,
+    enough: Cell<usize>,
     /// Records gathered so far.
     records: Cell<u64>,
     /// The session that gathered last, and how many took turns since the last commit.
     last: Cell<Option<Slot>>,
-    turns: Cell<u64>,
+    turns: Cell<usize>,
     /// What was read from sockets so far: how often, and bytes since the last commit.
     reads: Cell<u64>,
     relayed: Cell<usize>,
@@ -132,8 +131,9 @@ struct Place {
 }
 
 impl Places {
-    fn wait(&mut self, slot: Slot, lsn: Lsn, cx: &Context<'_>) {
-        let Some(place) = self.all.get_mut(slot.0) else { return };
+    /// Has a session wait; answers how many do.
+    fn wait(&mut self, slot: Slot, lsn: Lsn, cx: &Context<'_>) -> usize {
+        let Some(place) = self.all.get_mut(slot.0) else { return 0 };
         place.lsn = lsn;
         if !place.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             place.waker = Some(cx.waker().clone());
@@ -141,6 +141,7 @@ impl Places {
         if !std::mem::replace(&mut place.is_waiting, true) {
             self.waiting.push(slot);
         }
+        self.waiting.len()
     }
 
     /// Wakes the sessions whose records are durable, or never will be.
@@ -168,10 +169,10 @@ impl Places {
 /// few microseconds for each session it finds ready; a commit takes a hundred.
 const LOOKS_MAX: usize = 8;
 
-/// How long a record waits for others where nobody waits for it: its command is at work in the server, and no
-/// byte of an answer has come. After a crash within it such a command may be without a record; nobody saw anything
-/// of it then.
-const UNAWAITED_MAX: Duration = Duration::from_millis(2);
+/// How long a record of one among many waits for others, and who is held up for it; the timer's grain is a
+/// millisecond. After a crash within it a command that is at work in the server may be without a record; nobody saw
+/// anything of it then.
+const GATHERING_MAX: Duration = Duration::from_millis(2);
 
 /// What many sessions relay between two commits while each runs small commands: 64 of them 1 KiB
 /// each. More means that a large result is on its way.
@@ -184,9 +185,9 @@ impl Waiters {
             shared,
             worker,
             places: RefCell::default(),
-            held_up: Cell::default(),
             holding: Notify::new(),
             gathering: Notify::new(),
+            enough: Cell::new(usize::MAX),
             records: Cell::new(0),
             last: Cell::new(None),
             turns: Cell::new(0),
@@ -220,12 +221,12 @@ impl Waiters {
         if let Poll::Ready(done) = self.shared.look(lsn) {
             return Poll::Ready(done);
         }
-        self.places.borrow_mut().wait(slot, lsn, cx);
+        let held_up = self.places.borrow_mut().wait(slot, lsn, cx);
         if let Some(bell) = self.shared.bells.get(self.worker) {
             bell.awaited.store(true, Ordering::SeqCst);
         }
-        if lsn > self.held_up.get() {
-            self.held_up.set(lsn);
+        if held_up >= self.enough.get() {
+            self.enough.set(usize::MAX);
             self.holding.notify_one();
         }
         // The committer may have published between the look and the flag.
@@ -274,18 +275,26 @@ impl Waiters {
         }
     }
 
-    /// Returns when the first session is held up and no other could go on instead.
+    /// Returns when half of the sessions that gathered records since the last commit are held up, and no other could go
+    /// on instead.
     ///
     /// One session alone had better have its record committed while the server is at work. Where there are many, the
-    /// processor is what there is too little of, and the fewer trips the better.
+    /// processor is what there is too little of, and the fewer trips the better: those who wait would be followed
+    /// by the others one by one.
     async fn shared_by_many(&self) {
         let held_up = async {
-            while self.shared.look(self.held_up.get()).is_ready() {
+            loop {
+                let enough = self.turns.get().div_ceil(2);
+                if self.places.borrow().waiting.len() >= enough {
+                    break;
+                }
+                self.enough.set(enough);
                 self.holding.notified().await;
             }
         };
         // Late is as good.
-        drop(tokio::time::timeout(UNAWAITED_MAX, held_up).await);
+        drop(tokio::time::timeout(GATHERING_MAX, held_up).await);
+        self.enough.set(usize::MAX);
         self.look_for_more(|| self.reads.get()).await;
     }
 
@@ -397,5 +406,27 @@ mod tests {
         let later = [waiters.enter(), waiters.enter()];
         assert_eq!(later.each_ref().map(|seat| seat.slot), [Slot(0), Slot(2)]);
         assert_eq!(waiters.places.borrow().waiting, [other.slot]);
+    }
+
+    #[test]
+    fn many_share_a_trip_once_half_of_them_are_held_up() {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let _entered = runtime.enter();
+        let waiters = Rc::new(Waiters::new(Durability::new(1), 0));
+        let seats: Vec<Seat> = (0..4).map(|_| waiters.enter()).collect();
+        for seat in &seats {
+            seat.gathered();
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut shared = std::pin::pin!(waiters.shared_by_many());
+        let [first, second, ..] = &*seats else { unreachable!("four of them") };
+        // Nobody turns the clock's wheel here: it is not time that ends it.
+        let mut is_over_soon =
+            |cx: &mut Context<'_>| (0..LOOKS_MAX + 2).any(|_| shared.as_mut().poll(cx).is_ready());
+        assert!(!is_over_soon(&mut cx));
+        assert!(first.poll(Lsn(1), &mut cx).is_pending());
+        assert!(!is_over_soon(&mut cx));
+        assert!(second.poll(Lsn(2), &mut cx).is_pending());
+        assert!(is_over_soon(&mut cx));
     }
 }
