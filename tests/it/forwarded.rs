@@ -11,7 +11,7 @@ use serde_json::Value;
 
 fn read(world: &World, times: usize) {
     for _ in 0..times {
-        world.reader().psql("SELECT id FROM customers WHERE id = 101").unwrap().ok().unwrap();
+        world.read().unwrap();
     }
 }
 

@@ -8,17 +8,7 @@ use integration::process::{Output, run, wait_until};
 use integration::{World, paths};
 
 fn verify(world: &World, secret: &Path) -> Output {
-    let mut verify = Command::new(paths::programs().unwrap().join("vestibule-verify"));
-    verify
-        .arg("--archive")
-        .arg(world.daemon.archive())
-        .arg("--journal")
-        .arg(world.daemon.journal());
-    run(verify.arg("--seal-secret").arg(secret), 60).unwrap()
-}
-
-fn read(world: &World) {
-    world.reader().psql("SELECT id FROM customers WHERE id = 101").unwrap().ok().unwrap();
+    run(world.daemon.verifier().arg("--seal-secret").arg(secret), 60).unwrap()
 }
 
 /// Waits until a seal covers all that is committed.
@@ -47,7 +37,7 @@ fn audit_checks_what_no_checkpoint_covers_with_a_secret_that_the_host_does_not_h
         public.display()
     );
     let mut world = World::start_with(&rule).unwrap();
-    read(&world);
+    world.read().unwrap();
     run(world.daemon.cli().args(["archive", "seal"]), 60).unwrap().ok().unwrap();
     let mut open = vestibule();
     open.args(["archive", "seal-secret", "--from"]).arg(keys(&world, "seal-secret"));
@@ -57,17 +47,17 @@ fn audit_checks_what_no_checkpoint_covers_with_a_secret_that_the_host_does_not_h
     assert!(!run(&mut open, 30).unwrap().stderr.is_empty(), "it is not written over");
 
     // Rows behind the checkpoint are sealed before long, by themselves.
-    read(&world);
+    world.read().unwrap();
     all_sealed(&world);
     let said = verify(&world, &secret).ok().unwrap();
     assert!(said.contains("seals hold") && said.contains("0 frames are behind it"), "{said}");
     // Killed at any time, it goes on without a seal lost or a key used twice.
     for _ in 0..5 {
-        read(&world);
+        world.read().unwrap();
         world.daemon.kill();
         world.daemon.restart().unwrap();
     }
-    read(&world);
+    world.read().unwrap();
     all_sealed(&world);
     verify(&world, &secret).ok().unwrap();
 

@@ -12,10 +12,6 @@ fn seal(world: &World) -> Output {
     run(world.daemon.cli().args(["archive", "seal"]), 60).unwrap()
 }
 
-fn read(world: &World) {
-    world.reader().psql("SELECT id FROM customers WHERE id = 101").unwrap().ok().unwrap();
-}
-
 fn keys(world: &World) -> PathBuf {
     world.daemon.archive().parent().unwrap().join("keys")
 }
@@ -29,14 +25,8 @@ fn public(world: &World) -> Vec<String> {
 
 fn verify(world: &World) -> Output {
     let node = world.daemon.status().unwrap()["node"].as_str().unwrap().to_owned();
-    let mut verify = Command::new(paths::programs().unwrap().join("vestibule-verify"));
-    verify
-        .arg("--archive")
-        .arg(world.daemon.archive())
-        .arg("--journal")
-        .arg(world.daemon.journal());
-    verify.arg("--key").arg(keys(world).join(format!("{node}.vkey")));
-    run(&mut verify, 60).unwrap()
+    let key = keys(world).join(format!("{node}.vkey"));
+    run(world.daemon.verifier().arg("--key").arg(key), 60).unwrap()
 }
 
 /// The newest checkpoint's note.
@@ -46,10 +36,18 @@ fn checkpoint(world: &World) -> PathBuf {
     PathBuf::from(run(&mut find, 10).unwrap().ok().unwrap().trim())
 }
 
-fn move_to(world: &mut World, token: &Token) {
+/// A world whose key of checkpoints was in a file and is in a token now, with checkpoints of both.
+fn moved_to(token: &Token) -> World {
+    let mut world = World::start().unwrap();
+    world.read().unwrap();
+    seal(&world).ok().unwrap();
     world.daemon.set_environment(token.environment());
     world.daemon.restart_with(&token.rule()).unwrap();
-    wait_until("the key is replaced", 60, || Ok(public(world).len() == 2)).unwrap();
+    wait_until("the key is replaced", 60, || Ok(public(&world).len() == 2)).unwrap();
+    world.read().unwrap();
+    seal(&world).ok().unwrap();
+    verify(&world).ok().unwrap();
+    world
 }
 
 /// Whether OpenSSL says that the note is signed with the key of the line, ECDSA.
@@ -71,13 +69,7 @@ fn openssl_says(note: &Path, line: &str, folder: &Path) -> Output {
 #[test]
 fn the_key_of_checkpoints_moves_to_a_token_that_may_go_and_come_back() {
     let token = Token::softhsm("the bank's").unwrap();
-    let mut world = World::start().unwrap();
-    read(&world);
-    seal(&world).ok().unwrap();
-    move_to(&mut world, &token);
-    read(&world);
-    seal(&world).ok().unwrap();
-    verify(&world).ok().unwrap();
+    let mut world = moved_to(&token);
     // What stays here is its name, and nothing of the token is said.
     let node = world.daemon.status().unwrap()["node"].as_str().unwrap().to_owned();
     let kept = fs::read_to_string(keys(&world).join(format!("{node}.key"))).unwrap();
@@ -88,14 +80,14 @@ fn the_key_of_checkpoints_moves_to_a_token_that_may_go_and_come_back() {
 
     // While it is away nothing is sealed, which is said, and all goes on.
     token.take_away(true).unwrap();
-    read(&world);
+    world.read().unwrap();
     let refused = seal(&world);
     assert!(refused.stderr.contains("the token that holds the key"), "{refused:?}");
     let status = world.daemon.status().unwrap();
     assert!(status["archive_trouble"].as_str().unwrap().contains("token"), "{status}");
     let doctor = run(world.daemon.cli().arg("doctor"), 60).unwrap();
     assert!(doctor.stdout.contains("not sealed"), "{doctor:?}");
-    read(&world);
+    world.read().unwrap();
     let before = fs::read_to_string(checkpoint(&world)).unwrap();
     token.take_away(false).unwrap();
     // It goes on by itself.
@@ -139,13 +131,7 @@ fn the_key_of_checkpoints_moves_to_a_token_that_may_go_and_come_back() {
 #[test]
 fn a_tpm_signs_and_openssl_and_a_kit_say_so() {
     let token = Token::tpm("tpm").unwrap();
-    let mut world = World::start().unwrap();
-    read(&world);
-    seal(&world).ok().unwrap();
-    move_to(&mut world, &token);
-    read(&world);
-    seal(&world).ok().unwrap();
-    verify(&world).ok().unwrap();
+    let mut world = moved_to(&token);
     let folder = tempfile::tempdir().unwrap();
     let (note, lines) = (checkpoint(&world), public(&world));
     let said = openssl_says(&note, &lines[1], folder.path());
@@ -172,7 +158,7 @@ fn a_tpm_signs_and_openssl_and_a_kit_say_so() {
     // It is found again by a daemon that starts.
     world.daemon.stop().unwrap();
     world.daemon.restart().unwrap();
-    read(&world);
+    world.read().unwrap();
     seal(&world).ok().unwrap();
     verify(&world).ok().unwrap();
 }

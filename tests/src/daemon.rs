@@ -382,6 +382,13 @@ impl Daemon {
         command
     }
 
+    /// Answers the stand-alone verifier, which is to look at this daemon's archive and journal.
+    pub fn verifier(&self) -> Command {
+        let mut command = Command::new(self.programs.join("vestibule-verify"));
+        command.arg("--archive").arg(self.archive()).arg("--journal").arg(self.journal());
+        command
+    }
+
     /// Answers the listener's port.
     pub fn port(&self) -> u16 {
         self.port.number()

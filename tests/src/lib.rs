@@ -28,6 +28,7 @@ pub mod postgres;
 pub mod process;
 pub mod receiver;
 pub mod rsyslog;
+mod script;
 pub mod small_disk;
 pub mod tokens;
 pub mod tsa;

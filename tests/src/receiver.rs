@@ -1,28 +1,18 @@
 //! A receiver of webhooks: a process that checks signatures by the recipe of `docs/operator.md`, does not answer half
 //! of what it should, and can be killed and started again.
 
-use std::fs;
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::paths;
-use crate::port::Port;
-use crate::process::{Running, feed, wait_until};
+use crate::process::feed;
+use crate::script::Script;
 
 /// What messages are signed with.
 pub const SECRET: &str = "whsec_c3ludGhldGljIG9ubHk6IHRoaXJ0eS10d28gYnl0ZXMh";
 
 /// A receiver; dead or alive.
 #[derive(Debug)]
-pub struct Receiver {
-    process: Option<Running>,
-    port: Port,
-    directory: tempfile::TempDir,
-}
+pub struct Receiver(Script);
 
 impl Receiver {
     /// Starts one.
@@ -30,9 +20,7 @@ impl Receiver {
     /// # Errors
     /// If it does not listen.
     pub fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("vestibule-hook-").tempdir()?;
-        let mut own = Self { process: None, port: Port::take()?, directory };
-        fs::write(own.script(), include_str!("receiver.py")).context("the receiver")?;
+        let mut own = Self(Script::new("receiver", include_str!("receiver.py"))?);
         own.restart()?;
         Ok(own)
     }
@@ -42,26 +30,18 @@ impl Receiver {
     /// # Errors
     /// If it does not listen.
     pub fn restart(&mut self) -> Result<()> {
-        let mut command = Command::new(paths::python());
-        command.arg(self.script()).arg("serve").arg(self.port.number().to_string());
-        command.arg(SECRET).arg(self.log()).stdin(Stdio::null());
-        self.process = Some(Running::new("receiver", &mut command)?);
-        let port = self.port.number();
-        wait_until("the receiver listens", 30, || {
-            Ok(TcpStream::connect(("127.0.0.1", port)).is_ok())
-        })
+        let (port, notes) = (self.0.port().to_string(), self.0.notes());
+        self.0.restart(&["serve", &port, SECRET, &notes.to_string_lossy()])
     }
 
     /// Kills it.
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill();
-        }
+        self.0.kill();
     }
 
     /// Answers where it is.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/approvals", self.port.number())
+        format!("http://127.0.0.1:{}/approvals", self.0.port())
     }
 
     /// Answers what it took: `headers`, `body`, and whether it said so.
@@ -69,11 +49,7 @@ impl Receiver {
     /// # Errors
     /// If its notes can't be read.
     pub fn taken(&self) -> Result<Vec<Value>> {
-        let text = match fs::read_to_string(self.log()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            read => read.context("the receiver's notes")?,
-        };
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        self.0.took()
     }
 
     /// Answers of each of these, `(headers, body, seconds later)`, whether a receiver takes it for the daemon's.
@@ -85,17 +61,7 @@ impl Receiver {
             json!({"headers": headers, "body": body, "later": later}).to_string() + "\n"
         };
         let asked: String = asked.iter().map(line).collect();
-        let mut command = Command::new(paths::python());
-        command.arg(self.script()).args(["judge", SECRET]);
-        let told = feed(&mut command, asked.as_bytes(), 30)?.ok()?;
+        let told = feed(self.0.command().args(["judge", SECRET]), asked.as_bytes(), 30)?.ok()?;
         Ok(told.lines().map(|line| line == "True").collect())
-    }
-
-    fn script(&self) -> PathBuf {
-        self.directory.path().join("receiver.py")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.path().join("taken.jsonl")
     }
 }

@@ -77,6 +77,14 @@ impl World {
         Agent::new(&self.daemon, READER, postgres::SUPERUSER, self.bank.port())
     }
 
+    /// Has the reader read one customer.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub fn read(&self) -> Result<()> {
+        self.reader().psql("SELECT id FROM customers WHERE id = 101")?.ok().map(drop)
+    }
+
     /// Has what happened so far archived.
     ///
     /// # Errors

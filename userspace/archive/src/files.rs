@@ -1,5 +1,6 @@
 //! Files that are there whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,15 +25,26 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_dir(parent)
 }
 
-/// Removes the file `name` below `archive` durably, also one that can't be changed, and the folders that are empty then.
-/// One that is not there is no error.
-pub fn remove(archive: &Path, name: &str) -> io::Result<()> {
-    let path = archive.join(name);
-    match worm::release(&path).and_then(|()| fs::remove_file(&path)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        done => done?,
+/// Removes the files of these names below `archive` durably, also those that can't be changed, and the folders that are
+/// empty then. One that is not there is no error.
+pub fn remove<'n>(archive: &Path, names: impl Iterator<Item = &'n str>) -> io::Result<()> {
+    let named = |path: &Path, error: io::Error| {
+        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    };
+    let mut folders = BTreeSet::new();
+    for path in names.map(|name| archive.join(name)) {
+        match worm::release(&path).and_then(|()| fs::remove_file(&path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done.map_err(|error| named(&path, error))?,
+        }
+        folders.extend(path.parent().map(Path::to_owned));
     }
-    let mut folder = path.parent();
+    folders.iter().try_for_each(|dir| tidy(archive, dir).map_err(|error| named(dir, error)))
+}
+
+/// Removes a folder below `archive`, and those around it, as far as they are empty, and syncs what has changed.
+fn tidy(archive: &Path, dir: &Path) -> io::Result<()> {
+    let mut folder = Some(dir);
     while let Some(dir) = folder.filter(|dir| dir.starts_with(archive) && *dir != archive) {
         folder = dir.parent();
         match fs::remove_dir(dir) {

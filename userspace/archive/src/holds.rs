@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub use held::{Held, Standing};
 use serde::{Deserialize, Serialize};
 
+use crate::layout::is_day;
 use crate::pruned;
 use crate::scan::{self, ScanError};
 
@@ -183,7 +184,7 @@ pub type Key = (String, String);
 pub fn in_force(archive: &Path) -> Result<BTreeMap<Key, Hold>, HoldError> {
     if let Some(path) = pruned::absent(archive)
         .map_err(|source| HoldError::Io { path: archive.to_owned(), source })?
-        .into_iter()
+        .into_keys()
         .find(|path| path.contains("/table=control/"))
     {
         return Err(HoldError::Elsewhere(path.into()));
@@ -223,13 +224,6 @@ pub struct Release {
     pub by: String,
     /// Why.
     pub reason: String,
-}
-
-fn is_day(text: &str) -> bool {
-    let digit = |(at, byte): (usize, u8)| {
-        if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() }
-    };
-    text.len() == 10 && text.bytes().enumerate().all(digit)
 }
 
 #[cfg(test)]

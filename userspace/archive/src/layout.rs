@@ -148,6 +148,19 @@ pub(crate) fn time(unix_us: i64) -> String {
     format!("{}T{h:02}:{m:02}:{s:02}.{:03}Z", date(day), ms % 1000)
 }
 
+/// The day in a file's path: `2026-11-21` of `…/dt=2026-11-21/…`.
+pub fn day_of(path: &str) -> Option<&str> {
+    path.split('/').find_map(|part| part.strip_prefix("dt="))
+}
+
+/// Whether a text is like `2026-01-31`; not whether there is such a day.
+pub fn is_day(text: &str) -> bool {
+    let digit = |(at, byte): (usize, u8)| {
+        if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() }
+    };
+    text.len() == 10 && text.bytes().enumerate().all(digit)
+}
+
 /// The UTC date of a day counted from 1970-01-01, by Hinnant's `civil_from_days`.
 pub fn date(day: i64) -> String {
     // Times are a changed file's, too; ±10 million years are enough.

@@ -45,16 +45,16 @@ pub fn read(archive: &Path, origin: &str) -> io::Result<BTreeMap<String, Pruned>
     text.lines().map(one).collect()
 }
 
-/// Of all logs of an archive: files of their lists that are not here, below the archive's folder.
+/// Of all logs of an archive: what their lists say of files that are not here, by path.
 ///
 /// # Errors
 /// If a list can't be read.
-pub fn absent(archive: &Path) -> io::Result<BTreeSet<String>> {
+pub fn absent(archive: &Path) -> io::Result<BTreeMap<String, Pruned>> {
     let origins = crate::verify::origins(archive).map_err(io::Error::other)?;
-    let mut all = BTreeSet::new();
+    let mut all = BTreeMap::new();
     for origin in origins {
-        let listed = read(archive, &origin)?.into_keys();
-        all.extend(listed.filter(|path| !archive.join(path).exists()));
+        let listed = read(archive, &origin)?.into_iter();
+        all.extend(listed.filter(|(path, _)| !archive.join(path).exists()));
     }
     Ok(all)
 }
@@ -81,18 +81,10 @@ pub fn write(archive: &Path, origin: &str, all: &BTreeMap<String, Pruned>) -> io
 /// # Errors
 /// If a list can't be read.
 pub fn count(archive: &Path) -> io::Result<(u64, Vec<String>)> {
-    let (mut count, mut stores) = (0, Vec::new());
-    for origin in crate::verify::origins(archive).map_err(io::Error::other)? {
-        for (path, one) in read(archive, &origin)? {
-            if !archive.join(path).exists() {
-                count += 1;
-                stores.push(one.remote);
-            }
-        }
-    }
-    stores.sort();
-    stores.dedup();
-    Ok((count, stores))
+    let absent = absent(archive)?;
+    let count = u64::try_from(absent.len()).unwrap_or(u64::MAX);
+    let stores: BTreeSet<String> = absent.into_values().map(|one| one.remote).collect();
+    Ok((count, stores.into_iter().collect()))
 }
 
 fn path(archive: &Path, origin: &str) -> std::path::PathBuf {

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use journal::row::Table;
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::holds::{Held, HoldError};
 use crate::layout::{self, FileEntry, Manifest};
+use crate::pruned::{self, Pruned};
 use crate::scan::{self, ScanError};
-use crate::{files, pruned};
 
 /// The kind of a record of what was disposed of.
 pub const DISPOSED: &str = "archive.disposed";
@@ -174,41 +175,78 @@ pub fn due(
     today: i64,
     shipped: Option<u64>,
 ) -> Result<Vec<Due>, RetentionError> {
-    let absent = pruned::absent(archive).map_err(io_error(archive))?;
-    let gone = dispositions(archive)?;
-    let held = Held::resolve(archive, &BTreeSet::new())?;
-    let mut all = Vec::new();
-    for entry in entries(archive, origin)? {
-        let is_here = archive.join(&entry.path).exists();
-        let is_gone = gone.get(&entry.path).is_some_and(|gone| *gone == Gone::from(&entry));
-        if !is_here && is_gone {
-            continue;
-        }
-        if !is_here && !absent.contains(&entry.path) {
-            return Err(RetentionError::Missing(entry.path));
-        }
-        let (class, days) = periods.of(&entry.path);
-        let before = layout::date(today - i64::from(days));
-        let is_over = day(&entry.path).is_some_and(|day| day < before.as_str());
-        if !is_over || entry.table.as_deref() == Some(Table::Control.as_str()) {
-            continue;
-        }
-        let hold = match day(&entry.path).and_then(|day| held.day(day)) {
-            Some(hold) => Some(hold.to_owned()),
-            None if is_here => held.file(archive, &entry.path)?,
-            None => None,
-        };
-        let kept = match hold {
-            Some(hold) => Some(Kept::Held(hold)),
-            None if !is_here && held.needs_rows() => Some(Kept::Unread),
-            None if shipped.is_some_and(|shipped| entry.last_seq >= shipped) => {
-                Some(Kept::Unshipped)
-            }
-            None => None,
-        };
-        all.push(Due { entry, class, is_here, kept });
+    Known::read(archive)?.due(archive, entries(archive, origin)?, *periods, today, shipped)
+}
+
+/// What an archive's records and lists say of its files, whichever log they are of.
+struct Known {
+    absent: BTreeMap<String, Pruned>,
+    gone: BTreeMap<String, Gone>,
+    held: Held,
+}
+
+impl Known {
+    fn read(archive: &Path) -> Result<Self, RetentionError> {
+        Ok(Self {
+            absent: pruned::absent(archive).map_err(io_error(archive))?,
+            gone: dispositions(archive)?,
+            held: Held::resolve(archive, &BTreeSet::new())?,
+        })
     }
-    Ok(all)
+
+    /// Of these files, those whose time is over.
+    fn due(
+        &self,
+        archive: &Path,
+        entries: Vec<FileEntry>,
+        periods: Periods,
+        today: i64,
+        shipped: Option<u64>,
+    ) -> Result<Vec<Due>, RetentionError> {
+        let Self { absent, gone, held } = self;
+        let mut all = Vec::new();
+        for entry in entries {
+            let is_here = archive.join(&entry.path).exists();
+            if !is_here && accounts(gone, &entry) {
+                continue;
+            }
+            if !is_here && !absent.contains_key(&entry.path) {
+                return Err(RetentionError::Missing(entry.path));
+            }
+            let (class, days) = periods.of(&entry.path);
+            let before = layout::date(today - i64::from(days));
+            let day = layout::day_of(&entry.path);
+            let is_over = day.is_some_and(|day| day < before.as_str());
+            if !is_over || entry.table.as_deref() == Some(Table::Control.as_str()) {
+                continue;
+            }
+            let hold = if is_here {
+                held.file(archive, &entry.path)?
+            } else {
+                day.and_then(|day| held.day(day)).map(str::to_owned)
+            };
+            let kept = match hold {
+                Some(hold) => Some(Kept::Held(hold)),
+                None if !is_here && held.needs_rows() => Some(Kept::Unread),
+                None if shipped.is_some_and(|shipped| entry.last_seq >= shipped) => {
+                    Some(Kept::Unshipped)
+                }
+                None => None,
+            };
+            all.push(Due { entry, class, is_here, kept });
+        }
+        Ok(all)
+    }
+}
+
+/// Whether dispositions account for a file: exactly as it was sealed, and nothing else.
+pub fn accounts(gone: &BTreeMap<String, Gone>, entry: &FileEntry) -> bool {
+    gone.get(&entry.path).is_some_and(|gone| *gone == Gone::from(entry))
+}
+
+/// The rule by which files of a class go, as records have it.
+pub fn rule(class: &str, days: u64) -> String {
+    format!("{class} after {days} days")
 }
 
 /// All dispositions that the archive's records tell of, by the path of each file.
@@ -236,9 +274,8 @@ pub fn dispositions(archive: &Path) -> Result<BTreeMap<String, Gone>, ScanError>
 pub fn remove(archive: &Path, origin: &str, gone: &[Gone]) -> Result<(), RetentionError> {
     let folder = fs::File::open(archive).map_err(io_error(archive))?;
     folder.lock().map_err(io_error(archive))?;
-    for Gone { path, .. } in gone {
-        files::remove(archive, path).map_err(io_error(&archive.join(path)))?;
-    }
+    files::remove(archive, gone.iter().map(|gone| gone.path.as_str()))
+        .map_err(io_error(archive))?;
     // What was only in a store is not looked for there any more.
     let mut list = pruned::read(archive, origin).map_err(io_error(archive))?;
     let before = list.len();
@@ -277,26 +314,27 @@ pub fn report(
     periods: &Periods,
     today: i64,
 ) -> Result<BTreeMap<String, Standing>, RetentionError> {
-    let gone = dispositions(archive)?;
+    let known = Known::read(archive)?;
     let mut all: BTreeMap<String, Standing> = BTreeMap::new();
     let origins = crate::verify::origins(archive);
     for origin in origins.map_err(|error| io_error(archive)(io::Error::other(error)))? {
-        for entry in entries(archive, &origin)? {
+        let entries = entries(archive, &origin)?;
+        for entry in &entries {
             let is_control = entry.table.as_deref() == Some(Table::Control.as_str());
             let class = if is_control { "control" } else { periods.of(&entry.path).0 };
             let standing = all.entry(class.to_owned()).or_default();
             if archive.join(&entry.path).exists() {
                 standing.files += 1;
                 standing.bytes += entry.bytes;
-                let day = day(&entry.path).map(str::to_owned);
+                let day = layout::day_of(&entry.path).map(str::to_owned);
                 standing.oldest = standing.oldest.take().into_iter().chain(day).min();
-            } else if gone.contains_key(&entry.path) {
+            } else if known.gone.contains_key(&entry.path) {
                 standing.disposed += 1;
             } else {
                 standing.elsewhere += 1;
             }
         }
-        for Due { class, kept, .. } in due(archive, &origin, periods, today, None)? {
+        for Due { class, kept, .. } in known.due(archive, entries, *periods, today, None)? {
             let standing = all.entry(class.to_owned()).or_default();
             standing.due += 1;
             standing.held += u64::from(kept.is_some());
@@ -315,10 +353,6 @@ fn entries(archive: &Path, origin: &str) -> Result<Vec<FileEntry>, RetentionErro
         all.extend(manifest.files.into_iter().filter(|entry| entry.table.is_some()));
     }
     Ok(all)
-}
-
-fn day(path: &str) -> Option<&str> {
-    path.split('/').find_map(|part| part.strip_prefix("dt="))
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RetentionError {

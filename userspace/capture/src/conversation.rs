@@ -137,11 +137,6 @@ impl Conversation {
         (self.unread, self.unread_bytes)
     }
 
-    /// Whether a session of it was told.
-    pub(crate) fn is_open(&self) -> bool {
-        matches!(&self.state, State::Session(talk) if talk.is_open)
-    }
-
     /// Takes the next bytes of a side.
     pub(crate) fn take<E>(
         &mut self,

@@ -51,8 +51,6 @@ pub enum Told<'t> {
 /// How a connection ended, as far as the capture goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
-    /// Whether a session of it was told.
-    pub is_session: bool,
     /// Why it ended: `closed`, `reset`, `capture_ended`, `too_many`.
     pub reason: &'static str,
     /// Why it, or its rest, was not read.
@@ -151,7 +149,7 @@ pub fn read_from<S: Sink>(
             reading.sink.progress(source.bytes());
         }
     }
-    reading.end(CAPTURE_ENDED)?;
+    reading.end()?;
     let Counts { frames, bytes, is_cut, .. } = &mut reading.counts;
     (*frames, *bytes, *is_cut) = (source.frames(), source.bytes(), source.is_cut());
     Ok(reading.counts)
@@ -186,19 +184,17 @@ struct Open {
 impl<S: Sink> Reading<'_, S> {
     fn segment(&mut self, segment: &Segment<'_>) -> Result<(), S::Error> {
         let key = (segment.from.min(segment.to), segment.from.max(segment.to));
-        let is_followed =
-            self.open.get(&key).is_some_and(|open| open.connection.is_followed_by(segment));
-        if is_followed && let Some(mut open) = self.leave(key) {
-            self.close(&mut open, "followed")?;
+        let mut known = self.leave(key);
+        if let Some(open) = known.as_mut().filter(|open| open.connection.is_followed_by(segment)) {
+            self.close(open, "followed")?;
+            known = None;
         }
-        if !self.open.contains_key(&key) {
+        let mut open = match known {
+            Some(open) => open,
             // What comes behind a connection's end, or has nothing in it, begins none.
-            if !segment.syn && segment.payload.is_empty() {
-                return Ok(());
-            }
-            self.enter(key, segment)?;
-        }
-        let Some(mut open) = self.leave(key) else { return Ok(()) };
+            None if !segment.syn && segment.payload.is_empty() => return Ok(()),
+            None => self.enter(segment)?,
+        };
         if !open.is_closed {
             self.take(&mut open, segment)?;
             if open.connection.is_over() {
@@ -210,7 +206,8 @@ impl<S: Sink> Reading<'_, S> {
         Ok(())
     }
 
-    fn enter(&mut self, key: Key, segment: &Segment<'_>) -> Result<(), S::Error> {
+    /// A new connection, for which there is room then.
+    fn enter(&mut self, segment: &Segment<'_>) -> Result<Open, S::Error> {
         if self.open.len() >= CONNECTIONS_MAX
             && let Some(oldest) = self.by_use.values().next().copied()
             && let Some(mut open) = self.leave(oldest)
@@ -226,8 +223,7 @@ impl<S: Sink> Reading<'_, S> {
         } else {
             Conversation::unread(Unread::BegunBefore)
         };
-        self.stay(key, Open { id, used: 0, connection, conversation, is_closed: false });
-        Ok(())
+        Ok(Open { id, used: 0, connection, conversation, is_closed: false })
     }
 
     /// Takes a connection out of the open ones.
@@ -283,17 +279,16 @@ impl<S: Sink> Reading<'_, S> {
         let has_ended = connection.is_over() && !connection.is_reset();
         let reason = if reason == CAPTURE_ENDED && has_ended { "closed" } else { reason };
         let (unread, unread_bytes) = conversation.left_unread();
-        let is_session = conversation.is_open();
         // What it held goes; its ends and numbers stay.
         *conversation = Conversation::unread(Unread::Nothing);
-        let closed = Closed { is_session, reason, unread, unread_bytes };
+        let closed = Closed { reason, unread, unread_bytes };
         self.sink.take(ends, at, Told::Closed(closed))
     }
 
-    fn end(&mut self, reason: &'static str) -> Result<(), S::Error> {
+    fn end(&mut self) -> Result<(), S::Error> {
         while let Some(key) = self.by_use.values().next().copied() {
             if let Some(mut open) = self.leave(key) {
-                self.close(&mut open, reason)?;
+                self.close(&mut open, CAPTURE_ENDED)?;
             }
         }
         Ok(())

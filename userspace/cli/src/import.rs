@@ -15,6 +15,8 @@ use capture::reading;
 use clap::Args as ClapArgs;
 use proto::sql::Analyzer;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
+use types::hex::hex;
 
 use crate::{Output, deep};
 use ledger::{Ledger, Tally};
@@ -68,8 +70,8 @@ struct Summary {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let map = read_map(args.map.as_deref())?;
-    let summary = deep::run(|| import(args, map))?;
+    let (map, sha256) = read_map(args.map.as_deref())?;
+    let summary = deep::run(|| import(args, map, sha256.as_deref()))?;
     if args.json || args.output == Output::Json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
@@ -78,18 +80,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!summary.tally.is_whole())))
 }
 
-/// The map in a file; an empty one where there is none.
-pub(crate) fn read_map(path: Option<&Path>) -> Result<Map> {
-    let Some(path) = path else { return Ok(Map::default()) };
+/// The map in a file, and its SHA-256, hex; an empty one where there is none.
+pub(crate) fn read_map(path: Option<&Path>) -> Result<(Map, Option<String>)> {
+    let Some(path) = path else { return Ok((Map::default(), None)) };
     let what = || path.display().to_string();
-    Map::parse(&std::fs::read_to_string(path).with_context(what)?).with_context(what)
+    let text = std::fs::read_to_string(path).with_context(what)?;
+    Ok((Map::parse(&text).with_context(what)?, Some(hex(&Sha256::digest(&text)))))
 }
 
-fn import(args: &Args, map: Map) -> Result<Summary> {
-    let Args { into, map: map_file, keys, output: _, json: _, capture } = args;
+fn import(args: &Args, map: Map, map_sha256: Option<&str>) -> Result<Summary> {
+    let Args { into, map: _, keys, output: _, json: _, capture } = args;
     let place = Place::open(capture, into, keys.as_deref())?;
     let mut ledger = Ledger::new(&place, map)?;
-    ledger.begin(capture, map_file.as_deref())?;
+    ledger.begin(capture, map_sha256)?;
     let counts = reading::read(capture, &Arc::new(Analyzer::new()), &mut ledger)?;
     let tally = ledger.end(&counts)?;
     let sealed = place.seal()?;

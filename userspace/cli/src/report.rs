@@ -70,7 +70,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         now_us: now.unix_us,
     };
     for day in [&args.since, &args.until].into_iter().flatten() {
-        ensure!(is_day(day), "{day} is no day like 2026-01-31");
+        ensure!(archive::layout::is_day(day), "{day} is no day like 2026-01-31");
     }
     let report = controls::ask(&options, &controls::read(&text)?)?;
     let Some(out) = &args.out else {
@@ -117,15 +117,6 @@ fn summary(report: &Report) {
 fn status(report: &Report) -> ExitCode {
     let is_bad = report.controls.iter().any(|one| one.standing == Standing::LookInto);
     ExitCode::from(u8::from(is_bad || !report.verified.ok))
-}
-
-/// Whether it is like `2026-01-31`; DuckDB says whether there is such a day.
-fn is_day(text: &str) -> bool {
-    text.len() == 10
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            4 | 7 => byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
 }
 
 fn beside(path: &Path, extension: &str) -> PathBuf {

@@ -461,6 +461,13 @@ fn end(
     record(&door.recorder, "daemon.stop", &serde_json::json!({}))
 }
 
+/// Writes a control record that nobody waits for; where that fails, the log says so.
+pub(crate) fn note(recorder: &Recorder, kind: &str, detail: &serde_json::Value) {
+    if let Err(error) = recorder.control(kind, &detail.to_string()) {
+        warn!(%error, kind, "not recorded");
+    }
+}
+
 /// Writes a control record and waits until it is durable.
 pub(crate) fn record(recorder: &Recorder, kind: &str, detail: &serde_json::Value) -> Result<()> {
     let lsn = recorder.control(kind, &detail.to_string())?;

@@ -19,7 +19,7 @@ use types::clock::Clock;
 use types::control::{ShipStanding, WitnessStanding};
 use types::hex::hex;
 
-use crate::app::EPOCH;
+use crate::app::{EPOCH, note};
 use crate::asker::Asker;
 use crate::config::{Config, RetentionRule};
 use crate::environment::Environment;
@@ -270,7 +270,12 @@ impl Bench {
     ) {
         self.move_key();
         loop {
-            let job = match waiting.recv_timeout(TOKEN_RETRY) {
+            let asked = if self.is_away {
+                waiting.recv_timeout(TOKEN_RETRY)
+            } else {
+                waiting.recv().map_err(RecvTimeoutError::from)
+            };
+            let job = match asked {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => {
                     self.look_for_token();
@@ -326,7 +331,7 @@ impl Bench {
 
     /// Seals what waited for the token, once that is back.
     fn look_for_token(&mut self) {
-        if !self.is_away || self.vault.signer.is_there().is_err() {
+        if self.vault.signer.is_there().is_err() {
             return;
         }
         if let Err(error) = self.answer(&Ask::Seal) {
@@ -344,9 +349,7 @@ impl Bench {
             (true, false) => ("key.back", serde_json::json!({})),
             _ => return,
         };
-        if let Err(error) = self.recorder.control(kind, &detail.to_string()) {
-            warn!(%error, kind, "not recorded");
-        }
+        note(&self.recorder, kind, &detail);
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use types::clock::Clock;
 use types::control::ForwardStanding;
 
+use crate::app::note;
 use crate::archiver::be_nice;
 use crate::config::Config;
 
@@ -104,9 +105,12 @@ pub(crate) fn check(rules: &[ForwardRule]) -> Result<()> {
     Ok(())
 }
 
+/// One of them: its name, where it is, and how it is.
+type Receiver = (String, String, Arc<Mutex<Standing>>);
+
 /// The receivers.
 pub(crate) struct Forwarding {
-    all: Vec<(ForwardRule, Place, Arc<Mutex<Standing>>)>,
+    all: Vec<Receiver>,
     recorder: Recorder,
 }
 
@@ -123,9 +127,10 @@ impl Forwarding {
             let position = config.state_dir.join("forward").join(format!("{}.json", rule.name));
             let (durable, telling) = (recorder.clone(), recorder.clone());
             let (name, to) = (rule.name.clone(), place.to_string());
+            all.push((name.clone(), to.clone(), Arc::clone(&standing)));
             let job = Job {
-                place: place.clone(),
                 format: rule.format(&place),
+                place,
                 ca: rule.ca.clone(),
                 files: (rule.rotate_bytes, rule.keep),
                 journal: config.journal_dir(),
@@ -138,7 +143,7 @@ impl Forwarding {
                 }),
                 tell: Box::new(move |told| tell(&telling, (&name, &to), told)),
                 clock: Arc::clone(clock),
-                standing: Arc::clone(&standing),
+                standing,
             };
             let name = rule.name.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -151,7 +156,6 @@ impl Forwarding {
                     told.lock().unwrap_or_else(PoisonError::into_inner).error = Some(why);
                 }
             })?;
-            all.push((rule.clone(), place, standing));
         }
         Ok(Self { all, recorder: recorder.clone() })
     }
@@ -159,12 +163,12 @@ impl Forwarding {
     /// How far each is.
     pub(crate) fn standings(&self) -> Vec<ForwardStanding> {
         let rows = self.recorder.durable_rows();
-        let one = |(rule, place, standing): &(ForwardRule, Place, Arc<Mutex<Standing>>)| {
+        let one = |(name, to, standing): &Receiver| {
             let Standing { next_row, error } =
                 standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
             ForwardStanding {
-                name: rule.name.clone(),
-                to: place.to_string(),
+                name: name.clone(),
+                to: to.clone(),
                 next_row,
                 rows_behind: rows.saturating_sub(next_row),
                 error,
@@ -191,7 +195,5 @@ fn tell(recorder: &Recorder, (name, to): (&str, &str), told: Told<'_>) {
             ("forward.rejected", detail)
         }
     };
-    if let Err(error) = recorder.control(kind, &detail.to_string()) {
-        warn!(%error, kind, "not recorded");
-    }
+    note(recorder, kind, &detail);
 }

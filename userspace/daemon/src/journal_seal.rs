@@ -8,17 +8,17 @@ use anyhow::{Context, Result, ensure};
 use journal::disk::Os;
 use journal::recorder::{Recorder, Seals};
 use journal::sealing::{self, Secret};
-use recording::keys::{self, PublicKey};
+use recording::keys::PublicKey;
 use recording::wrap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::info;
 use types::hex::hex;
-use types::limits::RECORDING_RECIPIENTS_MAX;
 
 use crate::app::{EPOCH, record};
 use crate::config::Config;
+use crate::recordings::read_keys;
 
 /// Seals on the journal between checkpoints, so that nobody rewrites later what was committed, root neither. Who can read
 /// the secret checks them.
@@ -46,15 +46,11 @@ impl SealRule {
     /// Whose keys these are.
     pub(crate) fn keys(&self) -> Result<Vec<PublicKey>> {
         let Self { recipients, interval_ms } = self;
-        ensure!(!recipients.is_empty(), "journal.seal.recipients: at least one");
-        let most = RECORDING_RECIPIENTS_MAX;
-        ensure!(recipients.len() <= most, "journal.seal.recipients: at most {most}");
         ensure!(
             (INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(interval_ms),
             "journal.seal.interval_ms: from {INTERVAL_MS_MIN} to {INTERVAL_MS_MAX}"
         );
-        let read = |path: &PathBuf| keys::read_public(path).context("journal.seal.recipients");
-        recipients.iter().map(read).collect()
+        read_keys(recipients, "journal.seal.recipients")
     }
 }
 

@@ -38,21 +38,21 @@ pub(crate) struct RecordingsRule {
 impl RecordingsRule {
     /// The recipients' keys.
     pub(crate) fn keys(&self) -> Result<Vec<PublicKey>> {
-        let Self { recipients, vault: _ } = self;
-        ensure!(!recipients.is_empty(), "recordings.recipients: at least one");
-        ensure!(
-            recipients.len() <= RECORDING_RECIPIENTS_MAX,
-            "recordings.recipients: at most {RECORDING_RECIPIENTS_MAX}"
-        );
-        let mut found: Vec<PublicKey> = Vec::new();
-        for path in recipients {
-            let key = keys::read_public(path).context("recordings.recipients")?;
-            let is_new = !found.contains(&key);
+        let found = read_keys(&self.recipients, "recordings.recipients")?;
+        for (at, (path, key)) in self.recipients.iter().zip(&found).enumerate() {
+            let is_new = !found.iter().take(at).any(|other| other == key);
             ensure!(is_new, "recordings.recipients: {} is there twice", path.display());
-            found.push(key);
         }
         Ok(found)
     }
+}
+
+/// The keys of those to whom something is sealed; `what` names the list in errors.
+pub(crate) fn read_keys(recipients: &[PathBuf], what: &'static str) -> Result<Vec<PublicKey>> {
+    ensure!(!recipients.is_empty(), "{what}: at least one");
+    let most = RECORDING_RECIPIENTS_MAX;
+    ensure!(recipients.len() <= most, "{what}: at most {most}");
+    recipients.iter().map(|path| keys::read_public(path).context(what)).collect()
 }
 
 /// What sessions' recordings are sealed with, where they are; it is recorded to whom.

@@ -121,9 +121,7 @@ impl Desk {
             });
             self.record("archive.dispose_refused", &detail)?;
         }
-        for said in dispositions(&going, periods, today, &sealed, origin) {
-            let said =
-                Disposition { approver: approver.clone(), reason: reason.to_owned(), ..said };
+        for said in dispositions(&going, periods, today, (&sealed, origin), (&approver, reason)) {
             self.record(DISPOSED, &serde_json::to_value(&said)?)?;
         }
         // Signed first: what goes is accounted for by then. And after it, for views of what is left.
@@ -219,13 +217,13 @@ fn lines(kept: &[Due], going: &[Due], is_dry: bool) -> Vec<String> {
     lines
 }
 
-/// The records of what goes, by class, without who and why.
+/// The records of what goes, by class.
 fn dispositions(
     going: &[Due],
     periods: Periods,
     today: i64,
-    sealed: &Sealed,
-    origin: &str,
+    (sealed, origin): (&Sealed, &str),
+    (approver, reason): (&str, &str),
 ) -> Vec<Disposition> {
     let mut all = Vec::new();
     let classes: BTreeSet<&str> = going.iter().map(|due| due.class).collect();
@@ -235,10 +233,10 @@ fn dispositions(
         for part in of_class.chunks(FILES_MAX) {
             all.push(Disposition {
                 origin: origin.to_owned(),
-                rule: format!("{class} after {days} days"),
+                rule: retention::rule(class, days.into()),
                 before: layout::date(today - i64::from(days)),
-                approver: String::new(),
-                reason: String::new(),
+                approver: approver.to_owned(),
+                reason: reason.to_owned(),
                 size: sealed.tree_size,
                 root: sealed.root.clone(),
                 files: part.iter().map(|due| Gone::from(&due.entry)).collect(),

@@ -26,6 +26,7 @@ use types::hex::hex;
 
 pub(crate) use config::{Prune, ShipRule, variables};
 
+use crate::app::note;
 use crate::config::Config;
 use crate::environment::Environment;
 
@@ -63,6 +64,8 @@ struct Work {
     shipper: Option<Shipper>,
     /// When files were let go last.
     let_go_us: i64,
+    /// The rows up to which the store holds what holds are on.
+    held_upto: Option<u64>,
     /// What was recorded last: the same trouble is one record.
     trouble: Option<String>,
 }
@@ -92,6 +95,7 @@ impl Shipping {
             clock: Arc::clone(clock),
             shipper: None,
             let_go_us: i64::MIN,
+            held_upto: None,
             trouble: None,
         };
         // One waiting word is enough: whoever takes it looks at all that is sealed.
@@ -167,8 +171,13 @@ impl Work {
     fn hold(&mut self) -> Result<(), ShipError> {
         let Some(shipper) = self.shipper.as_mut() else { return Ok(()) };
         let size = shipper.state().size;
+        // Holds are records of the log: without more of it they are what they were.
+        if self.held_upto == Some(size) {
+            return Ok(());
+        }
         let Self { archive, origin, state_dir, .. } = self;
         let changed = hold::apply(archive, origin, shipper.remote(), size, state_dir)?;
+        self.held_upto = Some(size);
         let hold::Changed { held, released } = changed;
         for (kind, names) in [("ship.held", held), ("ship.hold_released", released)] {
             for part in names.chunks(NAMES_MAX) {
@@ -240,9 +249,7 @@ impl Work {
     }
 
     fn record(&self, kind: &str, detail: &serde_json::Value) {
-        if let Err(error) = self.recorder.control(kind, &detail.to_string()) {
-            warn!(%error, kind, "not recorded");
-        }
+        note(&self.recorder, kind, detail);
     }
 
     fn stand(&self, told: &Mutex<ShipStanding>, error: Option<String>) {

@@ -17,6 +17,8 @@ use tracing::{error, info, warn};
 use types::clock::Timestamp;
 use types::id::CgroupId;
 
+use crate::app::note;
+
 /// How long the thread sleeps where nothing happens; a stop waits for it at most.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -265,9 +267,7 @@ impl Listener {
     }
 
     fn record(&self, kind: &str, detail: &serde_json::Value) {
-        if let Err(error) = self.door.recorder.control(kind, &detail.to_string()) {
-            warn!(%error, kind, "not recorded");
-        }
+        note(&self.door.recorder, kind, detail);
     }
 }
 

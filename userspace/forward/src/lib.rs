@@ -73,6 +73,17 @@ pub enum ForwardError {
     Position(PathBuf),
 }
 
+/// An error and what it came of, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        said = format!("{said}: {cause}");
+        source = cause.source();
+    }
+    said
+}
+
 pub(crate) fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> ForwardError {
     let what = format!("{what} {}", path.display());
     move |source| ForwardError::Io { what, source }

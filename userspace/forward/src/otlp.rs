@@ -9,7 +9,7 @@ use reqwest::{Client, redirect};
 use serde_json::json;
 
 use crate::rows::{Batch, Item};
-use crate::{ForwardError, io_error};
+use crate::{ForwardError, io_error, with_sources};
 
 /// How long a receiver is given.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,14 +55,19 @@ impl Otlp {
         let body = request(&batch.items).to_string();
         let asked = self.client.post(&self.url).header(CONTENT_TYPE, "application/json").body(body);
         let failed = |error: reqwest::Error| ForwardError::Client(with_sources(&error));
-        let answer = asked.send().await.map_err(failed)?;
+        let mut answer = asked.send().await.map_err(failed)?;
         let status = answer.status();
         if !status.is_success() {
             return Err(ForwardError::Refused(status.to_string()));
         }
-        let bytes = answer.bytes().await.map_err(failed)?;
-        let bytes = bytes.get(..bytes.len().min(ANSWER_BYTES_MAX)).unwrap_or_default();
-        Ok(Taken { rejected: rejected(bytes) })
+        let mut bytes = Vec::new();
+        while bytes.len() < ANSWER_BYTES_MAX
+            && let Some(part) = answer.chunk().await.map_err(failed)?
+        {
+            bytes.extend_from_slice(&part);
+        }
+        bytes.truncate(ANSWER_BYTES_MAX);
+        Ok(Taken { rejected: rejected(&bytes) })
     }
 }
 
@@ -153,16 +158,6 @@ fn any(value: &Value<'_>) -> Option<serde_json::Value> {
             json!({ "arrayValue": { "values": items } })
         }
     })
-}
-
-fn with_sources(error: &reqwest::Error) -> String {
-    let mut said = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        said = format!("{said}: {cause}");
-        source = cause.source();
-    }
-    said
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::otlp::Otlp;
 use crate::position::Position;
 use crate::rows::{Batch, Source};
 use crate::syslog::Syslog;
-use crate::{Format, ForwardError, Place};
+use crate::{Format, ForwardError, Place, with_sources};
 
 /// How often is looked for what is new, at least apart.
 const LOOK: Duration = Duration::from_millis(500);
@@ -196,13 +196,7 @@ impl Service {
         }
         // What does not count as taken is sent again.
         self.next = self.taken;
-        let mut why = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            why = format!("{why}: {cause}");
-            source = cause.source();
-        }
-        self.stand(Some(why));
+        self.stand(Some(with_sources(error)));
     }
 
     /// Says how it is, and tells where that changed.

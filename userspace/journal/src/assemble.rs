@@ -12,6 +12,7 @@ use types::identity::Identity;
 
 use crate::codec::Malformed;
 use crate::frame::FrameKind;
+use crate::imported;
 use crate::reader::{ReadError, Reader, SegmentReader};
 use crate::record::{BegunCommand, EndedCommand, Lsn, OpenedSession, Record};
 use crate::row::Row;
@@ -113,10 +114,13 @@ impl Rows {
         let Some(record) = record else { return Ok(true) };
         let carried = header.carried;
         let Some(segment) = self.reader.segment() else { return Ok(true) };
-        let seq = SequenceNumber(header.seq);
+        let (seq, before) = (SequenceNumber(header.seq), self.ready.len());
         self.open
             .take(segment, (seq, carried), record, &mut self.ready)
             .map_err(|fault| AssembleError::Frame { lsn, fault })?;
+        if imported::is_import(&segment.node) {
+            self.ready.iter_mut().skip(before).for_each(imported::mark);
+        }
         Ok(true)
     }
 }

@@ -3,7 +3,7 @@
 //! It goes by the log's own name, which its checkpoints are signed with and every row has: a row of a log that is
 //! called so can't be without the mark, nor have it in any other.
 
-use crate::row::{ControlRow, EventRow, RecordingRow, SessionRow, Table};
+use crate::row::{ControlRow, EventRow, RecordingRow, Row, SessionRow, Table};
 
 /// What the name of a node begins with that is no node but an import. No host may be called so.
 pub const NODE_PREFIX: &str = "import.";
@@ -39,8 +39,18 @@ pub fn is_mark(table: Table, value: &str) -> bool {
     }
 }
 
+/// Marks a row, and takes out what nobody saw.
+pub(crate) fn mark(row: &mut Row) {
+    match row {
+        Row::Event(row) => mark_event(row),
+        Row::Session(row) => mark_session(row),
+        Row::Control(row) => mark_control(row),
+        Row::Recording(row) => mark_recording(row),
+    }
+}
+
 /// Marks a command, and takes out what nobody saw.
-pub(crate) fn mark_event(row: &mut EventRow) {
+fn mark_event(row: &mut EventRow) {
     row.kind.insert_str(0, KIND_PREFIX);
     TRUST.clone_into(&mut row.assurance);
     DECISION.clone_into(&mut row.decision);
@@ -52,7 +62,7 @@ pub(crate) fn mark_event(row: &mut EventRow) {
 }
 
 /// Marks a session, and takes out what nobody saw.
-pub(crate) fn mark_session(row: &mut SessionRow) {
+fn mark_session(row: &mut SessionRow) {
     TRUST.clone_into(&mut row.assurance);
     (row.mono_ns, row.boot_id) = (0, String::new());
     (row.process_comm, row.cgroup_id, row.pid, row.process_start_ns) = (None, None, None, None);
@@ -61,13 +71,13 @@ pub(crate) fn mark_session(row: &mut SessionRow) {
 }
 
 /// Marks a record of the import itself.
-pub(crate) fn mark_control(row: &mut ControlRow) {
+fn mark_control(row: &mut ControlRow) {
     if !row.kind.starts_with(KIND_PREFIX) {
         row.kind.insert_str(0, KIND_PREFIX);
     }
 }
 
 /// Marks texts.
-pub(crate) fn mark_recording(row: &mut RecordingRow) {
+fn mark_recording(row: &mut RecordingRow) {
     row.stream.insert_str(0, KIND_PREFIX);
 }

@@ -16,7 +16,8 @@
 mod kept;
 mod verify;
 
-pub use kept::{Kept, KeptError, begin, last_seal};
+pub(crate) use kept::{Kept, last_seal};
+pub use kept::{KeptError, begin};
 pub use verify::{Break, CheckError, Checked, check};
 
 use hmac::{Hmac, Mac};

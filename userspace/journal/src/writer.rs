@@ -274,14 +274,14 @@ impl Writer {
     fn write(&mut self, frames: &[u8], clock: &dyn Clock, sealed: bool) -> Result<(), CommitError> {
         self.file.write_all_at(frames, self.offset).map_err(io_error("write"))?;
         let mut end = self.offset + u64::try_from(frames.len()).unwrap_or(0);
-        let now = clock.now();
-        let seal = match &self.sealer {
+        let due = match &self.sealer {
             // A segment without a frame of its own is written anew by a start.
-            Some(sealer) if self.next_lsn > self.first_lsn && (sealed || sealer.is_due(now)) => {
-                Some(self.put_seal(now, frames.is_empty())?)
+            Some(sealer) if self.next_lsn > self.first_lsn => {
+                Some(clock.now()).filter(|now| sealed || sealer.is_due(*now))
             }
             _ => None,
         };
+        let seal = due.map(|now| self.put_seal(now, frames.is_empty())).transpose()?;
         if let Some(seal) = &seal {
             self.file.write_all_at(seal, end).map_err(io_error("write"))?;
             end += u64::try_from(seal.len()).unwrap_or(0);
@@ -290,7 +290,7 @@ impl Writer {
         self.file.sync_data().map_err(io_error("sync"))?;
         self.offset = end;
         self.durable = (self.next_lsn, self.chain);
-        if let (Some(sealer), Some(_)) = (&mut self.sealer, &seal) {
+        if let (Some(sealer), Some(now)) = (&mut self.sealer, due) {
             // Where this fails the seal is found durable, and its key given up, when the disk works again.
             sealer.kept.advance().map_err(io_error("give up the key of a seal of"))?;
             (sealer.last_ns, sealer.from) = (now.mono_ns, self.next_lsn);

@@ -139,6 +139,11 @@ impl Blinding {
         self.wanted.is_empty() && !self.is_cut
     }
 
+    /// Whether any of them stands in the text as a plain constant.
+    pub fn reads_text(&self) -> bool {
+        self.wanted.iter().any(|(_, at)| matches!(at, ValueAt::Plain { .. }))
+    }
+
     /// The tokens of one execution: of a text with these plain constants, the analysis's own, and these parameters.
     pub fn tokens(
         &self,

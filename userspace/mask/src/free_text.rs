@@ -3,13 +3,9 @@
 
 use std::sync::Arc;
 
-use types::redact::{DataClass, MaskRule, Operator};
-use types::secret::Secret;
-
+use super::Open;
 use super::masks::Masks;
 use super::secret;
-use super::{Open, RecognizerKind};
-use crate::classification::{ClassRule, Classification};
 
 /// Masks free text.
 #[derive(Clone, Debug)]
@@ -20,19 +16,7 @@ pub struct FreeText {
 impl Default for FreeText {
     /// Replaces what any recognizer finds by the name of its class, and secrets by `[secret]`.
     fn default() -> Self {
-        let class = |kind: RecognizerKind| ClassRule {
-            name: DataClass(kind.as_str().into()),
-            columns: Vec::new(),
-            recognizer: Some(kind),
-            tokens: None,
-        };
-        let classes: Vec<ClassRule> = RecognizerKind::ALL.map(class).into();
-        let replace =
-            |rule: &ClassRule| MaskRule { class: rule.name.clone(), operator: Operator::Replace };
-        let rules: Vec<MaskRule> = classes.iter().map(replace).collect();
-        // Nothing is hashed, so there is no need of a key.
-        let key = Secret::new([0; 32]);
-        Self { masks: Masks::compile(&rules, &Classification { classes }, &key) }
+        Self { masks: Masks::replacing_all() }
     }
 }
 

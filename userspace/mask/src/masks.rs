@@ -14,7 +14,7 @@ use super::RecognizerKind;
 use super::catalog::Catalog;
 use super::recognizer::{Kinds, Scan, find};
 use super::redactor::SessionRedactor;
-use crate::classification::Classification;
+use crate::classification::{ClassRule, Classification};
 
 /// Compiled rules, shared by the sessions they hold for.
 #[derive(Debug)]
@@ -38,6 +38,22 @@ pub(super) struct Rule {
 }
 
 impl Masks {
+    /// Those that replace what any recognizer finds by the name of its class.
+    pub fn replacing_all() -> Arc<Self> {
+        let class = |kind: RecognizerKind| ClassRule {
+            name: DataClass(kind.as_str().into()),
+            columns: Vec::new(),
+            recognizer: Some(kind),
+            tokens: None,
+        };
+        let classes: Vec<ClassRule> = RecognizerKind::ALL.map(class).into();
+        let replace =
+            |rule: &ClassRule| MaskRule { class: rule.name.clone(), operator: Operator::Replace };
+        let rules: Vec<MaskRule> = classes.iter().map(replace).collect();
+        // Nothing is hashed, so there is no need of a key.
+        Self::compile(&rules, &Classification { classes }, &Secret::new([0; 32]))
+    }
+
     /// Compiles `rules`; a class without a rule may be seen. `key` is the node's, for hashes.
     pub fn compile(
         rules: &[MaskRule],

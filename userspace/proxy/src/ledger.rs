@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 use types::accepted::Accepted;
 use types::clock::Timestamp;
-use types::command::{BlindTokens, Command, CommandKind, Parameter, ParameterValue, Statement};
+use types::command::{BlindTokens, Command, CommandKind, Parameter, Statement};
 use types::decision::Decision;
 use types::event::{Notification, Outcome, Violation};
 use types::id::{AgentName, CommandId, SessionId};
@@ -543,20 +543,9 @@ fn kept_parameters<'p>(
         return Cow::Borrowed(parameters);
     }
     let mut kept = parameters.to_vec();
-    for (at, parameter) in kept.iter_mut().enumerate() {
-        let bytes = match &parameter.value {
-            ParameterValue::Null => continue,
-            ParameterValue::Text { text, bytes } => {
-                (secrets.contains(&(at + 1)) || secrets::is_in(text)).then_some(*bytes)
-            }
-            ParameterValue::Binary { bytes, .. } => secrets.contains(&(at + 1)).then_some(*bytes),
-        };
-        match bytes {
-            Some(bytes) => {
-                parameter.value = ParameterValue::Text { text: "[secret]".to_owned(), bytes };
-            }
-            None if is_sealed => {}
-            None => masks.redact_parameter(parameter),
+    for (at, parameter) in (1..).zip(&mut kept) {
+        if !secrets::leave_out(parameter, secrets.contains(&at)) && !is_sealed {
+            masks.redact_parameter(parameter);
         }
     }
     Cow::Owned(kept)

@@ -111,7 +111,7 @@ pub fn check(remote: &mut Remote, is_read: bool) -> Result<Report, ShipError> {
     let gone =
         if entries.keys().any(is_gone) { disposed(remote, &entries)? } else { BTreeMap::new() };
     for (name, (_, entry)) in &entries {
-        if is_gone(name) && gone.get(name).is_some_and(|gone| *gone == Gone::from(entry)) {
+        if is_gone(name) && retention::accounts(&gone, entry) {
             report.disposed += 1;
             continue;
         }

@@ -30,7 +30,7 @@ pub struct Wanted {
 
 impl Wanted {
     fn has(&self, path: &str) -> bool {
-        let day = path.split('/').find_map(|part| part.strip_prefix("dt="));
+        let day = layout::day_of(path);
         let Some(day) = day else { return true };
         self.from.as_deref().is_none_or(|from| day >= from)
             && self.until.as_deref().is_none_or(|until| day <= until)
@@ -271,11 +271,7 @@ fn is_disposed(
             told: error.to_string(),
         })?),
     };
-    if all.get(&entry.path).is_some_and(|gone| *gone == Gone::from(entry)) {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if retention::accounts(all, entry) { Ok(()) } else { Err(error) }
 }
 
 /// Brings a file of a table; what comes must be what was sealed.

@@ -38,6 +38,8 @@ pub struct Shipper {
     /// The state was not found: what the store has is looked at before it is sent.
     is_lost: bool,
     done: BTreeSet<String>,
+    /// What records say that was disposed of, where that was asked in this pass.
+    disposed: BTreeMap<String, Gone>,
     is_checked: bool,
 }
 
@@ -101,6 +103,7 @@ impl Shipper {
             state,
             is_lost,
             done: BTreeSet::new(),
+            disposed: BTreeMap::new(),
             is_checked: false,
         })
     }
@@ -190,6 +193,7 @@ impl Shipper {
             self.state.files_upto = now.checkpoint.size;
             self.state.manifest = hex(&now.checkpoint.manifest);
             self.done.clear();
+            self.disposed.clear();
             self.save()?;
             self.is_lost = false;
         }
@@ -209,7 +213,7 @@ impl Shipper {
             let class = entry.path.split('/').next().unwrap_or_default();
             let until = self.until(class, step.manifest.sealed_us);
             let path = self.archive.join(&entry.path);
-            if !path.exists() && is_disposed(&self.archive, entry)? {
+            if !path.exists() && self.is_disposed(entry)? {
                 continue;
             }
             let sha256 =
@@ -465,18 +469,21 @@ impl Shipper {
     fn save(&self) -> Result<(), ShipError> {
         self.state.save(&self.state_dir)
     }
+
+    /// Whether a file that is not here was disposed of: it went before it could be shipped to this store. Records are
+    /// read for it once, and again where they do not say so.
+    fn is_disposed(&mut self, entry: &FileEntry) -> Result<bool, ShipError> {
+        if !retention::accounts(&self.disposed, entry) {
+            let disposed = retention::dispositions(&self.archive);
+            self.disposed = disposed.map_err(|error| ShipError::Hold(error.to_string()))?;
+        }
+        Ok(retention::accounts(&self.disposed, entry))
+    }
 }
 
 /// The files of tables that a manifest lists.
 pub(crate) fn tables(manifest: &Manifest) -> impl Iterator<Item = &FileEntry> {
     manifest.files.iter().filter(|entry| entry.table.is_some())
-}
-
-/// Whether a file that is not here was disposed of: it went before it could be shipped to this store.
-fn is_disposed(archive: &Path, entry: &FileEntry) -> Result<bool, ShipError> {
-    let gone = retention::dispositions(archive);
-    let gone = gone.map_err(|error| ShipError::Hold(error.to_string()))?;
-    Ok(gone.get(&entry.path).is_some_and(|gone| *gone == Gone::from(entry)))
 }
 
 /// SHA-256 of all that a log's manifests ever listed for a text.

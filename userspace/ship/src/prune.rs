@@ -77,9 +77,8 @@ pub fn prune(
         list.insert(entry.path.clone(), one);
     }
     pruned::write(archive, &state.origin, &list).map_err(io_error(archive))?;
-    for entry in &safe {
-        files::remove(archive, &entry.path).map_err(io_error(&archive.join(&entry.path)))?;
-    }
+    files::remove(archive, safe.iter().map(|entry| entry.path.as_str()))
+        .map_err(io_error(archive))?;
     Ok(safe)
 }
 
@@ -99,7 +98,7 @@ fn due(archive: &Path, state: &State, limits: &Limits) -> Result<Vec<FileEntry>,
             return Err(ShipError::Changed(path));
         };
         for entry in tables(&manifest) {
-            let day = entry.path.split('/').find_map(|part| part.strip_prefix("dt="));
+            let day = layout::day_of(&entry.path);
             let is_old = day.is_some_and(|day| day < before.as_str());
             let stays = entry.table.as_deref() == Some(STAYS);
             if is_old

@@ -11,7 +11,6 @@ mod pin;
 mod uri;
 
 pub use self::key::{Kind, Public, TokenKey};
-pub use self::pin::read_pin;
 pub use self::uri::{InvalidUri, TokenUri};
 
 use std::path::PathBuf;

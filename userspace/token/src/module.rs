@@ -12,7 +12,8 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
-use crate::{TokenError, TokenUri, read_pin};
+use crate::pin::read_pin;
+use crate::{TokenError, TokenUri};
 
 /// Held by whoever calls a module, and alone by whoever starts one anew.
 static CALLS: RwLock<()> = RwLock::new(());

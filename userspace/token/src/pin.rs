@@ -14,7 +14,7 @@ const PIN_BYTES_MAX: u64 = 4096;
 ///
 /// # Errors
 /// If it can't be read, or others may.
-pub fn read_pin(path: &Path) -> Result<String, TokenError> {
+pub(crate) fn read_pin(path: &Path) -> Result<String, TokenError> {
     let failed = |source| TokenError::Pin { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;

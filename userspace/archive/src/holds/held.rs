@@ -7,6 +7,7 @@ use std::path::Path;
 use journal::row::Table;
 
 use super::{Hold, HoldError, SESSIONS_MAX, Said, in_force};
+use crate::layout::day_of;
 use crate::pruned;
 use crate::scan;
 
@@ -53,14 +54,15 @@ impl Held {
             return Ok(held);
         }
         let is_asked = |path: &str| {
-            let may = day(path).is_none_or(|day| named.iter().any(|hold| hold.scope.has_day(day)));
+            let may =
+                day_of(path).is_none_or(|day| named.iter().any(|hold| hold.scope.has_day(day)));
             may || !asked.is_empty()
         };
         let absent = pruned::absent(archive)
             .map_err(|source| HoldError::Io { path: archive.to_owned(), source })?;
         let tables = ["/table=events/", "/table=sessions/"];
         let mut speaking =
-            absent.iter().filter(|path| tables.iter().any(|table| path.contains(table)));
+            absent.keys().filter(|path| tables.iter().any(|table| path.contains(table)));
         if let Some(path) = speaking.find(|path| is_asked(path)) {
             return Err(HoldError::Elsewhere(path.into()));
         }
@@ -70,7 +72,7 @@ impl Held {
                 if !is_asked(&text) {
                     continue;
                 }
-                let day = day(&text);
+                let day = day_of(&text);
                 let of_day: Vec<&&Hold> = named
                     .iter()
                     .filter(|hold| day.is_none_or(|day| hold.scope.has_day(day)))
@@ -145,7 +147,7 @@ impl Held {
     /// # Errors
     /// If it can't be read: then it may not be disposed of.
     pub fn file(&self, archive: &Path, path: &str) -> Result<Option<String>, HoldError> {
-        if let Some(hold) = day(path).and_then(|day| self.day(day)) {
+        if let Some(hold) = day_of(path).and_then(|day| self.day(day)) {
             return Ok(Some(hold.to_owned()));
         }
         if self.sessions.is_empty() {
@@ -157,7 +159,7 @@ impl Held {
         }
         if !archive.join(path).exists() {
             // Only in a store: a hold may be on something in it.
-            let may = |hold: &&Hold| day(path).is_none_or(|day| hold.scope.has_day(day));
+            let may = |hold: &&Hold| day_of(path).is_none_or(|day| hold.scope.has_day(day));
             return Ok(self.holds.iter().find(may).map(|hold| hold.name.clone()));
         }
         let mut found = None;
@@ -169,9 +171,4 @@ impl Held {
         })?;
         Ok(found)
     }
-}
-
-/// The day in a file's path.
-fn day(path: &str) -> Option<&str> {
-    path.split('/').find_map(|part| part.strip_prefix("dt="))
 }

@@ -46,8 +46,7 @@ def add(p, q):
     return e * f % P, g * h % P, f * g % P, e * h % P
 
 
-def times(number, point):
-    sum_ = (0, 1, 1, 0)
+def times(number, point, add=add, sum_=(0, 1, 1, 0)):
     while number:
         if number & 1:
             sum_ = add(sum_, point)
@@ -113,12 +112,7 @@ def p256_add(p, q):
 
 
 def p256_times(number, p):
-    sum_ = None
-    while number:
-        if number & 1:
-            sum_ = p256_add(sum_, p)
-        p, number = p256_add(p, p), number >> 1
-    return sum_
+    return times(number, p, p256_add, None)
 
 
 def numbers(der):

@@ -8,7 +8,7 @@ use super::report::{Level, Report};
 use crate::layout::{FileEntry, Manifest};
 use crate::merkle::Hash;
 use crate::pruned::Pruned;
-use crate::retention::{DISPOSED, Gone};
+use crate::retention::{self, DISPOSED, Gone};
 
 /// What of a log is accounted for elsewhere, and what was found missing for it.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Elsewhere {
 
     /// Exactly what a record says, and nothing else.
     fn is_disposed(&self, entry: &FileEntry) -> bool {
-        self.disposed.get(&entry.path).is_some_and(|gone| *gone == Gone::from(entry))
+        retention::accounts(&self.disposed, entry)
     }
 
     /// Takes what records tell of dispositions.

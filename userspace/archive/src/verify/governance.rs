@@ -12,7 +12,7 @@ use types::hex::hex;
 use super::facts::{Approved, Facts, Record};
 use super::report::{Level, Report};
 use crate::holds::{self, Hold, Release};
-use crate::layout::FileEntry;
+use crate::layout::{self, FileEntry};
 use crate::merkle::Hash;
 use crate::retention::{self, Disposition};
 
@@ -191,7 +191,7 @@ impl Governance {
     /// Whether what went was over by the rule in force.
     fn rule(&mut self, said: &Disposition, seq: u64, id: &str, report: &mut Report) {
         for file in &said.files {
-            let day = file.path.split('/').find_map(|part| part.strip_prefix("dt="));
+            let day = layout::day_of(&file.path);
             if day.is_none_or(|day| day >= said.before.as_str()) {
                 let text = format!("{} was disposed of before its time: {id}/{seq}", file.path);
                 self.find(text, report);
@@ -204,8 +204,7 @@ impl Governance {
             self.find(format!("nobody approved a disposition: {id}/{seq}"), report);
         }
         if let Some((std7y, payload13m)) = self.periods {
-            let is_rule =
-                |class: &str, days: u64| said.rule == format!("{class} after {days} days");
+            let is_rule = |class: &str, days: u64| said.rule == retention::rule(class, days);
             if !is_rule("std7y", std7y) && !is_rule("payload13m", payload13m) {
                 let text = format!("`{}` was no rule in force: {id}/{seq}", said.rule);
                 self.find(text, report);
@@ -350,7 +349,7 @@ impl Governance {
                         format!("{} was disposed of and is no sealed file: {id}/{seq}", gone.path);
                     self.find(text, report);
                 }
-                let day = gone.path.split('/').find_map(|part| part.strip_prefix("dt="));
+                let day = layout::day_of(&gone.path);
                 let held = in_force.iter().find(|hold| {
                     hold.scope.is_days() && day.is_none_or(|day| hold.scope.has_day(day))
                 });

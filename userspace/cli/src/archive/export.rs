@@ -5,12 +5,16 @@ mod kit;
 mod pcapng;
 mod rows;
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use archive::export::{Lines, Ocsf};
 use clap::Subcommand;
+
+use super::recorded::{Session, Source};
 
 /// Hand out rows of the archive, or a session as packets or as a recording of a terminal.
 #[derive(Debug, Subcommand)]
@@ -44,4 +48,26 @@ pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::Pcapng(args) => pcapng::run(control, args),
         Args::Asciicast(args) => asciicast::run(control, args),
     }
+}
+
+/// Writes a session to a file, or to the standard output; says where it is not whole.
+fn hand_out(
+    control: &Path,
+    source: &Source,
+    out: Option<&Path>,
+    write: impl FnOnce(&Session, &mut dyn Write) -> Result<()>,
+) -> Result<ExitCode> {
+    let session = Session::read(control, source)?;
+    match out {
+        None => write(&session, &mut io::stdout().lock())?,
+        Some(path) => {
+            let what = || path.display().to_string();
+            let file = File::create(path).with_context(what)?;
+            write(&session, &mut BufWriter::new(file)).with_context(what)?;
+        }
+    }
+    if session.is_cut {
+        eprintln!("vestibule: the session has more than is held: its last commands are missing");
+    }
+    Ok(ExitCode::SUCCESS)
 }

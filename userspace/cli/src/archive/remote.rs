@@ -233,12 +233,7 @@ impl Drop for Temporary {
 fn days(text: &str) -> Result<(String, String)> {
     let (from, until) = text.split_once("..").unwrap_or((text, text));
     for day in [from, until] {
-        let is_day = day.len() == 10
-            && day
-                .bytes()
-                .enumerate()
-                .all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() });
-        if !is_day {
+        if !archive::layout::is_day(day) {
             bail!("a day is like 2026-11-21, several are like 2026-11-21..2026-11-23");
         }
     }

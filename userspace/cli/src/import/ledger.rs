@@ -21,7 +21,6 @@ use types::clock::{Clock as _, Timestamp};
 use types::command::Command;
 use types::decision::{Decision, Effect};
 use types::event::{Outcome, Violation};
-use types::hex::hex;
 use types::id::{PolicyId, SessionId};
 
 pub(super) use self::tally::Tally;
@@ -59,7 +58,7 @@ impl Ledger {
         Ok(Self {
             recorder: place.recorder()?,
             whose: Whose::new(map)?,
-            texts: Texts::new()?,
+            texts: Texts::new(),
             decision,
             sha256: place.sha256().to_owned(),
             sessions: HashMap::new(),
@@ -68,13 +67,12 @@ impl Ledger {
         })
     }
 
-    /// Writes which capture it is, and by which map.
-    pub(super) fn begin(&mut self, capture: &Path, map: Option<&Path>) -> Result<()> {
+    /// Writes which capture it is, and by which map, of this SHA-256.
+    pub(super) fn begin(&mut self, capture: &Path, map_sha256: Option<&str>) -> Result<()> {
         self.bytes = capture.metadata().map_or(0, |file| file.len());
-        let map = map.map(std::fs::read).transpose()?.map(|text| hex(&Sha256::digest(text)));
         let name = capture.file_name().map(|name| name.to_string_lossy().into_owned());
         let detail = json!({
-            "capture": name, "bytes": self.bytes, "sha256": self.sha256, "map_sha256": map,
+            "capture": name, "bytes": self.bytes, "sha256": self.sha256, "map_sha256": map_sha256,
             "version": env!("CARGO_PKG_VERSION"),
         });
         self.control("begin", journal::clock::SystemClock.now(), &detail)
@@ -151,13 +149,13 @@ impl Ledger {
     }
 
     fn closed(&mut self, ends: Ends, at: Timestamp, closed: Closed) -> Result<()> {
-        let Closed { is_session, reason, unread, unread_bytes } = closed;
+        let Closed { reason, unread, unread_bytes } = closed;
         if let Some(why) = unread {
             self.tally.unread(why, unread_bytes);
             let detail = json!({"reason": why.as_str(), "bytes": unread_bytes});
             self.about("unread", ends, at, detail)?;
         }
-        if is_session && let Some(session) = self.sessions.remove(&ends.id) {
+        if let Some(session) = self.sessions.remove(&ends.id) {
             self.write(Frame::SessionClose(SessionClose { session, at, reason }))?;
         }
         Ok(())

@@ -9,9 +9,9 @@ use capture::conversation::Opening;
 use capture::map::{Map, UNMAPPED};
 use capture::reading::Ends;
 use types::addr::OrigDst;
-use types::id::{AgentName, CgroupId};
+use types::id::AgentName;
 use types::identity::Identity;
-use types::principal::{Assurance, Principal, Process, ProcessKey, Provenance};
+use types::principal::{Assurance, Principal, Process};
 use types::target::Target;
 
 /// Addresses without an entry that are named: 1,000 × about 100 B. Further ones are only counted.
@@ -55,17 +55,7 @@ impl Whose {
             instance: "imported".into(),
             chain: [name].into(),
             identity: Arc::new(Identity { owner, ..Identity::default() }),
-            process: Process {
-                key: ProcessKey { tgid: 0, start_ns: 0 },
-                provenance: Provenance::default(),
-                uid: 0,
-                gid: 0,
-                cgroup: CgroupId(0),
-                exe: None,
-                exe_path: None,
-                exe_sha256: None,
-                comm: "".into(),
-            },
+            process: Process::unseen(0),
             // What stands today: nothing says that it was held any better.
             assurance: Assurance::A0,
         }

@@ -38,7 +38,7 @@ pub(super) fn run(
     map: Option<&Path>,
     agent: Option<&str>,
 ) -> Result<()> {
-    let whose = Whose::new(crate::import::read_map(map)?)?;
+    let whose = Whose::new(crate::import::read_map(map)?.0)?;
     let mut captured = Captured { test, whose, agent, open: HashMap::new() };
     reading::read(capture, &Arc::new(Analyzer::new()), &mut captured)?;
     Ok(())

@@ -15,7 +15,6 @@ use types::id::{AgentName, SequenceNumber, SessionId};
 use types::identity::{Actor, Identity, Subject, Token};
 use types::principal::{Principal, Process, ProcessKey, Provenance};
 
-use crate::imported;
 use crate::record::{
     Approval, BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
     RecordedChunk,
@@ -97,9 +96,6 @@ pub(super) fn event(
     put_ends(&mut row, opened);
     if let Some(approval) = &begun.approval {
         put_approval(&mut row, approval);
-    }
-    if imported::is_import(&segment.node) {
-        imported::mark_event(&mut row);
     }
     Row::Event(Box::new(row))
 }
@@ -201,7 +197,7 @@ pub(super) fn recording(
         | CommandKind::FunctionCall
         | CommandKind::Cancel => "db_result",
     };
-    let mut row = RecordingRow {
+    let row = RecordingRow {
         node_id: segment.node.clone(),
         log_epoch: epoch(segment),
         seq,
@@ -219,9 +215,6 @@ pub(super) fn recording(
         response_sample: (!sample.is_empty()).then(|| String::from_utf8_lossy(sample).into_owned()),
         ..RecordingRow::default()
     };
-    if imported::is_import(&segment.node) {
-        imported::mark_recording(&mut row);
-    }
     Row::Recording(Box::new(row))
 }
 
@@ -317,9 +310,6 @@ pub(super) fn session(
     };
     put_identity(&mut row, identity);
     put_provenance(&mut row, process);
-    if imported::is_import(&segment.node) {
-        imported::mark_session(&mut row);
-    }
     Row::Session(Box::new(row))
 }
 
@@ -382,7 +372,7 @@ pub(super) fn control(segment: &SegmentHeader, seq: SequenceNumber, entry: &Cont
     let detail: Map<String, Value> = serde_json::from_str(&entry.detail).unwrap_or_default();
     let number = |name: &str| detail.get(name).and_then(Value::as_i64);
     let text = |name: &str| detail.get(name).and_then(Value::as_str).map(str::to_owned);
-    let mut row = ControlRow {
+    let row = ControlRow {
         node_id: segment.node.clone(),
         log_epoch: epoch(segment),
         seq,
@@ -407,9 +397,6 @@ pub(super) fn control(segment: &SegmentHeader, seq: SequenceNumber, entry: &Cont
         new_digest: text("new_digest"),
         program_digest: text("program_digest"),
     };
-    if imported::is_import(&segment.node) {
-        imported::mark_control(&mut row);
-    }
     Row::Control(Box::new(row))
 }
 

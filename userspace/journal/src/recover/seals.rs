@@ -1,6 +1,6 @@
 //! Whether the key that is kept for the next seal fits the journal's last one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{OpenError, Recovery, io_error};
 use crate::disk::Disk;
@@ -29,10 +29,7 @@ pub(super) fn align(disk: &dyn Disk, dir: &Path, seals: &Seals) -> Result<(), Op
     match last {
         None if kept.next == 0 => Ok(()),
         None => Err(missing(0, kept.next - 1)),
-        Some(seal) if seal.id != kept.id => {
-            let path: PathBuf = kept.path().to_owned();
-            Err(OpenError::SealsBegunAnew(path))
-        }
+        Some(seal) if seal.id != kept.id => Err(OpenError::SealsBegunAnew(seals.path.clone())),
         Some(seal) if seal.index.saturating_add(1) < kept.next => {
             Err(missing(seal.index + 1, kept.next - 1))
         }

@@ -23,8 +23,7 @@ const USED: usize = 16 + 8 + 8 + 32 + 32;
 
 /// The key of the next seal.
 #[derive(Debug)]
-pub struct Kept {
-    path: PathBuf,
+pub(crate) struct Kept {
     file: Box<dyn DiskFile>,
     /// The first secret's name.
     pub(crate) id: [u8; 8],
@@ -72,13 +71,13 @@ impl Kept {
     ///
     /// # Errors
     /// If the system refuses, or the file holds something else.
-    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, KeptError> {
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self, KeptError> {
         let fail = |source| KeptError::Io { path: path.to_owned(), source };
         let file = disk.open(path).map_err(fail)?;
         let mut sector = Zeroizing::new([0; SECTOR]);
         file.read_exact_at(&mut *sector, 0).map_err(fail)?;
         let (id, next, secret) = parse(&sector).ok_or(KeptError::Malformed(path.to_owned()))?;
-        Ok(Self { path: path.to_owned(), file, id, next, secret })
+        Ok(Self { file, id, next, secret })
     }
 
     /// Gives the key up for the next seal's: it is over on disk when this returns.
@@ -100,11 +99,6 @@ impl Kept {
             self.next += 1;
         }
         if self.next == index { self.advance() } else { Ok(()) }
-    }
-
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -140,7 +134,7 @@ fn parse(sector: &[u8; SECTOR]) -> Option<([u8; 8], u64, Secret)> {
 ///
 /// # Errors
 /// If it can't be listed.
-pub fn last_seal(dir: &Path) -> io::Result<Option<SealBody>> {
+pub(crate) fn last_seal(dir: &Path) -> io::Result<Option<SealBody>> {
     for segment in segment::list(dir)?.iter().rev() {
         // Damage is told of elsewhere: what stands before it counts.
         let mut found = None;

@@ -1,5 +1,6 @@
 //! What an EXECUTE does, once it is known what it runs.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ pub(crate) fn executing(execute: &Statement, run: &Statement) -> Option<Arc<Stat
 /// What the columns of what is run meet: its own constants, and in the place of its parameters the arguments.
 fn compared(execute: &Statement, run: &Statement) -> Comparisons {
     let mut all = execute.compared.clone();
-    let plain = plain_constants(&run.text);
+    let plain = LazyCell::new(|| plain_constants(&run.text));
     let constants = &mut all.constants;
     let mut own = |value: Option<String>| {
         constants.push(value?.into());

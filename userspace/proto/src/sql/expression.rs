@@ -43,7 +43,7 @@ impl Visitor<'_> {
             NodeEnum::TypeCast(cast) => {
                 let mut flow = self.expr(cast.arg.as_deref());
                 if !cast.type_name.as_ref().is_some_and(takes_any_text) || flow.may_overflow() {
-                    self.facts.probe(flow.clone());
+                    self.facts.probe(&flow);
                 }
                 if let Some(name) = &cast.type_name {
                     flow.add(self.cast_to(name, cast.arg.as_deref()));
@@ -133,7 +133,7 @@ impl Visitor<'_> {
     /// mask hides; where it comes from all the same.
     pub(super) fn decided(&mut self, visit: impl FnOnce(&mut Self) -> Flow) -> Flow {
         let flow = visit(self).derived();
-        self.facts.probe_all(&flow);
+        self.facts.probe(&flow);
         flow
     }
 
@@ -232,7 +232,7 @@ impl Visitor<'_> {
         };
         if fails {
             self.overflows = true;
-            self.facts.probe(flow.clone());
+            self.facts.probe(&flow);
         }
         flow.sized(
             matches!(size, Size::Varies | Size::Multiplies),
@@ -311,7 +311,7 @@ impl Visitor<'_> {
         let flow = self.expr(arg.as_deref()).derived();
         if !plain {
             // Whether there is such an element may say what the array holds.
-            self.facts.probe(flow.clone());
+            self.facts.probe(&flow);
         }
         flow
     }
@@ -394,7 +394,7 @@ impl Visitor<'_> {
                 shown::keeps(&path, args, at) && !agg_distinct
             };
             if !shown {
-                self.facts.probe(flow.clone());
+                self.facts.probe(flow);
             }
         }
         if path.last().is_some_and(|name| functions::compares(name)) {
@@ -406,7 +406,7 @@ impl Visitor<'_> {
         }
         let mut flow = self.sized(shown::size(&path, args), each);
         let order = self.exprs(agg_order);
-        self.facts.probe(order.clone());
+        self.facts.probe(&order);
         // `percentile_disc(0.5) WITHIN GROUP (ORDER BY x)` returns what it orders by.
         if *agg_within_group {
             flow.add(order);

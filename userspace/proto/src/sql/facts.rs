@@ -95,14 +95,7 @@ impl Facts {
     }
 
     /// Adds columns whose values do something else than come out.
-    pub(super) fn probe(&mut self, flow: Flow) {
-        let (columns, lost) = flow.sources();
-        self.probes.extend(columns);
-        self.probes_lost |= lost;
-    }
-
-    /// Adds the columns of a flow that is needed for more.
-    pub(super) fn probe_all(&mut self, flow: &Flow) {
+    pub(super) fn probe(&mut self, flow: &Flow) {
         let (columns, lost) = flow.named();
         self.probes.extend(columns.iter().cloned());
         self.probes_lost |= lost;

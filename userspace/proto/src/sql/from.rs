@@ -32,7 +32,7 @@ impl Visitor<'_> {
             }
             Some(NodeEnum::JsonTable(table)) => {
                 let flow = self.json_table(table);
-                self.facts.probe(flow.clone());
+                self.facts.probe(&flow);
                 self.bring(table.alias.as_ref(), "json_table", &Relation::unknown(flow));
             }
             _ => {
@@ -205,9 +205,9 @@ impl Visitor<'_> {
             match &shared {
                 Some(names) => names.iter().for_each(|name| {
                     let flow = self.scopes.may_have(&item.relation, name);
-                    self.facts.probe(flow);
+                    self.facts.probe(&flow);
                 }),
-                None => self.facts.probe(item.relation.all()),
+                None => self.facts.probe(&item.relation.all()),
             }
         }
         for item in own {
@@ -238,7 +238,7 @@ impl Visitor<'_> {
             flow.add(self.expr(call));
         }
         // The number of its rows may say what it was given.
-        self.facts.probe(flow.clone());
+        self.facts.probe(&flow);
         self.bring(alias.as_ref(), name, &Relation::unknown(flow));
     }
 
@@ -263,7 +263,7 @@ impl Visitor<'_> {
                 self.facts.unknown();
             }
         }
-        self.facts.probe(flow.clone());
+        self.facts.probe(&flow);
         self.bring(alias.as_ref(), "xmltable", &Relation::unknown(flow));
     }
 }

@@ -127,11 +127,6 @@ impl Flow {
         self.varies && self.grown
     }
 
-    /// The columns it comes from, as far as they are known; and whether there may be others.
-    pub(super) fn sources(self) -> (BTreeSet<ColumnName>, bool) {
-        (self.columns, self.lost)
-    }
-
     fn output(&self) -> Output {
         if self.opaque {
             return Output::Opaque;

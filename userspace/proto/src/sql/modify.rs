@@ -32,7 +32,7 @@ impl Visitor<'_> {
                 None => Relation::default(),
             };
             // What is written is read again elsewhere.
-            visitor.facts.probe(source.all());
+            visitor.facts.probe(&source.all());
             let mut target = base(relation.as_ref());
             target.include_unknown(source.all());
             visitor.assignments(relation.as_ref(), cols, &mut target);
@@ -174,18 +174,20 @@ impl Visitor<'_> {
         }
         self.probe(condition.as_deref());
         self.assignments(relation, target_list, target);
+        let table = relation.map(names::table).filter(|_| self.facts.met.is_kept());
         let mut inserted = Flow::default();
         for (at, value) in values.iter().enumerate() {
             let flow = self.expr(Some(value));
             if let (Some(table), Some(NodeEnum::ResTarget(column))) =
-                (relation.map(names::table), target_list.get(at).and_then(|c| c.node.as_ref()))
+                (&table, target_list.get(at).and_then(|c| c.node.as_ref()))
             {
-                let column = ColumnName { table, column: column.name.as_str().into() };
+                let column =
+                    ColumnName { table: table.clone(), column: column.name.as_str().into() };
                 self.facts.met.write(&column, &flow);
             }
             inserted.add(flow);
         }
-        self.facts.probe(inserted.clone());
+        self.facts.probe(&inserted);
         target.include_unknown(inserted);
     }
 
@@ -221,7 +223,7 @@ impl Visitor<'_> {
                 decide.push("*");
             }
             for name in decide.into_iter().filter(|name| !name.is_empty()) {
-                self.facts.probe(Flow::column(&table, name));
+                self.facts.probe(&Flow::column(&table, name));
             }
         }
         self.assignments(relation, target_list, &mut Relation::default());
@@ -256,8 +258,8 @@ impl Visitor<'_> {
             self.exprs(&assigned.indirection);
             if let Some(value) = &assigned.val {
                 let flow = self.expr(Some(value));
-                self.facts.probe_all(&flow);
-                if let Some(table) = &table {
+                self.facts.probe(&flow);
+                if let Some(table) = table.as_ref().filter(|_| self.facts.met.is_kept()) {
                     let (table, column) = (table.clone(), assigned.name.as_str().into());
                     self.facts.met.write(&ColumnName { table, column }, &flow);
                 }

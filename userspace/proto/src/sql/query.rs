@@ -131,8 +131,8 @@ impl<'f> Visitor<'f> {
             let (left, right) = (side(larg.as_deref()), side(rarg.as_deref()));
             if !(*all && *op == SetOperation::SetopUnion as i32) {
                 // How many rows are left says which are equal.
-                self.facts.probe(left.all());
-                self.facts.probe(right.all());
+                self.facts.probe(&left.all());
+                self.facts.probe(&right.all());
             }
             left.union(&right)
         } else if values_lists.is_empty() {
@@ -164,12 +164,12 @@ impl<'f> Visitor<'f> {
         self.exprs(window_clause);
         // A bare DISTINCT is a list of one empty node.
         if distinct_clause.iter().any(|node| node.node.is_none()) {
-            self.facts.probe(rows.all());
+            self.facts.probe(&rows.all());
         } else {
             self.by_output(distinct_clause, &rows, true);
         }
         if let Some(into) = into_clause {
-            self.facts.probe(rows.all());
+            self.facts.probe(&rows.all());
             self.facts.ddl(into.rel.as_ref());
         }
         rows
@@ -213,7 +213,7 @@ impl<'f> Visitor<'f> {
                 }
                 _ => self.expr(Some(node)),
             };
-            self.facts.probe(flow);
+            self.facts.probe(&flow);
         }
     }
 
@@ -227,14 +227,14 @@ impl<'f> Visitor<'f> {
         let brings_all = self.brings_all;
         let flow = self.expr(node);
         self.brings_all = brings_all;
-        self.facts.probe_all(&flow);
+        self.facts.probe(&flow);
         flow
     }
 
     /// Visits expressions likewise.
     pub(super) fn probes(&mut self, nodes: &[Node]) {
         let flow = self.exprs(nodes);
-        self.facts.probe(flow);
+        self.facts.probe(&flow);
     }
 
     /// Visits an output list; the rows it makes.
@@ -375,7 +375,7 @@ impl<'f> Visitor<'f> {
             if own.used {
                 rows = rows.blended();
                 if self.overflows {
-                    self.facts.probe(rows.all());
+                    self.facts.probe(&rows.all());
                 }
             }
             own.relation = Rc::new(rows);

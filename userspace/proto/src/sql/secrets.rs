@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use pg_query::protobuf::Token;
+use types::command::{Parameter, ParameterValue};
 use types::command_line;
 use types::secret_words::{self, TOKENS};
 
@@ -61,6 +62,17 @@ pub fn find(text: &str) -> Secrets<'_> {
 /// Whether a value, by itself, is a secret or holds one.
 pub fn is_in(value: &str) -> bool {
     may_hold(value) && (announces(value) || in_url(value) || is_token(value))
+}
+
+/// Leaves a parameter's value out that is a secret, by its number (`is_told`) or by what is in it; whether it did.
+pub fn leave_out(parameter: &mut Parameter, is_told: bool) -> bool {
+    let bytes = match &parameter.value {
+        ParameterValue::Text { text, bytes } if is_told || is_in(text) => *bytes,
+        ParameterValue::Binary { bytes, .. } if is_told => *bytes,
+        _ => return false,
+    };
+    parameter.value = ParameterValue::Text { text: "[secret]".to_owned(), bytes };
+    true
 }
 
 /// A token that is no comment.

@@ -132,11 +132,11 @@ fn analyzed(
     (scannable, keeps_values): (bool, bool),
     risks: Risk,
 ) -> (Arc<Statement>, Option<Vec<i32>>) {
-    let facts = || Facts { met: Met::keeping(keeps_values), ..Facts::default() };
+    let new_facts = || Facts { met: Met::keeping(keeps_values), ..Facts::default() };
     // Where the text is a part of another, places count from the beginning of that.
     let is_whole = keeps_values && !risks.contains(Risk::MULTI);
     let shape = is_whole.then(|| Shape::of(text.as_bytes())).flatten();
-    let (shape, mut run, mut facts) = (shape.as_ref(), facts(), facts());
+    let (shape, mut facts) = (shape.as_ref(), new_facts());
     let verb = utility::top(&mut facts, node);
     let normalized = scannable.then(|| normalize::normalize(text)).flatten();
     let normalized: Arc<str> = normalized.map_or_else(|| verb.into(), Into::into);
@@ -149,6 +149,7 @@ fn analyzed(
     facts.risks |= risks;
     let told = |verb, facts| told((text, shape), &normalized, fingerprint, verb, facts);
     if let Some(NodeEnum::PrepareStmt(prepare)) = node.and_then(|node| node.node.as_ref()) {
+        let mut run = new_facts();
         let verb = utility::top(&mut run, prepare.query.as_deref());
         let (name, statement) = (prepare.name.as_str().into(), told(verb, run));
         facts.prepared = Some(PreparedUse::Prepares { name, statement });

@@ -161,7 +161,7 @@ impl Visitor<'_> {
             NodeEnum::CallStmt(call) => {
                 if let Some(call) = &call.funccall {
                     let flow = self.call(call);
-                    self.facts.probe(flow);
+                    self.facts.probe(&flow);
                 }
                 self.facts.database(Action::Call);
                 "CALL"
@@ -255,7 +255,7 @@ impl Visitor<'_> {
     fn create_table_as(&mut self, create: &CreateTableAsStmt) -> &'static str {
         let CreateTableAsStmt { query, into, objtype, is_select_into, if_not_exists: _ } = create;
         let rows = self.query_or_execute(query.as_deref());
-        self.facts.probe(rows.all());
+        self.facts.probe(&rows.all());
         self.facts.ddl(into.as_ref().and_then(|into| into.rel.as_ref()));
         match ObjectType::try_from(*objtype) {
             Ok(ObjectType::ObjectMatview) => "CREATE MATERIALIZED VIEW",

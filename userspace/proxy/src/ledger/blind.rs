@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mask::Catalog;
 use mask::blind::{self, Blinding};
 use proto::sql::plain_constants;
-use types::command::{Analysis, BlindTokens, Command, ValueAt};
+use types::command::{Analysis, BlindTokens, Command};
 
 use super::Ledger;
 
@@ -14,8 +14,6 @@ pub(super) struct Known {
     analysis: Arc<Analysis>,
     catalog: Arc<Catalog>,
     blinding: Blinding,
-    /// Whether any of it stands in the text as a plain constant.
-    reads_text: bool,
 }
 
 impl Ledger<'_> {
@@ -32,15 +30,10 @@ impl Ledger<'_> {
             analysis: Arc::clone(analysis),
             catalog: Arc::clone(catalog),
             blinding: Blinding::of(classification, catalog, analysis),
-            reads_text: analysis
-                .compared
-                .columns
-                .iter()
-                .flat_map(|met| &met.values)
-                .any(|value| matches!(value, ValueAt::Plain { .. })),
         });
         if !known.blinding.is_empty() {
-            let plain = known.reads_text.then(|| plain_constants(&command.statement.text));
+            let plain =
+                known.blinding.reads_text().then(|| plain_constants(&command.statement.text));
             let plain = plain.unwrap_or_default();
             let key = keys.current();
             let text = (plain.as_slice(), &**analysis);

@@ -1,14 +1,14 @@
 //! `vestibule archive export asciicast`: a session as a recording of a terminal.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
+use super::hand_out;
 use crate::archive::recorded::{Session, Source};
 use crate::archive::transcript::beats;
 
@@ -33,19 +33,9 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
-    let session = Session::read(control, &args.source)?;
-    match &args.out {
-        None => write(&session, args, io::stdout().lock())?,
-        Some(path) => {
-            let what = || path.display().to_string();
-            let file = File::create(path).with_context(what)?;
-            write(&session, args, BufWriter::new(file)).with_context(what)?;
-        }
-    }
-    if session.is_cut {
-        eprintln!("vestibule: the session has more than is held: its last commands are missing");
-    }
-    Ok(ExitCode::SUCCESS)
+    hand_out(control, &args.source, args.out.as_deref(), |session, out| {
+        Ok(write(session, args, out)?)
+    })
 }
 
 fn write(session: &Session, args: &Args, mut out: impl Write) -> io::Result<()> {

@@ -2,19 +2,19 @@
 
 mod wire;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use capture::write::{Talk, Writer};
 use clap::Args as ClapArgs;
 use journal::imported::KIND_PREFIX;
 use journal::row::{EventRow, RecordingRow};
 use types::addr::Side;
 
+use super::hand_out;
 use crate::archive::recorded::{Session, Source};
 use wire::Conversation;
 
@@ -33,19 +33,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     let Args { source, out } = args;
-    let session = Session::read(control, source)?;
-    match out {
-        None => write(&session, io::stdout().lock())?,
-        Some(path) => {
-            let what = || path.display().to_string();
-            let file = File::create(path).with_context(what)?;
-            write(&session, BufWriter::new(file)).with_context(what)?;
-        }
-    }
-    if session.is_cut {
-        eprintln!("vestibule: the session has more than is held: its last commands are missing");
-    }
-    Ok(ExitCode::SUCCESS)
+    hand_out(control, source, out.as_deref(), |session, out| write(session, out))
 }
 
 fn write(session: &Session, out: impl Write) -> Result<()> {

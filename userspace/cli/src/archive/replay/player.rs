@@ -91,10 +91,10 @@ impl<'b> Player<'b> {
             }
             Key::Back => {
                 let beat = self.beats.get(self.at.saturating_sub(1))?;
-                let is_before = |one: &&Beat| one.is_first && one.command < beat.command;
+                let is_before = |one: &Beat| one.is_first && one.command < beat.command;
                 let shown = self.beats.get(..self.at).unwrap_or_default();
-                let to = shown.iter().rev().find(is_before).or(self.beats.first())?;
-                self.at = self.beats.iter().position(|one| one == to)?;
+                self.at = shown.iter().rposition(is_before).unwrap_or(0);
+                let to = self.beats.get(self.at)?;
                 self.is_due = true;
                 Some(format!("back to #{}", to.command))
             }
