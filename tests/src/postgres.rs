@@ -6,12 +6,13 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -32,6 +33,9 @@ pub const AUDITED: [&str; 7] = [
     "log_timezone=UTC",
     "jit=off",
 ];
+
+/// Settings of the server that the bank is loaded into: no log is kept for what comes.
+const LOADING: [&str; 2] = ["wal_recycle=off", "min_wal_size=32MB"];
 
 /// A running server.
 #[derive(Debug)]
@@ -149,6 +153,9 @@ impl Postgres {
             if !own.server.is_running()? {
                 bail!("PostgreSQL ended");
             }
+            if TcpStream::connect(("127.0.0.1", own.port())).is_err() {
+                return Ok(false);
+            }
             let mut probe = Command::new(programs.join("pg_isready"));
             Ok(run(probe.args(["-q", "-h", "127.0.0.1", "-p", &number]), 5)?.code == Some(0))
         });
@@ -178,12 +185,30 @@ fn as_server_user(program: &Path) -> Command {
 
 /// A folder that the server's user can enter, and its own `data` folder's parent.
 fn private_directory() -> Result<TempDir> {
-    let directory = tempfile::Builder::new().prefix("vestibule-pg-").tempdir();
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("vestibule-pg-");
+    let directory = match memory() {
+        Some(memory) => builder.tempdir_in(memory),
+        None => builder.tempdir(),
+    };
     let directory = directory.context("no temporary folder")?;
     // A home for `data`, which the server's user makes.
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777))
         .context("the temporary folder can't be opened to the server's user")?;
     Ok(directory)
+}
+
+/// Answers a folder in memory, where there is room for all servers of a run: 1,300 files are made and removed for each, and
+/// ext4 gives out no inode again within minutes, but looks at every one that was freed to find another.
+fn memory() -> Option<&'static Path> {
+    /// 130 MB a server, at most two for each test, and what tests write.
+    const ROOM: u64 = 3 << 30;
+    const TMPFS: u64 = 0x0102_1994;
+    let folder = Path::new("/dev/shm");
+    let found = statfs(folder).ok()?;
+    let is_tmpfs = u64::try_from(found.f_type) == Ok(TMPFS);
+    let free = found.f_bavail.saturating_mul(u64::try_from(found.f_bsize).ok()?);
+    (is_tmpfs && free >= ROOM).then_some(folder)
 }
 
 /// The bank's data folder of a stopped server, made by the first who asks.
@@ -193,7 +218,7 @@ fn fixture() -> Result<PathBuf> {
     let lock = File::create(directory.join("lock")).context("the fixtures' lock can't be made")?;
     flock(&lock, FlockOperation::LockExclusive).context("the fixtures' lock can't be taken")?;
     let mut digest = DefaultHasher::new();
-    (bank::SQL, bank::PASSWORD, paths::postgres_programs()?).hash(&mut digest);
+    (bank::SQL, bank::PASSWORD, LOADING, paths::postgres_programs()?).hash(&mut digest);
     let fixture = directory.join(format!("bank-{:016x}", digest.finish()));
     if !fixture.exists() {
         let made = make_bank()?;
@@ -216,7 +241,7 @@ fn make_bank() -> Result<TempDir> {
     initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
     run(&mut initdb, 60)?.ok().context("initdb")?;
     let data_holder = tempfile_twin(&directory)?;
-    let server = Postgres::on_data(directory, &[])?;
+    let server = Postgres::on_data(directory, &LOADING)?;
     psql(&server.programs, server.port(), "postgres", bank::CREATE)?;
     psql(&server.programs, server.port(), bank::DATABASE, bank::SQL)?;
     drop(server.stop_keeping(&data_holder)?);

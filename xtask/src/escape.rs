@@ -71,6 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     require_root("attempts start a daemon and agents, which")?;
     setup::ensure(Scope::Test)?;
     run_command(cargo(None).args(["build", "--quiet"]))?;
+    try_all(args)
+}
+
+fn try_all(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     let mut left = Vec::new();
     for level in vm::levels(args.level) {
@@ -114,13 +118,15 @@ fn elsewhere(series: Series, left: &[(Level, String)], mut rows: Vec<Row>) -> Re
     Ok(rows)
 }
 
-/// Runs the attempts on this kernel alone, at the levels it has.
+/// Runs the attempts on this kernel alone, at the levels it has, with programs that are built already; others are
+/// `cargo xtask vm-test`'s.
 ///
 /// # Errors
 /// If one had another outcome than expected.
-pub(crate) fn run_here() -> Result<()> {
+pub(crate) fn run_built() -> Result<()> {
+    require_root("attempts start a daemon and agents, which")?;
     let filter = String::new();
-    run(&Args { json: None, level: None, kernel: Where::Here, filter, inside: false })
+    try_all(&Args { json: None, level: None, kernel: Where::Here, filter, inside: false })
 }
 
 /// Whether this kernel takes BPF LSM programs: found by loading one.

@@ -3,7 +3,9 @@
 //! Each step looks first and changes nothing that is there; a second run takes no time. It starts no
 //! system service and leaves none running. It does not upgrade anything.
 
-use anyhow::{Result, bail};
+use std::thread;
+
+use anyhow::{Result, anyhow, bail};
 
 use crate::term::{heading, say};
 
@@ -40,6 +42,8 @@ pub(crate) enum State {
 pub(crate) struct Step {
     name: &'static str,
     scopes: &'static [Scope],
+    /// Compiled here, which takes minutes.
+    is_built: bool,
     look: fn(Scope) -> State,
     install: fn(Scope) -> Result<()>,
     /// What to do where installing fails.
@@ -56,10 +60,16 @@ pub(crate) fn ensure(scope: Scope) -> Result<()> {
         return Ok(());
     }
     heading("setup");
-    for step in &steps {
-        step.ensure(scope)?;
-    }
-    Ok(())
+    // All else needs Debian's packages; then the processors build programs while the network brings packages.
+    let Some((debian, others)) = steps.split_first() else { return Ok(()) };
+    debian.ensure(scope)?;
+    let (built, brought): (Vec<&Step>, Vec<&Step>) = others.iter().partition(|s| s.is_built);
+    let ensure_all = |steps: &[&Step]| steps.iter().try_for_each(|step| step.ensure(scope));
+    thread::scope(|threads| {
+        let building = threads.spawn(|| ensure_all(&built));
+        let brought = ensure_all(&brought);
+        building.join().map_err(|_| anyhow!("the programs' build panicked"))?.and(brought)
+    })
 }
 
 /// Says what is there and what is missing, and changes nothing.
@@ -128,6 +138,7 @@ fn steps() -> Vec<Step> {
         Step {
             name: "Debian packages",
             scopes: EVERY,
+            is_built: false,
             look: apt::look,
             install: apt::install,
             otherwise: "apt must reach a Debian 12 or 13 mirror; on another system install the named files' packages by hand",
@@ -135,6 +146,7 @@ fn steps() -> Vec<Step> {
         Step {
             name: "rust-src",
             scopes: EVERY,
+            is_built: false,
             look: rust::look_source,
             install: rust::install_source,
             otherwise: rust::SOURCE_OTHERWISE,
@@ -142,6 +154,7 @@ fn steps() -> Vec<Step> {
         Step {
             name: "bpf-linker",
             scopes: EVERY,
+            is_built: true,
             look: rust::look_bpf_linker,
             install: rust::install_bpf_linker,
             otherwise: "needs llvm-22-dev (see above) and crates.io; the command is in target/setup/bpf-linker.log's head",
@@ -149,6 +162,7 @@ fn steps() -> Vec<Step> {
         Step {
             name: "bpffs, cgroup2",
             scopes: EVERY,
+            is_built: false,
             look: host::look_mounts,
             install: host::mount,
             otherwise: "run on a kernel with BPF and cgroup 2, as root: mount -t bpf bpf /sys/fs/bpf",
@@ -156,6 +170,7 @@ fn steps() -> Vec<Step> {
         Step {
             name: "Python clients",
             scopes: EVERY,
+            is_built: false,
             look: python::look,
             install: python::install,
             otherwise: "python3 needs its venv module (Debian: python3-venv), and pip its index",
@@ -164,6 +179,7 @@ fn steps() -> Vec<Step> {
             name: "Node packages",
             // htmx, which the daemon has built in; the provider that people are known by; what drives a browser.
             scopes: EVERY,
+            is_built: false,
             look: node::look,
             install: node::install,
             otherwise: "npm must reach its registry: npm install --prefix target/node pg oidc-provider playwright-core axe-core",
@@ -171,6 +187,7 @@ fn steps() -> Vec<Step> {
         Step {
             name: "cargo-nextest",
             scopes: TESTS,
+            is_built: true,
             look: rust::look_nextest,
             install: rust::install_nextest,
             otherwise: "cargo install --locked cargo-nextest",
@@ -178,6 +195,7 @@ fn steps() -> Vec<Step> {
         Step {
             name: "cargo-fuzz",
             scopes: TESTS,
+            is_built: true,
             look: rust::look_fuzz,
             install: rust::install_fuzz,
             otherwise: "cargo install --locked cargo-fuzz",

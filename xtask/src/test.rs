@@ -22,7 +22,7 @@ const FUZZ: [(&str, u32); 4] =
 /// If anything failed; all of it has run then.
 pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
     setup::ensure(Scope::Test)?;
-    let fuzzers = (fuzz && filter.is_none()).then(|| thread::spawn(build_fuzzers));
+    let fuzzers = (fuzz && filter.is_none()).then(|| thread::spawn(fuzz_all));
     let mut failed = Vec::new();
     if filter.is_none() {
         check(&mut failed, "format", run_fmt);
@@ -31,16 +31,16 @@ pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
     }
     heading("build");
     run_build()?;
-    if let Some(fuzzers) = fuzzers {
-        check(&mut failed, "fuzz", || {
-            fuzzers.join().map_err(|_| anyhow!("the fuzzers' build panicked"))??;
-            run_fuzz()
-        });
-    }
     if filter.is_none() {
-        check(&mut failed, "escape", run_escape);
+        check(&mut failed, "escape", crate::escape::run_built);
         check(&mut failed, "tamper", crate::tamper::run_quick);
         check(&mut failed, "crash", crate::crash::run_quick);
+    }
+    if let Some(fuzzers) = fuzzers {
+        // Tests measure times and memory: they have the machine to themselves.
+        check(&mut failed, "fuzz", || {
+            fuzzers.join().map_err(|_| anyhow!("the fuzzers panicked"))?
+        });
     }
     heading("tests");
     let counts = nextest(filter)?;
@@ -76,18 +76,11 @@ fn run_build() -> Result<()> {
     run_command(cargo(None).args(["build", "--quiet", "--all-targets"]))
 }
 
-/// On this kernel; others are `cargo xtask vm-test`'s.
-fn run_escape() -> Result<()> {
-    crate::escape::run_here()
-}
-
-/// Beside the other checks: a parser in C takes one core minutes to compile with the sanitizer.
-fn build_fuzzers() -> Result<()> {
+/// Beside the other checks, which leave a processor idle now and then: a parser in C takes one core minutes to compile
+/// with the sanitizer, and then each target runs for its time on one core.
+fn fuzz_all() -> Result<()> {
     let mut fuzz = cargo(Some("nightly"));
-    run_logged("fuzz", fuzz.args(["fuzz", "build", "--fuzz-dir", "tests/fuzz"]))
-}
-
-fn run_fuzz() -> Result<()> {
+    run_logged("fuzz", fuzz.args(["fuzz", "build", "--fuzz-dir", "tests/fuzz"]))?;
     for (target, seconds) in FUZZ {
         let time = format!("-max_total_time={seconds}");
         // What it finds goes to the first folder; the seeds in the tree stay as they are.
@@ -96,7 +89,8 @@ fn run_fuzz() -> Result<()> {
         std::fs::create_dir_all(&found).context("the fuzzer's folder")?;
         let mut fuzz = cargo(Some("nightly"));
         fuzz.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", target]);
-        run_command(fuzz.arg(found).arg(seeds).args(["--", &time]))?;
+        fuzz.arg(found).arg(seeds).args(["--", &time]);
+        run_logged(&format!("fuzz-{target}"), &mut fuzz)?;
     }
     Ok(())
 }

@@ -60,6 +60,8 @@ pub(super) fn install_bpf_linker(_: Scope) -> Result<()> {
     path.push(inherited.unwrap_or_default());
     install.env("PATH", path);
     install.env("RUSTFLAGS", format!("-L native={LLVM}/lib")).env("LLVM_SYS_221_PREFIX", LLVM);
+    // What takes time in it is LLVM, which Debian has optimized.
+    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     install.args(["install", "bpf-linker", "--version", BPF_LINKER, "--force"]);
     run_install("bpf-linker", install.args(["--no-default-features", "--features", "llvm-22"]))
 }
@@ -81,7 +83,8 @@ pub(super) fn look_fuzz(_: Scope) -> State {
 
 /// Builds the fuzzer.
 pub(super) fn install_fuzz(_: Scope) -> Result<()> {
-    run_install("cargo-fuzz", cargo(None).args(["install", "--locked", "cargo-fuzz"]))
+    // It starts other programs and computes nothing.
+    run_install("cargo-fuzz", cargo(None).args(["install", "--locked", "--debug", "cargo-fuzz"]))
 }
 
 /// Installs in a target directory of its own: the flags differ from the workspace's.
