@@ -119,6 +119,41 @@ fn what_must_be_empty_is_empty() {
     }
 }
 
+/// The day is put together by the daemon, which records it; what was asked is answered as before, and all verifies.
+#[test]
+fn a_day_that_the_daemon_puts_together_is_as_it_was() {
+    let world = eventful();
+    world.evidence().unwrap();
+    let evidence = world.evidence().unwrap();
+    let ask = |args: &[&str]| {
+        let mut compact = world.daemon.cli();
+        compact
+            .args(["archive", "compact", "--output", "json", "--before", "9999-12-31"])
+            .args(args);
+        let told = integration::process::run(&mut compact, 60).unwrap().ok().unwrap();
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()
+    };
+    let questions = |evidence: &Evidence<'_>| {
+        ["refusals", "masked", "agents"].map(|question| evidence.ask(question, &[]).unwrap())
+    };
+    let (before, files) = (questions(&evidence), evidence.files("control").unwrap());
+    assert!(files.len() > 1, "{files:?}");
+    ask(&["--dry-run"]);
+    assert_eq!(evidence.files("control").unwrap(), files, "nothing was done yet");
+    let told = ask(&[]);
+    let days = told["days"].as_array().unwrap();
+    assert!(days.len() >= 4 && told["stays"].as_array().unwrap().is_empty(), "{told}");
+    assert_eq!(questions(&evidence), before);
+    assert!(evidence.files("control").unwrap().iter().all(|path| !files.contains(path)));
+    let sound = evidence.verify_with_journal().unwrap();
+    assert_eq!(sound.code, Some(0), "{} {}", sound.stdout, sound.stderr);
+    let after = world.evidence().unwrap();
+    let count = "SELECT count(*) FROM control WHERE kind = 'archive.compacted'";
+    assert_eq!(after.count(count).unwrap(), days.len() as u64);
+    let sound = after.verify_with_journal().unwrap();
+    assert_eq!(sound.code, Some(0), "{} {}", sound.stdout, sound.stderr);
+}
+
 #[test]
 fn recordings_hold_the_exact_statement() {
     let world = eventful();

@@ -176,6 +176,23 @@ pub fn date(day: i64) -> String {
     format!("{y:04}-{m:02}-{d:02}")
 }
 
+/// The day of a date such as `2026-11-21`, counted from 1970-01-01; `None` where it is none.
+pub fn day(date: &str) -> Option<i64> {
+    let mut parts = date.split('-').map(str::parse::<i64>);
+    let (Some(Ok(y)), Some(Ok(m)), Some(Ok(d)), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    // Hinnant's `days_from_civil`.
+    let year = y - i64::from(m <= 2);
+    let era = year.div_euclid(400);
+    let yoe = year.rem_euclid(400);
+    let doy = (153 * ((m + 9) % 12) + 2) / 5 + d - 1;
+    let day = era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468;
+    ((0..=9999).contains(&y) && self::date(day) == date).then_some(day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +203,10 @@ mod tests {
             [(0, "1970-01-01"), (-1, "1969-12-31"), (11_016, "2000-02-29"), (20_778, "2026-11-21")]
         {
             assert_eq!(date(day), text);
+            assert_eq!(super::day(text), Some(day));
+        }
+        for none in ["", "2026-11", "2026-02-29", "2026-13-01", "2026-1-1", "2026-11-21-1", "x"] {
+            assert_eq!(super::day(none), None, "{none}");
         }
         assert_eq!(time(-1), "1969-12-31T23:59:59.999Z");
         assert_eq!(time(951_782_400_000_000 + 3_723_004_005), "2000-02-29T01:02:03.004Z");

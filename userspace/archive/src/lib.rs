@@ -2,6 +2,8 @@
 //! query them. It never writes the journal and speaks to no network.
 
 pub mod attest;
+pub mod compact;
+pub mod compacted;
 pub mod continues;
 pub mod controls;
 pub mod decode;
@@ -19,6 +21,7 @@ pub mod query;
 pub mod questions;
 pub mod retention;
 pub mod scan;
+pub mod schema;
 pub mod seal;
 pub mod seal_secret;
 pub mod search;

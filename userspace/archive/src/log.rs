@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::compacted;
 use crate::files;
 use crate::layout::{self, FileEntry, Manifest};
 use crate::merkle::{Hash, Tile, Tree};
@@ -87,7 +88,8 @@ impl Log {
                 let log = path.starts_with(&self.dir);
                 let unfinished =
                     (own || log) && path.to_string_lossy().ends_with(files::UNFINISHED);
-                if orphan || unfinished {
+                let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();
+                if (orphan || unfinished) && !compacted::is_staged(&name) {
                     fs::remove_file(path)?;
                 }
             }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use journal::row::Table;
 use serde::{Deserialize, Serialize};
 
+use crate::compact;
+use crate::compacted::{Compacted, Replaced, Together};
 use crate::files;
 use crate::holds::{Held, HoldError};
 use crate::layout::{self, FileEntry, Manifest};
@@ -122,6 +124,8 @@ pub enum Kept {
     Unread,
     /// It is not safe in the store yet to which this archive is shipped.
     Unshipped,
+    /// Its rows were put together with those of this other log, which does not go with it.
+    Together(String),
 }
 
 impl std::fmt::Display for Kept {
@@ -132,6 +136,9 @@ impl std::fmt::Display for Kept {
                 "only in the store, where nothing says whether a hold is on it (`vestibule archive fetch` brings it)",
             ),
             Self::Unshipped => f.write_str("not shipped yet"),
+            Self::Together(origin) => {
+                write!(f, "put together with rows of {origin}, which does not go with it")
+            }
         }
     }
 }
@@ -158,6 +165,12 @@ pub enum RetentionError {
         "{0} is missing, and nothing says why: verify the archive; nothing is disposed of until then"
     )]
     Missing(String),
+    /// A file is of a day that was put together, and not disposed of.
+    #[error("{0} was put together with what is to go, and no sealed record says that it goes, too")]
+    Unaccounted(String),
+    /// What was put together can't be removed.
+    #[error(transparent)]
+    Compact(#[from] compact::CompactError),
     /// A manifest is none.
     #[error("{} is no manifest: verify the archive", .0.display())]
     Manifest(PathBuf),
@@ -175,7 +188,8 @@ pub fn due(
     today: i64,
     shipped: Option<u64>,
 ) -> Result<Vec<Due>, RetentionError> {
-    Known::read(archive)?.due(archive, entries(archive, origin)?, *periods, today, shipped)
+    let entries = entries(archive, origin)?;
+    Known::read(archive)?.due(archive, (origin, entries), *periods, today, shipped)
 }
 
 /// What an archive's records and lists say of its files, whichever log they are of.
@@ -183,6 +197,7 @@ struct Known {
     absent: BTreeMap<String, Pruned>,
     gone: BTreeMap<String, Gone>,
     held: Held,
+    together: Together,
 }
 
 impl Known {
@@ -191,6 +206,7 @@ impl Known {
             absent: pruned::absent(archive).map_err(io_error(archive))?,
             gone: dispositions(archive)?,
             held: Held::resolve(archive, &BTreeSet::new())?,
+            together: Together::read(archive).map_err(io_error(archive))?,
         })
     }
 
@@ -198,15 +214,22 @@ impl Known {
     fn due(
         &self,
         archive: &Path,
-        entries: Vec<FileEntry>,
+        (origin, entries): (&str, Vec<FileEntry>),
         periods: Periods,
         today: i64,
         shipped: Option<u64>,
     ) -> Result<Vec<Due>, RetentionError> {
-        let Self { absent, gone, held } = self;
+        let Self { absent, gone, held, together } = self;
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        for (entry, list) in entries.iter().filter_map(|one| Some((one, together.of(one)?))) {
+            let last = last.entry(name(list)).or_default();
+            *last = (*last).max(entry.last_seq);
+        }
+        let mut kept_days: BTreeMap<&str, Option<Kept>> = BTreeMap::new();
         let mut all = Vec::new();
         for entry in entries {
-            let is_here = archive.join(&entry.path).exists();
+            let list = together.of(&entry);
+            let is_here = list.is_some() || archive.join(&entry.path).exists();
             if !is_here && accounts(gone, &entry) {
                 continue;
             }
@@ -218,6 +241,17 @@ impl Known {
             let day = layout::day_of(&entry.path);
             let is_over = day.is_some_and(|day| day < before.as_str());
             if !is_over || entry.table.as_deref() == Some(Table::Control.as_str()) {
+                continue;
+            }
+            if let Some(list) = list {
+                let of_day = name(list);
+                if !kept_days.contains_key(of_day) {
+                    let last = last.get(of_day).copied().unwrap_or(u64::MAX);
+                    let why = self.of_day(archive, origin, list, (last, shipped))?;
+                    kept_days.insert(of_day, why);
+                }
+                let kept = kept_days.get(of_day).cloned().flatten();
+                all.push(Due { entry, class, is_here, kept });
                 continue;
             }
             let hold = if is_here {
@@ -237,6 +271,26 @@ impl Known {
         }
         Ok(all)
     }
+
+    /// Why a day stays whose files were put together: it goes as one or not at all. Of its rows of the log, `last` is the last.
+    fn of_day(
+        &self,
+        archive: &Path,
+        origin: &str,
+        list: &Compacted,
+        (last, shipped): (u64, Option<u64>),
+    ) -> Result<Option<Kept>, RetentionError> {
+        if let Some(other) = list.replaces.iter().find(|one| one.origin != origin) {
+            return Ok(Some(Kept::Together(other.origin.clone())));
+        }
+        let hold = self.held.together(archive, list)?.map(Kept::Held);
+        Ok(hold.or(shipped.is_some_and(|shipped| last >= shipped).then_some(Kept::Unshipped)))
+    }
+}
+
+/// What a day that was put together is known by: its first file, as each has one at least.
+fn name(list: &Compacted) -> &str {
+    list.files.first().map_or("", |part| part.path.as_str())
 }
 
 /// Whether dispositions account for a file: exactly as it was sealed, and nothing else.
@@ -274,6 +328,7 @@ pub fn dispositions(archive: &Path) -> Result<BTreeMap<String, Gone>, ScanError>
 pub fn remove(archive: &Path, origin: &str, gone: &[Gone]) -> Result<(), RetentionError> {
     let folder = fs::File::open(archive).map_err(io_error(archive))?;
     folder.lock().map_err(io_error(archive))?;
+    remove_together(archive, gone)?;
     files::remove(archive, gone.iter().map(|gone| gone.path.as_str()))
         .map_err(io_error(archive))?;
     // What was only in a store is not looked for there any more.
@@ -282,6 +337,28 @@ pub fn remove(archive: &Path, origin: &str, gone: &[Gone]) -> Result<(), Retenti
     list.retain(|path, _| !gone.iter().any(|gone| gone.path == *path));
     if list.len() < before {
         pruned::write(archive, origin, &list).map_err(io_error(archive))?;
+    }
+    Ok(())
+}
+
+/// Removes the days that were put together of such files. The archive is locked.
+fn remove_together(archive: &Path, gone: &[Gone]) -> Result<(), RetentionError> {
+    let together = Together::read(archive).map_err(io_error(archive))?;
+    let is_going = |list: &&Compacted| {
+        list.replaces.iter().any(|one| gone.iter().any(|it| it.path == one.path))
+    };
+    let going: Vec<&Compacted> = together.lists().iter().filter(is_going).collect();
+    if going.is_empty() {
+        return Ok(());
+    }
+    let all = dispositions(archive)?;
+    for list in going {
+        let is_gone =
+            |one: &&Replaced| all.get(&one.path).is_some_and(|gone| gone.sha256 == one.sha256);
+        if let Some(one) = list.replaces.iter().find(|one| !is_gone(one)) {
+            return Err(RetentionError::Unaccounted(one.path.clone()));
+        }
+        compact::remove(archive, list)?;
     }
     Ok(())
 }
@@ -316,6 +393,17 @@ pub fn report(
 ) -> Result<BTreeMap<String, Standing>, RetentionError> {
     let known = Known::read(archive)?;
     let mut all: BTreeMap<String, Standing> = BTreeMap::new();
+    let day = |path: &str| layout::day_of(path).map(str::to_owned);
+    for list in known.together.lists() {
+        let is_control = list.table() == Some(Table::Control);
+        for part in &list.files {
+            let class = if is_control { "control" } else { periods.of(&part.path).0 };
+            let standing = all.entry(class.to_owned()).or_default();
+            standing.files += 1;
+            standing.bytes += part.bytes;
+            standing.oldest = standing.oldest.take().into_iter().chain(day(&part.path)).min();
+        }
+    }
     let origins = crate::verify::origins(archive);
     for origin in origins.map_err(|error| io_error(archive)(io::Error::other(error)))? {
         let entries = entries(archive, &origin)?;
@@ -323,18 +411,21 @@ pub fn report(
             let is_control = entry.table.as_deref() == Some(Table::Control.as_str());
             let class = if is_control { "control" } else { periods.of(&entry.path).0 };
             let standing = all.entry(class.to_owned()).or_default();
-            if archive.join(&entry.path).exists() {
+            if known.together.of(entry).is_some() {
+                // It is in files that were counted.
+            } else if archive.join(&entry.path).exists() {
                 standing.files += 1;
                 standing.bytes += entry.bytes;
-                let day = layout::day_of(&entry.path).map(str::to_owned);
-                standing.oldest = standing.oldest.take().into_iter().chain(day).min();
+                standing.oldest = standing.oldest.take().into_iter().chain(day(&entry.path)).min();
             } else if known.gone.contains_key(&entry.path) {
                 standing.disposed += 1;
             } else {
                 standing.elsewhere += 1;
             }
         }
-        for Due { class, kept, .. } in known.due(archive, entries, *periods, today, None)? {
+        for Due { class, kept, .. } in
+            known.due(archive, (&origin, entries), *periods, today, None)?
+        {
             let standing = all.entry(class.to_owned()).or_default();
             standing.due += 1;
             standing.held += u64::from(kept.is_some());

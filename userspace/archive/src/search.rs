@@ -13,7 +13,7 @@ use journal::record::Lsn;
 use journal::row::{EventRow, RecordingRow, Row, SessionRow, Table};
 
 use crate::decode::DecodeError;
-use crate::{files, layout, texts};
+use crate::{compacted, files, layout, texts};
 
 /// Rows that one search looks at in files: a day of a busy host, whose time, names and decisions take about 100 MB.
 pub const ROWS_LOOKED_AT_MAX: u64 = 4 * 1024 * 1024;
@@ -125,9 +125,12 @@ pub enum SearchError {
 pub fn search(place: &Place, sought: &Sought) -> Result<Found, SearchError> {
     let tail = tail::events(place, sought)?;
     let mut found = Found { events: tail.events, cut: tail.cut };
-    let (mut looked_at, mut is_done) = (0, false);
+    let (mut looked_at, mut is_done, mut last) = (0, false, PathBuf::new());
     for path in files_of(place, Table::Events, sought)? {
-        let left = sought.most.saturating_sub(found.events.len());
+        // Files of a day that were put together are sorted by session: any of them may have the newest.
+        let is_beside = compacted::is_part(&path) && path.parent() == last.parent();
+        let rest = sought.most.saturating_sub(found.events.len());
+        let left = if is_beside { sought.most } else { rest };
         if left == 0 || looked_at >= ROWS_LOOKED_AT_MAX {
             found.cut = Some(if left == 0 { Cut::Most } else { Cut::Rows });
             is_done = true;
@@ -140,8 +143,13 @@ pub fn search(place: &Place, sought: &Sought) -> Result<Found, SearchError> {
         };
         let limits = (left, place.sealed);
         looked_at += file::newest(Table::Events, &path, sought, limits, &mut each)?;
+        last = path;
     }
     found.events.sort_by_key(|event| std::cmp::Reverse((event.ts.0, event.seq.0)));
+    if found.events.len() > sought.most {
+        found.events.truncate(sought.most);
+        found.cut = Some(Cut::Most);
+    }
     if !is_done && found.events.len() >= sought.most {
         found.cut = Some(Cut::Most);
     }

@@ -101,7 +101,7 @@ pub fn readme() -> String {
     text
 }
 
-fn sql_type(kind: Kind) -> &'static str {
+pub(crate) fn sql_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Bool => "BOOLEAN",
         Kind::I32 => "INTEGER",

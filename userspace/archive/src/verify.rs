@@ -9,8 +9,9 @@
 mod anchors;
 mod beyond;
 mod changed;
-mod columns;
+pub(crate) mod columns;
 mod completeness;
+mod days;
 mod elsewhere;
 mod facts;
 mod file;
@@ -39,11 +40,12 @@ use ::journal::sealing::Secret;
 use tlog::policy::Policy;
 
 pub use changed::{READ_CHANGED, print as print_changed};
+pub use days::{READ_COMPACTED, print as print_compacted};
 pub use report::{FINDINGS_MAX, Finding, Level, LevelReport, LogSummary, Report, Verdict};
 pub use state::{State, Verified};
 
 use crate::note::PublicKey;
-use crate::{files, layout};
+use crate::{compacted, files, layout};
 
 /// What to verify, and with what.
 #[derive(Clone, Debug)]
@@ -138,6 +140,8 @@ struct Files {
     known: BTreeSet<String>,
     /// Texts and whether they are as some log lists them.
     texts: BTreeMap<String, bool>,
+    /// Days that were put together.
+    days: days::Days,
 }
 
 /// Verifies an archive. A seal under way is waited for.
@@ -157,6 +161,7 @@ pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, Verif
     let mut files = Files::default();
     let mut sealed = 0;
     let origins = origins(archive)?;
+    files.days = days::Days::read(archive, &mut files, &mut report)?;
     for origin in &origins {
         if layout::is_import(origin) {
             report.notes.push(format!(
@@ -168,6 +173,10 @@ pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, Verif
         let size = log::verify(options, origin, along, &mut files, &mut report, state)?;
         sealed = if own { size } else { sealed };
     }
+    let mut days = std::mem::take(&mut files.days);
+    days.conclude(options, &origins, &mut report);
+    state.compacted = days.digests();
+    report.bytes_read += days.bytes;
     report.checked(Level::Files);
     report.checked(Level::Rows);
     report.checked(Level::Checkpoint);
@@ -191,15 +200,23 @@ pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, Verif
     for (path, _) in files.texts.iter().filter(|(_, same)| !**same) {
         report.find(Level::Files, Some(path), "file changed or missing");
     }
+    let mut staged = 0;
     for path in files::walk(archive).map_err(io_error(archive))? {
         let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();
-        if !files.known.contains(&name) {
+        if compacted::is_staged(&name) {
+            staged += 1;
+        } else if !files.known.contains(&name) {
             report.find(
                 Level::Files,
                 Some(&name),
                 "file is in no manifest: added, or left by a seal that was interrupted",
             );
         }
+    }
+    if staged > 0 {
+        report.notes.push(format!(
+            "{staged} files are of a compaction under way, or of one that was cut short: they are no part of the archive"
+        ));
     }
     report.settle();
     Ok(report)

@@ -1,6 +1,7 @@
 //! Rows of one table to a Parquet file, in a stream.
 
 mod batch;
+mod part;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,11 +15,15 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
 use crate::files;
+
+pub(crate) use part::PartFile;
 
 /// Rows turned into columns at once.
 const BATCH_ROWS: usize = 4096;
@@ -88,7 +93,9 @@ impl TableFile {
         }
         let file =
             Hashing { file: File::create(&unfinished).map_err(io)?, hash: Sha256::new(), bytes: 0 };
-        let writer = ArrowWriter::try_new(file, schema(table), Some(properties(table, origin)?))?;
+        let metadata = vec![schema_version(), key_value("origin", origin.into())];
+        let properties = properties(table, 3, metadata)?.set_sorting_columns(Some(sorted_by(&[2])));
+        let writer = ArrowWriter::try_new(file, schema(table), Some(properties.build()))?;
         let batch = Vec::with_capacity(BATCH_ROWS);
         Ok(Self { table, unfinished, writer, batch, batch_bytes: 0, rows: 0, seqs: (u64::MAX, 0) })
     }
@@ -208,28 +215,41 @@ fn mask_fields(column: &Column) -> Fields {
     Fields::from(vec![child("entity", DataType::Utf8, 1), child("count", DataType::Int64, 2)])
 }
 
+/// The version of the schema (`crate::schema`).
+fn schema_version() -> KeyValue {
+    key_value("schema", crate::schema::VERSION.to_string())
+}
+
+/// How a node writes a table's columns.
+pub(crate) fn properties_of(table: Table) -> Result<WriterProperties, ParquetError> {
+    Ok(properties(table, 3, Vec::new())?.build())
+}
+
 fn key_value(key: &str, value: String) -> KeyValue {
     KeyValue::new(format!("vestibule.{key}"), value)
 }
 
-fn properties(table: Table, origin: &str) -> Result<WriterProperties, ParquetError> {
+/// That rows ascend by these columns.
+fn sorted_by(columns: &[i32]) -> Vec<SortingColumn> {
+    let one = |at: &i32| SortingColumn { column_idx: *at, descending: false, nulls_first: false };
+    columns.iter().map(one).collect()
+}
+
+/// How a table's columns are written, with zstd at `level`.
+fn properties(
+    table: Table,
+    level: i32,
+    metadata: Vec<KeyValue>,
+) -> Result<WriterPropertiesBuilder, ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(20_000)
         .set_write_batch_size(4096)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("vestibule ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_sorting_columns(Some(vec![SortingColumn {
-            column_idx: 2,
-            descending: false,
-            nulls_first: false,
-        }]))
-        .set_key_value_metadata(Some(vec![
-            key_value("schema", "1".into()),
-            key_value("origin", origin.into()),
-        ]));
+        .set_key_value_metadata(Some(metadata));
     for column in table.columns() {
         let path = ColumnPath::from(column.name);
         let dense = matches!(column.kind, Kind::Ts | Kind::I64)
@@ -250,7 +270,7 @@ fn properties(table: Table, origin: &str) -> Result<WriterProperties, ParquetErr
             properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
         }
     }
-    Ok(properties.build())
+    Ok(properties)
 }
 
 fn is_free_text(name: &str) -> bool {

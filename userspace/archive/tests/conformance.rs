@@ -9,7 +9,10 @@ use archive::key::Signer;
 use archive::merkle::Tree;
 use archive::note::{self, Checkpoint};
 use journal::row::{Column, Kind, Masked, Micros, OwnedValue, Row, Table};
+use parquet::file::reader::FileReader;
+use parquet::file::serialized_reader::SerializedFileReader;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 fn read(name: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/conformance");
@@ -61,6 +64,58 @@ fn columns_are_the_described_ones() {
     });
     let schema = Value::Object(tables.collect());
     assert_eq!(schema, read("schema.json"), "{schema}");
+}
+
+/// The auditors' contract: SHA-256 of each version's text in `docs/schema`. None of them ever changes.
+const SCHEMAS: [&str; 1] = ["70048512e8b78b524d9c0e475ff25dba4035c9d064b4f4a89bca3e6990b51064"];
+
+#[test]
+fn the_schema_is_the_published_one_of_its_version() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema");
+    let published: Vec<String> = (1..=SCHEMAS.len())
+        .map(|version| fs::read_to_string(folder.join(format!("v{version}.json"))).unwrap())
+        .collect();
+    for (version, (text, due)) in (1..).zip(published.iter().zip(SCHEMAS)) {
+        let digest = hex(&Sha256::digest(text));
+        assert_eq!(digest, due, "docs/schema/v{version}.json was published and must not change");
+    }
+    let now = archive::schema::text().unwrap();
+    assert_eq!(usize::try_from(archive::schema::VERSION).unwrap(), SCHEMAS.len());
+    assert!(
+        published.last() == Some(&now),
+        "the tables' schema changed: raise archive::schema::VERSION, put what `cargo run -p archive --example schema` prints \
+         into docs/schema as the next version, and its SHA-256 into SCHEMAS"
+    );
+    // What is written is what is said, down to the field ids of what is in lists.
+    let parsed: Value = serde_json::from_str(&now).unwrap();
+    for table in Table::ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        let file = archive::writer::TableFile::create(table, dir.path().join("a"), "o").unwrap();
+        file.finish(|_| path.clone()).unwrap();
+        let reader = SerializedFileReader::new(fs::File::open(&path).unwrap()).unwrap();
+        let of = reader.metadata().file_metadata();
+        let said =
+            parsed["tables"].as_array().unwrap().iter().find(|t| t["name"] == table.as_str());
+        let columns = said.unwrap()["columns"].as_array().unwrap();
+        let said: Vec<_> = columns
+            .iter()
+            .flat_map(|column| column["leaves"].as_array().unwrap())
+            .map(|leaf| {
+                (leaf["path"].as_str().unwrap().to_owned(), leaf["field_id"].as_i64().unwrap())
+            })
+            .collect();
+        let written: Vec<_> = of
+            .schema_descr()
+            .columns()
+            .iter()
+            .map(|leaf| (leaf.path().string(), i64::from(leaf.self_type().get_basic_info().id())))
+            .collect();
+        assert_eq!(said, written, "{}", table.as_str());
+        let key =
+            |key: &str| of.key_value_metadata()?.iter().find(|kv| kv.key == key)?.value.clone();
+        assert_eq!(key("vestibule.schema"), Some(archive::schema::VERSION.to_string()));
+    }
 }
 
 #[test]

@@ -5,7 +5,10 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
+use archive::compact::{self, Unwatched};
+use archive::compacted;
 use archive::holds::{self, Hold, Release, Scope};
 use archive::layout;
 use archive::retention::{self, DISPOSED, Disposition, Due, Gone, Kept, Periods};
@@ -164,4 +167,105 @@ fn a_disposition_accounts_for_exactly_what_it_lists() {
     let other = other.unwrap();
     fs::remove_file(node.archive().join(&other)).unwrap();
     missing(&node, &other.display().to_string());
+}
+
+/// Puts all days together; answers how many.
+fn put_together(archive: &Path) -> usize {
+    let options = compact::Options { zstd_level: 1, ..compact::Options::new(archive, 30_000) };
+    let mut failed = |_: &compact::Due, error| panic!("{error}");
+    compact::compact(&options, &mut Unwatched, &mut failed).unwrap().len()
+}
+
+#[test]
+fn a_day_that_was_put_together_goes_as_one_and_what_is_held_in_it_stays() {
+    let (mut node, session) = node();
+    let hold = |words: &str| Hold {
+        name: "LH-7".into(),
+        scope: Scope::parse(&[words.to_owned()]).unwrap(),
+        reason: "case 17".into(),
+        by: "ann".into(),
+        release_asked: Vec::new(),
+    };
+    let archive = node.archive();
+    let before = due(&node);
+    let rows: u64 = before.iter().map(|due| due.entry.rows).sum();
+    assert!(put_together(&archive) >= 6);
+    let after = due(&node);
+    let entries = |all: &[Due]| all.iter().map(|due| due.entry.clone()).collect::<Vec<_>>();
+    assert_eq!(entries(&after), entries(&before), "what is due is what was sealed");
+    assert!(after.iter().all(|due| due.is_here && due.kept.is_none()), "{after:?}");
+    record(&mut node, holds::SET, &hold(&format!("session={session}")));
+    for due in due(&node) {
+        assert_eq!(due.kept, Some(Kept::Held("LH-7".to_owned())), "{}", due.entry.path);
+    }
+    let standing = &retention::report(&archive, &Periods::default(), TODAY).unwrap()["payload13m"];
+    assert_eq!((standing.files, standing.elsewhere, standing.disposed), (2, 0, 0), "{standing:?}");
+    assert_eq!((standing.due, standing.held), (standing.due.max(1), standing.due));
+    for by in ["ann", "bob"] {
+        let kind = if by == "ann" { holds::RELEASE_ASKED } else { holds::RELEASED };
+        let release = Release { name: "LH-7".into(), by: by.into(), reason: "over".into() };
+        record(&mut node, kind, &release);
+    }
+    // Without a sealed record of all of it, nothing goes.
+    let going: Vec<Gone> = due(&node).iter().map(|due| Gone::from(&due.entry)).collect();
+    let refused = retention::remove(&archive, ORIGIN, &going).unwrap_err().to_string();
+    assert!(refused.contains("no sealed record says that it goes"), "{refused}");
+    let said = disposition(&node, going.clone());
+    record(&mut node, DISPOSED, &said);
+    let whole = verified(&node);
+    assert!(whole.is_ok() && whole.records_disposed == 0, "{whole}");
+    retention::remove(&archive, ORIGIN, &going).unwrap();
+    let report = verified(&node);
+    assert!(report.is_ok(), "{report}");
+    assert_eq!((report.records_disposed, report.records_elsewhere), (rows, 0));
+    let left = tree(&archive).into_keys().filter(|name| {
+        let name = name.to_string_lossy();
+        name.contains("table=recordings/dt=2026-11-21") || name.contains("compacting/")
+    });
+    assert_eq!(left.count(), 0);
+    assert!(due(&node).is_empty());
+    retention::remove(&archive, ORIGIN, &going).unwrap();
+    // What went is not waited for by the next compaction, and goes on being accounted for.
+    put_together(&archive);
+    assert!(compact::plan(&compact::Options::new(&archive, 30_000)).unwrap().is_empty());
+    assert!(verified(&node).is_ok());
+    assert_eq!(verified(&node).records_disposed, rows);
+}
+
+#[test]
+fn rows_of_two_logs_in_one_file_do_not_go_by_the_word_of_one() {
+    let (node, _) = node();
+    let mut other = Node::start_as("n2", 64 * 1024);
+    other.session(3);
+    other.seal();
+    common::plant(&node.archive(), &tree(&other.archive()));
+    put_together(&node.archive());
+    for due in due(&node) {
+        let kept = due.kept.unwrap();
+        assert_eq!(kept, Kept::Together("vestibule/node/n2/0".to_owned()));
+        assert!(kept.to_string().contains("put together with rows of"), "{kept}");
+    }
+    let lists = compacted::all(&node.archive()).unwrap();
+    assert!(lists.iter().any(|found| found.says.as_ref().unwrap().rows_by_log().len() == 2));
+}
+
+#[test]
+fn a_disposition_that_was_cut_short_leaves_nothing_that_counts() {
+    let (mut node, _) = node();
+    let archive = node.archive();
+    put_together(&archive);
+    let going: Vec<Gone> = due(&node).iter().map(|due| Gone::from(&due.entry)).collect();
+    let said = disposition(&node, going.clone());
+    record(&mut node, DISPOSED, &said);
+    // As it lies where the daemon was killed after the day was taken away and before it was gone.
+    let [live, away] = ["table", "compacting/table"]
+        .map(|below| archive.join(format!("payload13m/v1/{below}=recordings")));
+    fs::create_dir_all(&away).unwrap();
+    fs::rename(live.join("dt=2026-11-21"), away.join("dt=2026-11-21")).unwrap();
+    let report = verified(&node);
+    assert!(report.is_ok() && report.records_disposed > 0, "{report}");
+    assert!(due(&node).is_empty());
+    put_together(&archive);
+    assert!(!away.exists());
+    assert!(verified(&node).is_ok());
 }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod blind;
+mod compact;
 mod export;
 mod recorded;
 mod remote;
@@ -29,6 +30,7 @@ const SEAL_PATIENCE: Duration = Duration::from_mins(10);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Args {
     Seal(Seal),
+    Compact(compact::Args),
     RotateKey(RotateKey),
     SealSecret(seal_secret::Args),
     Verify(verifier::Args),
@@ -125,6 +127,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::RotateKey(RotateKey { revoked_from, output }) => {
             seal(control, &Request::RotateKey { revoked_from: *revoked_from }, *output)
         }
+        Args::Compact(args) => compact::run(control, args),
         Args::Verify(args) => remote::verify(args),
         Args::Fetch(args) => remote::fetch(args),
         Args::RemoteCheck(args) => remote::check(args),

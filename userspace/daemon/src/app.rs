@@ -46,6 +46,7 @@ use types::limits::SESSIONS_MAX;
 use crate::agents::Agents;
 use crate::approvals::{self, HostApprovals};
 use crate::archiver::{Archiver, Vault};
+use crate::compactor::Compactor;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::enroller::Enroller;
@@ -274,7 +275,9 @@ fn prepare(
     let approvals = Arc::new(resume_approvals(config, stores, &door)?);
     let link = link::prepare(config.hub.as_ref(), &config.node(), &door)?;
     let forwarding = Forwarding::start(config, &recorder, &clock)?;
+    let (own_recorder, own_clock) = (recorder.clone(), Arc::clone(&clock));
     let archiver = Archiver::start(config, stores.environment, vault, recorder, clock)?;
+    let compactor = Compactor::start(config, archiver.shipment(), own_recorder, own_clock)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     Ok(Desk {
         node: config.node(),
@@ -288,6 +291,7 @@ fn prepare(
         archiver,
         blind_keys: blinding::dir(config),
         forwarding,
+        compactor,
         key_vault: recordings::vault_dir(config),
         enroller: Enroller::new(config.enroll.clone(), config.engines.clone()),
         letting_go,
@@ -434,6 +438,7 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
                     if let Err(error) = desk.seal() {
                         warn!(error = format!("{error:#}"), "not sealed");
                     }
+                    desk.compactor.wake();
                 });
             }
         }

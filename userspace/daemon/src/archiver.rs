@@ -218,6 +218,11 @@ impl Archiver {
         self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The shipment; none where no store is configured.
+    pub(crate) fn shipment(&self) -> Option<Arc<Shipping>> {
+        self.shipping.clone()
+    }
+
     /// How far the shipment is; none where no store is configured.
     pub(crate) fn shipping(&self) -> Option<ShipStanding> {
         self.shipping.as_ref().map(|shipping| shipping.standing())

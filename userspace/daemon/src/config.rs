@@ -350,10 +350,14 @@ impl Config {
         approvals::check(&config)?;
         config.hub.as_ref().map_or(Ok(()), |hub| hub.check(&config.node()))?;
         console::check(&config)?;
-        let Archive { witnesses, ship, .. } = &config.archive;
+        let Archive { witnesses, ship, compact, .. } = &config.archive;
         ship.as_ref().map_or(Ok(()), |ship| ship.check(witnesses.is_some()))?;
         config.archive.key.as_ref().map_or(Ok(()), |key| key.pin().map(drop))?;
         forwarding::check(&config.forward)?;
+        let prune = ship.as_ref().map(|ship| ship.prune);
+        compact
+            .as_ref()
+            .map_or(Ok(()), |compact| compact.check(prune, config.archive.immutable))?;
         profile::check(&config.profile)?;
         config.recordings.as_ref().map_or(Ok(()), |rule| rule.keys().map(drop))?;
         config.journal.seal.as_ref().map_or(Ok(()), |rule| rule.keys().map(drop))?;
@@ -584,6 +588,11 @@ mod tests {
             ("[archive.ship]\nurl='s3://b'\nprune='always'", "unknown variant `always`"),
             ("[archive.ship]\nurl='s3://b'\nprune='witnessed'", "needs archive.witnesses"),
             ("[archive.ship]\nurl='gs://b'\nlock={mode='compliance'}", "s3:// alone"),
+            ("[archive.compact]\nafter_days=0", "at least 1, the next day"),
+            (
+                "[archive.compact]\n[archive.ship]\nurl='s3://b'\nprune='after-remote'",
+                "archive.ship.prune must be",
+            ),
             ("[vault]\naddress='https://v'", "one of token_file, token_credential and role_id"),
             ("[vault]\naddress='https://v'\nrole_id='x'", "one of secret_id_file"),
             ("[vault]\naddress='https://v'\ntoken_file='/t'\ncache_s=0", "cache_s"),

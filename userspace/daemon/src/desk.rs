@@ -28,6 +28,7 @@ use crate::agents::Agents;
 use crate::approvals::HostApprovals;
 use crate::archiver::Archiver;
 use crate::asker::{Asker, HostUser};
+use crate::compactor::Compactor;
 use crate::control::Answer;
 use crate::enroller::Enroller;
 use crate::forwarding::Forwarding;
@@ -51,6 +52,7 @@ pub(crate) struct Desk {
     /// Where keys of blind tokens are.
     pub(crate) blind_keys: PathBuf,
     pub(crate) forwarding: Forwarding,
+    pub(crate) compactor: Compactor,
     /// Where wrapped keys of recordings are.
     pub(crate) key_vault: PathBuf,
     pub(crate) enroller: Enroller,
@@ -127,6 +129,7 @@ impl Answer for Desk {
             Request::Who => Ok(Response::Who { agents: self.who(), logins: self.keeper.logins() }),
             Request::Approvals { ask } => self.approvals(ask, tgid),
             Request::Seal => self.seal().map(sealed),
+            Request::Compact { before, dry_run } => self.compactor.ask(before.as_deref(), *dry_run),
             Request::RotateKey { revoked_from } => {
                 self.archiver.rotate_key(*revoked_from).map(sealed)
             }

@@ -7,6 +7,7 @@ mod archiver;
 mod asker;
 mod blinding;
 mod bundle;
+mod compactor;
 mod config;
 mod console;
 mod control;

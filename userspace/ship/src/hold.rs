@@ -1,11 +1,12 @@
 //! Legal holds in the store: what a hold is on here is held there as well (S3's legal hold), whatever its date of retention,
 //! until the hold is released. Stores other than S3 have their own ways, which are the operator's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use archive::compacted::Together;
 use archive::files;
 use archive::holds::{self, Held};
 use archive::layout::{self, Manifest};
@@ -94,6 +95,9 @@ pub fn apply(
 fn due(archive: &Path, origin: &str, size: u64) -> Result<BTreeSet<String>, ShipError> {
     let told = |error: holds::HoldError| ShipError::Hold(error.to_string());
     let held = Held::resolve_widely(archive).map_err(told)?;
+    let together = Together::read(archive).map_err(io_error(archive))?;
+    // By their first files: what was put together is held as one.
+    let mut days: BTreeMap<&str, bool> = BTreeMap::new();
     let mut due = BTreeSet::new();
     let folder = archive.join(layout::log_dir(origin)).join("manifest");
     for path in files::walk(&folder).map_err(io_error(&folder))? {
@@ -105,7 +109,19 @@ fn due(archive: &Path, origin: &str, size: u64) -> Result<BTreeSet<String>, Ship
             return Err(ShipError::Changed(path));
         };
         for entry in tables(&manifest) {
-            if held.file(archive, &entry.path).map_err(told)?.is_some() {
+            let is_held = match together.of(entry) {
+                None => held.file(archive, &entry.path).map_err(told)?.is_some(),
+                Some(list) => {
+                    let day = list.files.first().map_or("", |part| part.path.as_str());
+                    let known = days.get(day).copied();
+                    let is_held = known.map_or_else(
+                        || held.together(archive, list).map(|hold| hold.is_some()),
+                        Ok,
+                    );
+                    *days.entry(day).or_insert(is_held.map_err(told)?)
+                }
+            };
+            if is_held {
                 due.insert(entry.path.clone());
             }
         }

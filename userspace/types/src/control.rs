@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::login::StandingLogin;
 pub use self::standing::{
-    ForwardStanding, HubStanding, JournalSealStanding, ShipStanding, WitnessStanding,
+    CompactedDay, ForwardStanding, HubStanding, JournalSealStanding, ShipStanding, WitnessStanding,
 };
 use crate::id::{AgentName, CgroupId, SessionId};
 
@@ -95,6 +95,13 @@ pub enum Request {
     },
     /// Convert what the journal holds into the archive now and sign a checkpoint.
     Seal,
+    /// Put the files of past days together in the archive.
+    Compact {
+        /// The first day that stays as it is, `2026-11-21`, UTC; as configured where absent.
+        before: Option<String>,
+        /// Only tell what would be.
+        dry_run: bool,
+    },
     /// Sign what a document is, by its digest, with the node's key; recorded first.
     Attest {
         /// `evidence-kit` or `controls-report`.
@@ -279,6 +286,13 @@ pub enum Response {
     Retained {
         /// What was done, in words.
         lines: Vec<String>,
+    },
+    /// To [`Request::Compact`].
+    Compacted {
+        /// The days that were, or would be, put together.
+        days: Vec<CompactedDay>,
+        /// What stays as it is, and why.
+        stays: Vec<String>,
     },
     /// To [`Request::Attest`].
     Attested {

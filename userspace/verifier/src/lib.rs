@@ -155,19 +155,31 @@ fn exit_code(report: &Report, level: Option<u8>) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Does what another process of this program asked for, by its arguments: to read a changed file, which may end
+/// Does what another process of this program asked for, by its arguments: to read a file that is not as it was sealed, which may end
 /// the process. `None` where it is nothing of the kind.
 pub fn read_changed() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    if args.next()?.to_str()? != verify::READ_CHANGED {
+    let what = args.next()?;
+    if what.to_str()? == verify::READ_COMPACTED {
+        let (table, path) = (args.next()?, PathBuf::from(args.next()?));
+        let asked = args.next();
+        let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+        let asked = asked.as_deref().and_then(|asked| asked.to_str());
+        let read = verify::print_compacted(&path, table.to_str()?, asked, &mut out);
+        return Some(code(read.and_then(|whole| out.flush().map(|()| whole))));
+    }
+    if what.to_str()? != verify::READ_CHANGED {
         return None;
     }
     let (table, bytes, path) = (args.next()?, args.next()?, PathBuf::from(args.next()?));
     let bytes = bytes.to_str()?.parse().ok()?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let read = verify::print_changed(&path, table.to_str()?, bytes, &mut out);
-    let whole = read.and_then(|whole| out.flush().map(|()| whole)).unwrap_or(false);
-    Some(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Some(code(read.and_then(|whole| out.flush().map(|()| whole))))
+}
+
+fn code(read: std::io::Result<bool>) -> ExitCode {
+    if read.unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn options(args: &Args) -> Result<Options> {

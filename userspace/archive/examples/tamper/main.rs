@@ -11,6 +11,7 @@ mod common;
 mod anchors;
 mod cases;
 mod columns;
+mod compacted;
 mod disposed;
 mod files;
 mod keys;
@@ -79,6 +80,7 @@ fn all(world: &World, quick: bool) -> Vec<Case> {
     keys::add(world, &mut cases);
     anchors::add(world, &mut cases);
     rewritten::add(world, quick, &mut cases);
+    compacted::add(quick, &mut cases);
     disposed::add(&mut cases);
     cases
 }

@@ -10,7 +10,7 @@ use crate::tools;
 use crate::world::World;
 
 /// Rewrites each file by DuckDB: `options` of COPY, `order` of rows.
-const DUCKDB: &str = "
+pub(crate) const DUCKDB: &str = "
 import duckdb, os, sys
 con = duckdb.connect()
 con.execute(\"SET TimeZone = 'UTC'\")
@@ -128,7 +128,7 @@ fn large(world: &World, quick: bool, cases: &mut Vec<Case>) {
     }
 }
 
-fn rewrite(copy: &Copy, script: &str, args: &[&str]) {
+pub(crate) fn rewrite(copy: &Copy, script: &str, args: &[&str]) {
     let files = tools::parquet(&copy.archive());
     let args = args.iter().map(|arg| std::path::Path::new(*arg));
     let args: Vec<_> = args.chain(files.iter().map(std::path::PathBuf::as_path)).collect();
@@ -136,7 +136,7 @@ fn rewrite(copy: &Copy, script: &str, args: &[&str]) {
 }
 
 /// Writes into files' footers that the greatest decision comes before `deny`: readers then pass over the denials.
-fn lie(copy: &Copy) -> Expect {
+pub(crate) fn lie(copy: &Copy) -> Expect {
     let files = tools::parquet(&copy.archive());
     let events: Vec<_> =
         files.iter().filter(|path| tools::table(path) == Some(Table::Events)).collect();

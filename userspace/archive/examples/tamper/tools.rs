@@ -19,7 +19,10 @@ pub(crate) fn table(path: &Path) -> Option<Table> {
 
 /// The Parquet files below a folder.
 pub(crate) fn parquet(dir: &Path) -> Vec<PathBuf> {
-    archive::files::walk(dir).unwrap().into_iter().filter(|path| table(path).is_some()).collect()
+    let is_file = |path: &PathBuf| {
+        table(path).is_some() && path.extension().is_some_and(|end| end == "parquet")
+    };
+    archive::files::walk(dir).unwrap().into_iter().filter(is_file).collect()
 }
 
 /// The first file of a table with more than `rows` rows.

@@ -7,6 +7,7 @@ use std::path::Path;
 use journal::row::Table;
 
 use super::{Hold, HoldError, SESSIONS_MAX, Said, in_force};
+use crate::compacted::Compacted;
 use crate::layout::day_of;
 use crate::pruned;
 use crate::scan;
@@ -139,6 +140,20 @@ impl Held {
             None if !self.holds.is_empty() && !self.known.contains(session) => Standing::Unknown,
             None => Standing::Free,
         }
+    }
+
+    /// The hold that a day is under whose files were put together, if any: on a row of any of them. What they held goes or
+    /// stays as one.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
+    pub fn together(&self, archive: &Path, list: &Compacted) -> Result<Option<String>, HoldError> {
+        for part in &list.files {
+            if let Some(hold) = self.file(archive, &part.path)? {
+                return Ok(Some(hold));
+            }
+        }
+        Ok(None)
     }
 
     /// The hold that a file is under, if any: its day is held, or a row of it is of a session that is. Of one that is only

@@ -1,6 +1,7 @@
 //! The newest rows of one file that are sought: found by a few columns, and only then read whole.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -19,7 +20,7 @@ use crate::decode::{DecodeError, batch_rows};
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 8_192;
 
-/// Calls `each` with the last `most` rows that are sought and below `sealed`; answers how many were looked at. A file
+/// Calls `each` with the `most` newest rows that are sought and below `sealed`; answers how many were looked at. A file
 /// that is gone meanwhile has none.
 pub(super) fn newest(
     table: Table,
@@ -41,20 +42,24 @@ pub(super) fn newest(
     let mask = ProjectionMask::columns(builder.parquet_schema(), columns(table).iter().copied());
     let reader = builder.with_row_groups(groups.clone()).with_projection(mask);
     let reader = reader.with_batch_size(BATCH_ROWS).build().map_err(|error| of(parquet(&error)))?;
-    let (mut places, mut at) = (VecDeque::with_capacity(most.min(BATCH_ROWS)), 0);
+    // Files that were put together are sorted by session, not by time.
+    let (mut newest, mut at) = (BinaryHeap::with_capacity(most.min(BATCH_ROWS)), 0);
     for batch in reader {
         let batch = batch.map_err(|error| of(parquet(&error)))?;
         let meets = Columns::of(table, &batch).map_err(of)?;
         for row in 0..batch.num_rows() {
             if meets.meet(sought, sealed, row) {
-                if places.len() == most {
-                    places.pop_front();
+                let ts = meets.ts.as_primitive::<TimestampMicrosecondType>().value(row);
+                newest.push(Reverse((ts, at + row)));
+                if newest.len() > most {
+                    newest.pop();
                 }
-                places.push_back(at + row);
             }
         }
         at += batch.num_rows();
     }
+    let mut places: Vec<usize> = newest.into_iter().map(|Reverse((_, place))| place).collect();
+    places.sort_unstable();
     if !places.is_empty() {
         let ranges = places.into_iter().map(|place| place..place + 1);
         let selection = RowSelection::from_consecutive_ranges(ranges, rows);

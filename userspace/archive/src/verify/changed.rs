@@ -52,7 +52,7 @@ pub(super) fn rows(
         let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
         let mut row = |row: Row| each(found(&row));
         decode::changed_rows(table, bytes.clone(), &mut row).map_err(|e| e.to_string())?;
-        let look = || statistics::lie(table, &bytes, Some(sealed_bytes));
+        let look = || statistics::lie(table, &bytes.into(), Some(sealed_bytes));
         let lie = catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| Some(GAVE_UP.to_owned()));
         return Ok(Changed { lie });
     };
@@ -114,7 +114,7 @@ pub fn print(
     failed?;
     out.flush()?;
     let Err(error) = done else {
-        if let Some(lie) = statistics::lie(table, &bytes, Some(sealed_bytes)) {
+        if let Some(lie) = statistics::lie(table, &bytes.into(), Some(sealed_bytes)) {
             writeln!(out, "~ {}", lie.replace(char::is_control, "?"))?;
         }
         return Ok(true);

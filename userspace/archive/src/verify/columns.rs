@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
 use super::facts::{self, Facts};
+use crate::compacted::KIND;
 use crate::decode::DecodeError;
 use crate::key::Rotation;
 use crate::merkle::Hash;
@@ -26,11 +27,13 @@ const SEQ: usize = 2;
 
 /// What is taken from a file.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// Sequence numbers and leaves.
-    pub(super) leaves: Vec<(u64, Hash)>,
+    pub(crate) rows: Vec<(u64, Hash)>,
     /// Records by which one key follows another, and by which files went: sequence number and detail.
-    pub(super) rotations: Vec<(u64, String)>,
+    pub(crate) rotations: Vec<(u64, String)>,
+    /// Records of days that were put together: detail.
+    pub(crate) compactions: Vec<String>,
     /// Records that are marked as imported; absent where that was not looked at.
     pub(super) marked: Option<usize>,
     /// What else they say; `None` where that is not asked for.
@@ -54,7 +57,7 @@ pub(super) fn leaves(table: Table, file: Vec<u8>, with_facts: bool) -> Result<Ta
 }
 
 /// Adds the leaves of a batch; `buffer` is reused.
-fn batch_leaves(
+pub(crate) fn batch_leaves(
     table: Table,
     batch: &RecordBatch,
     buffer: &mut Vec<u8>,
@@ -72,7 +75,7 @@ fn batch_leaves(
         });
     }
     let Some(Values::I64(seqs)) = typed.get(SEQ) else { return Err(DecodeError::Column("seq")) };
-    found.leaves.reserve(batch.num_rows());
+    found.rows.reserve(batch.num_rows());
     for row in 0..batch.num_rows() {
         buffer.clear();
         buffer.push(0);
@@ -87,7 +90,7 @@ fn batch_leaves(
         }
         buffer.truncate(end);
         let seq = u64::try_from(seqs.value(row)).map_err(|_| DecodeError::Column("seq"))?;
-        found.leaves.push((seq, Sha256::digest(&buffer).into()));
+        found.rows.push((seq, Sha256::digest(&buffer).into()));
     }
     if table == Table::Control {
         rotations(batch, found);
@@ -106,10 +109,13 @@ fn batch_leaves(
 fn rotations(batch: &RecordBatch, found: &mut Taken) {
     let text = |name| batch.column_by_name(name)?.as_string_opt::<i32>();
     let (Some(kinds), Some(details)) = (text("kind"), text("detail")) else { return };
-    let first = found.leaves.len() - batch.num_rows();
+    let first = found.rows.len() - batch.num_rows();
     for (row, (kind, detail)) in kinds.iter().zip(details).enumerate() {
+        if kind == Some(KIND) {
+            found.compactions.push(detail.unwrap_or_default().to_owned());
+        }
         if kind.is_some_and(|kind| [Rotation::KIND, DISPOSED].contains(&kind))
-            && let Some((seq, _)) = found.leaves.get(first + row)
+            && let Some((seq, _)) = found.rows.get(first + row)
         {
             found.rotations.push((*seq, detail.unwrap_or_default().to_owned()));
         }

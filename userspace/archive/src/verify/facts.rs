@@ -8,6 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, Int64Array, StringArray};
 use journal::row::Table;
+use serde::{Deserialize, Serialize};
 
 use crate::key::Rotation;
 use crate::{holds, retention};
@@ -28,8 +29,64 @@ pub(super) struct Facts {
     pub(super) records: Vec<Record>,
 }
 
+/// One of them, by itself: what is taken from files in which rows of many logs and steps are beside one another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Fact {
+    /// Commands of a session, the first of them, and how many.
+    Commands(u64, String, u64),
+    /// Policies that a command was decided by.
+    Digest(u64, String),
+    Approved(Approved),
+    Closed(Closed),
+    Record(Record),
+}
+
+impl Fact {
+    /// The record that says it.
+    pub(super) fn seq(&self) -> u64 {
+        match self {
+            Self::Commands(seq, ..)
+            | Self::Digest(seq, _)
+            | Self::Approved(Approved { seq, .. })
+            | Self::Closed(Closed { seq, .. })
+            | Self::Record(Record { seq, .. }) => *seq,
+        }
+    }
+}
+
+impl Facts {
+    /// Each by itself; of commands the first is `first`, as all of one session are taken together.
+    pub(super) fn each(self, first: u64, each: &mut dyn FnMut(Fact)) {
+        let Self { commands, digests, approved, sessions, records } = self;
+        let commands = commands.into_iter().map(|(one, count)| Fact::Commands(first, one, count));
+        let digests = digests.into_iter().map(|(digest, seq)| Fact::Digest(seq, digest));
+        let rows = approved.into_iter().map(Fact::Approved);
+        let rows = rows.chain(sessions.into_iter().map(Fact::Closed));
+        for fact in commands.chain(digests).chain(rows).chain(records.into_iter().map(Fact::Record))
+        {
+            each(fact);
+        }
+    }
+
+    /// Adds one.
+    pub(super) fn add(&mut self, fact: Fact) {
+        match fact {
+            Fact::Commands(_, session, count) => {
+                *self.commands.entry(session).or_default() += count;
+            }
+            Fact::Digest(seq, digest) => {
+                let first = self.digests.entry(digest).or_insert(seq);
+                *first = (*first).min(seq);
+            }
+            Fact::Approved(one) => self.approved.push(one),
+            Fact::Closed(one) => self.sessions.push(one),
+            Fact::Record(one) => self.records.push(one),
+        }
+    }
+}
+
 /// A command that people approved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Approved {
     pub(super) seq: u64,
     /// Of which request; absent where the row does not say.
@@ -43,7 +100,7 @@ pub(super) struct Approved {
 }
 
 /// A session that closed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Closed {
     pub(super) seq: u64,
     pub(super) session: String,
@@ -53,7 +110,7 @@ pub(super) struct Closed {
 }
 
 /// A record of the node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) seq: u64,
     pub(super) ts_us: i64,

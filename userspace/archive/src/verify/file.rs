@@ -66,7 +66,7 @@ pub(super) fn read(
     let mut rows = Taken::default();
     let mut take = |found: Found| {
         let Found { seq, leaf, rotation, .. } = found;
-        rows.leaves.push((seq, leaf));
+        rows.rows.push((seq, leaf));
         rows.rotations.extend(rotation.map(|detail| (seq, detail)));
     };
     let read = changed::rows(reader, table, &path, entry.bytes, &mut take);

@@ -1,6 +1,7 @@
 //! One log: its checkpoints, its files, its rows.
 
 mod absent;
+mod compacted;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -196,6 +197,11 @@ impl<'a> Log<'a> {
             self.report.find(Level::Checkpoint, None, text);
             return Tree::default();
         }
+        if self.files.days.is_news(self.origin, state) {
+            let text = "files were put together since this was verified: all is read again";
+            self.report.notes.push(text.to_owned());
+            return Tree::default();
+        }
         let earlier = anchors::sizes(&self.options.elsewhere, self.origin);
         let tree = before.tree().filter(|_| earlier.iter().all(|at| *at >= size));
         let Some(tree) = tree else { return Tree::default() };
@@ -227,15 +233,12 @@ impl<'a> Log<'a> {
         for step in old {
             self.glance(step);
         }
-        let jobs: Vec<(usize, &FileEntry)> = new
-            .iter()
-            .enumerate()
-            .flat_map(|(at, step)| {
-                step.files.iter().filter(|e| e.table.is_some()).map(move |e| (at, e))
-            })
-            .collect();
+        let jobs: Vec<(usize, &FileEntry)> =
+            new.iter().enumerate().flat_map(|(at, step)| of_tables(at, step)).collect();
+        let total = jobs.iter().map(|(_, entry)| entry.rows).sum();
+        let (_, jobs): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|(_, entry)| self.is_compacted(entry));
         let rows: Vec<u64> = jobs.iter().map(|(_, entry)| entry.rows).collect();
-        let total = rows.iter().sum();
         let mut progress = Progress { total, ..Progress::default() };
         let (archive, reader) = (&self.options.archive, self.options.reader.as_deref());
         let with_facts = self.beyond.is_some();
@@ -245,7 +248,8 @@ impl<'a> Log<'a> {
         };
         let mut at = 0;
         let mut leaves = new.first().map(|step| empty(step)).unwrap_or_default();
-        let mut step_done = |log: &mut Self, step: &Manifest, leaves: Vec<Option<Hash>>| {
+        let mut step_done = |log: &mut Self, step: &Manifest, mut leaves: Vec<Option<Hash>>| {
+            log.take_compacted(step, &mut leaves);
             if let Some(journal) = journal.as_deref_mut() {
                 let due = journal.leaves(step.first_seq, step.tree_size);
                 log.compare_with_journal(step.first_seq, &leaves, &due);
@@ -280,10 +284,18 @@ impl<'a> Log<'a> {
             leaves = new.get(at).map(|step| empty(step)).unwrap_or_default();
         }
         (next..checkpoint.size).for_each(|_| comparison.push(Leaf::Unknown));
+        self.take_rotations();
         self.elsewhere.tell(self.report);
         self.report.rows_read += progress.done;
         self.report.bytes_read += progress.bytes;
         comparison.finish()
+    }
+
+    /// Takes the records by which one key follows another that are in files of days that were put together.
+    fn take_rotations(&mut self) {
+        let found = self.files.days.take_rotations(self.origin).into_iter();
+        let is_rotation = |(_, detail): &(u64, String)| absent::disposition(detail).is_none();
+        self.rotations.extend(found.filter(is_rotation));
     }
 
     /// Adds the leaves of a step to the comparison.
@@ -312,7 +324,7 @@ impl<'a> Log<'a> {
     /// What was imported is marked so, and nothing else is.
     fn marks(&mut self, entry: &FileEntry, rows: &Taken) {
         let Some(marked) = rows.marked else { return };
-        let due = if imported::is_import(self.id) { rows.leaves.len() } else { 0 };
+        let due = if imported::is_import(self.id) { rows.rows.len() } else { 0 };
         if marked != due {
             let text = format!("{marked} records are marked as imported, and {due} must be");
             self.report.find(Level::Rows, Some(&entry.path), text);
@@ -339,7 +351,7 @@ impl<'a> Log<'a> {
                 _ => beyond.take(rows.facts),
             }
         }
-        for (seq, leaf) in rows.leaves {
+        for (seq, leaf) in rows.rows {
             let at = seq.checked_sub(step.first_seq).and_then(|at| usize::try_from(at).ok());
             match at.and_then(|at| leaves.get_mut(at)) {
                 Some(slot @ None) => *slot = Some(leaf),
@@ -349,6 +361,7 @@ impl<'a> Log<'a> {
         }
         let is_rotation = |(_, detail): &(u64, String)| absent::disposition(detail).is_none();
         self.rotations.extend(rows.rotations.into_iter().filter(is_rotation));
+        rows.compactions.iter().for_each(|detail| self.files.days.attest(detail));
         match fault {
             None => {}
             Some(Fault::Missing(_)) if self.elsewhere.has(entry) => self.elsewhere.missing(entry),
@@ -450,7 +463,8 @@ impl<'a> Log<'a> {
     }
 
     fn name_all(&mut self, compared: &Compared, changed: &[u64], unread: &[u64]) {
-        let files = std::mem::take(&mut self.changed_files);
+        let mut files = std::mem::take(&mut self.changed_files);
+        files.extend(self.files.days.changed_of(self.origin));
         let names = Names { options: self.options, id: self.id, changed_files: &files };
         names.name(changed, Level::Rows, "record changed", self.report);
         names.name(unread, Level::Rows, "record unreadable or missing", self.report);
@@ -535,6 +549,11 @@ impl<'a> Log<'a> {
             signature,
         });
     }
+}
+
+/// The files of tables of a step, with its place.
+fn of_tables(at: usize, step: &Manifest) -> impl Iterator<Item = (usize, &FileEntry)> {
+    step.files.iter().filter(|entry| entry.table.is_some()).map(move |entry| (at, entry))
 }
 
 /// No leaf of a step is known yet.

@@ -1,7 +1,7 @@
 //! What was verified before, so that the next time only what is new is read. Kept by whoever verifies: it is
 //! worth what its place is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,9 @@ use crate::note::unhex;
 pub struct State {
     /// Its logs by name.
     pub logs: BTreeMap<String, Verified>,
+    /// SHA-256 of the lists of days that were put together, hex.
+    #[serde(default)]
+    pub(super) compacted: BTreeSet<String>,
 }
 
 /// What was verified of a log.

@@ -30,12 +30,11 @@ enum Key {
 type Values = Vec<(usize, Option<Key>)>;
 
 /// Says what makes a changed file no mere rewriting of `sealed_bytes` bytes, whose rows are as recorded; `None`
-/// where nothing does. May panic on a damaged file: call it where that does no harm.
-pub(super) fn lie(table: Table, file: &[u8], sealed_bytes: Option<u64>) -> Option<String> {
-    if u64::try_from(file.len()).ok() == sealed_bytes {
+/// where nothing does. Where no length was sealed it may be of ours. May panic on a damaged file: call it where that does no harm.
+pub(super) fn lie(table: Table, bytes: &bytes::Bytes, sealed_bytes: Option<u64>) -> Option<String> {
+    if sealed_bytes.is_some() && u64::try_from(bytes.len()).ok() == sealed_bytes {
         return Some("it has the sealed length, so that it is damaged, not rewritten".to_owned());
     }
-    let bytes = bytes::Bytes::copy_from_slice(file);
     let filters = ReaderProperties::builder().set_read_bloom_filter(true).build();
     let options =
         ReadOptionsBuilder::new().with_page_index().with_reader_properties(filters).build();
@@ -44,7 +43,7 @@ pub(super) fn lie(table: Table, file: &[u8], sealed_bytes: Option<u64>) -> Optio
         Err(error) => return Some(error.to_string()),
     };
     let file = reader.metadata().file_metadata();
-    if file.created_by().is_some_and(|by| by.starts_with(OURS)) {
+    if sealed_bytes.is_some() && file.created_by().is_some_and(|by| by.starts_with(OURS)) {
         return Some("it says that vestibule wrote it, and vestibule wrote another".to_owned());
     }
     let descriptor = file.schema_descr_ptr();
@@ -58,7 +57,7 @@ pub(super) fn lie(table: Table, file: &[u8], sealed_bytes: Option<u64>) -> Optio
             return Some(format!("it has a column of its own, {path}"));
         }
         for group in 0..reader.num_row_groups() {
-            let Some(values) = values(&bytes, leaf, group) else {
+            let Some(values) = values(bytes, leaf, group) else {
                 return Some(format!("column {path} is not readable by itself"));
             };
             if let Some(what) = lie_of_group(&reader, group, leaf, &values) {

@@ -7,6 +7,7 @@ use archive::retention::Periods;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::compactor::CompactRule;
 use crate::shipping::ShipRule;
 use crate::signing::TokenRule;
 
@@ -28,6 +29,8 @@ pub(crate) struct Archive {
     pub(crate) retention: RetentionRule,
     /// The store that it is shipped to; none where absent.
     pub(crate) ship: Option<ShipRule>,
+    /// Whether the files of past days are put together; not where absent.
+    pub(crate) compact: Option<CompactRule>,
     /// Who stamps the time on signed checkpoints (RFC 3161).
     pub(crate) timestamps: Option<Timestamps>,
     /// The token that keeps the key which signs checkpoints; a file below the state directory where absent.
@@ -60,6 +63,7 @@ impl Default for Archive {
             immutable: false,
             retention: RetentionRule::default(),
             ship: None,
+            compact: None,
             timestamps: None,
             key: None,
         }

@@ -74,3 +74,22 @@ pub struct ForwardStanding {
     /// Why nothing goes there now.
     pub error: Option<String>,
 }
+
+/// A day of a table whose files were put together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactedDay {
+    /// The table.
+    pub table: String,
+    /// The day, UTC.
+    pub day: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Files that there were.
+    pub files_before: u64,
+    /// Their bytes.
+    pub bytes_before: u64,
+    /// Files that there are now; absent where it was not done.
+    pub files: Option<u64>,
+    /// Their bytes.
+    pub bytes: Option<u64>,
+}

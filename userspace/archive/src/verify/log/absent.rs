@@ -20,6 +20,9 @@ impl Log<'_> {
     /// Looks whether the files of a step that was verified before are there, as long as they were.
     pub(super) fn glance(&mut self, step: &Manifest) {
         for entry in step.files.iter().filter(|entry| entry.table.is_some()) {
+            if self.is_compacted(entry) {
+                continue;
+            }
             self.files.known.insert(entry.path.clone());
             let length =
                 fs::metadata(self.options.archive.join(&entry.path)).map(|file| file.len());
@@ -47,14 +50,25 @@ impl Log<'_> {
         let Options { archive, reader, .. } = self.options;
         let tables =
             || steps.iter().flat_map(|(step, _)| &step.files).filter(|e| e.table.is_some());
-        let is_gone =
-            |entry: &FileEntry| !archive.join(&entry.path).exists() && !self.elsewhere.has(entry);
+        let is_gone = |entry: &FileEntry| {
+            !archive.join(&entry.path).exists()
+                && !self.elsewhere.has(entry)
+                && self.files.days.at(self.origin, entry).is_none()
+        };
         if !tables().any(is_gone) {
             return;
         }
-        for entry in
-            tables().filter(|entry| entry.table.as_deref() == Some(Table::Control.as_str()))
-        {
+        let control =
+            || tables().filter(|entry| entry.table.as_deref() == Some(Table::Control.as_str()));
+        let days = &mut self.files.days;
+        days.need(self.options, self.origin, control(), self.report);
+        let said: Vec<_> = days.rotations(self.origin).filter_map(disposition).collect();
+        let own = said.into_iter().filter(|said| said.origin == self.origin);
+        self.elsewhere.dispose(own.flat_map(|said| said.files));
+        for entry in control() {
+            if self.files.days.at(self.origin, entry).is_some() {
+                continue;
+            }
             let Read { rows, .. } = file::read(archive, reader.as_deref(), entry, (trusted, false));
             let said = rows.rotations.iter().filter_map(|(_, detail)| disposition(detail));
             let own = said.filter(|said| said.origin == self.origin);
