@@ -106,6 +106,19 @@ fn the_key_of_checkpoints_moves_to_a_token_that_may_go_and_come_back() {
         told.unwrap().iter().map(|row| row["kind"].as_str().unwrap().to_owned()).collect();
     assert_eq!(kinds, ["key.rotated", "key.away", "key.back"]);
 
+    // A PIN that was changed in the token is tried once, not until the token locks itself.
+    token.write_pin("11111111").unwrap();
+    token.take_away(true).unwrap();
+    seal(&world);
+    token.take_away(false).unwrap();
+    let is_given_up = || {
+        let refused = seal(&world);
+        Ok(refused.stderr.contains("is not tried again until that file is written"))
+    };
+    wait_until("the PIN is given up", 60, is_given_up).unwrap();
+    token.write_pin(PIN).unwrap();
+    wait_until("the right one is taken", 60, || Ok(seal(&world).ok().is_ok())).unwrap();
+
     // The key that follows is made in the token as well.
     let mut rotate = world.daemon.cli();
     run(rotate.args(["archive", "rotate-key"]), 60).unwrap().ok().unwrap();

@@ -96,6 +96,16 @@ impl Masks {
         }
     }
 
+    /// Whether [`Masks::redact_parameter`] changes a parameter.
+    pub fn redacts(&self, parameter: &Parameter) -> bool {
+        let (value, whole) = match &parameter.value {
+            ParameterValue::Null => return false,
+            ParameterValue::Text { text, bytes } => (text.as_bytes(), *bytes),
+            ParameterValue::Binary { head, bytes } => (&**head, *bytes),
+        };
+        self.replace_cut(value, whole) || find(value, self.kinds, Kinds::default()).next().is_some()
+    }
+
     /// Replaces recognized values in a parameter. It has no column whose name could hint at its
     /// class, so only the strong forms count. Where the parameter was cut and a value may stand
     /// across the cut, the last bytes are dropped, too.

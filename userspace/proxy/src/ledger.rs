@@ -539,7 +539,11 @@ fn kept_parameters<'p>(
     (secrets, is_sealed): (&[usize], bool),
 ) -> Cow<'p, [Parameter]> {
     let Some(masks) = masks else { return Cow::Owned(Vec::new()) };
-    if parameters.is_empty() {
+    let is_kept = |(at, parameter): (usize, &Parameter)| {
+        !secrets::is_secret(parameter, secrets.contains(&at))
+            && (is_sealed || !masks.redacts(parameter))
+    };
+    if (1..).zip(parameters).all(is_kept) {
         return Cow::Borrowed(parameters);
     }
     let mut kept = parameters.to_vec();

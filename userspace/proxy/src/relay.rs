@@ -3,6 +3,7 @@
 
 mod catalog;
 mod holding;
+mod reading;
 mod taped;
 mod unrecorded;
 
@@ -163,6 +164,8 @@ impl<'w> Relay<'w> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.is_read = false;
         self.follower.watch(cx);
+        // Mostly it is a socket that has something; what fails there counts once the rest had its turn.
+        let mut read = self.poll_reads(cx);
         loop {
             self.follow(self.read_at);
             self.settle();
@@ -187,14 +190,16 @@ impl<'w> Relay<'w> {
             if self.session.is_ended() {
                 return Poll::Ready(End::Session);
             }
-            for side in [Side::Downstream, Side::Upstream] {
-                match self.poll_read(side, cx) {
-                    Poll::Ready(Ok(())) => moved = true,
-                    Poll::Ready(Err(end)) => return Poll::Ready(end),
-                    Poll::Pending => {}
-                }
+            if !matches!(read, Poll::Ready(Err(_))) {
+                read = self.poll_reads(cx);
+            }
+            match read {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Pending => {}
             }
             if moved {
+                read = Poll::Pending;
                 continue;
             }
             if !self.ledger.is_to_end(cx) {
@@ -299,53 +304,6 @@ impl<'w> Relay<'w> {
             Side::Downstream => &mut self.downstream,
             Side::Upstream => &mut self.upstream,
         }
-    }
-
-    fn poll_read(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let leg = match side {
-            Side::Downstream => &mut self.downstream,
-            Side::Upstream => &mut self.upstream,
-        };
-        let is_held = side == Side::Downstream && self.held_back.is_some();
-        if is_held || leg.ended() || !self.session.wants_input(side) {
-            return Poll::Pending;
-        }
-        let worker = self.worker;
-        let mut scratch = worker.scratch.borrow_mut();
-        let read = ready!(leg.poll_read(cx, &mut scratch));
-        let read = match read {
-            Ok(read) => read,
-            Err(error) => return Poll::Ready(Err(End::Socket(side, error))),
-        };
-        worker.waiters.relayed(read.len());
-        let now = self.look_at_clock();
-        if read.is_empty() {
-            drop(scratch);
-            self.give_up(match side {
-                Side::Downstream => &Over::Disconnected,
-                Side::Upstream => &Over::TargetLost,
-            });
-            self.session.handle_eof(side, now);
-            return Poll::Ready(Ok(()));
-        }
-        if side == Side::Downstream
-            && self.session.at_rest().is_some()
-            && self.knowledge.is_behind(read, now)
-        {
-            self.held_back = Some(read.to_vec());
-            drop(scratch);
-            self.catch_up(now);
-            return Poll::Ready(Ok(()));
-        }
-        if self.knowledge.is_lost() {
-            self.use_known();
-        }
-        let (wipes, bytes) = (self.session.awaits_password(), read.len());
-        self.session.handle_input(side, read, now);
-        if wipes && side == Side::Downstream {
-            scratch.iter_mut().take(bytes).for_each(|byte| *byte = 0);
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Takes what the session has to say: everything is recorded, commands are decided.

@@ -26,6 +26,16 @@ pub enum TokenError {
         /// Why not.
         source: Box<cryptoki::error::Error>,
     },
+    /// The token refused the PIN, and would be locked by more tries with it.
+    #[error(
+        "the token `{token}` refused the PIN in {}; it is not tried again until that file is written", path.display()
+    )]
+    PinRefused {
+        /// The token's label.
+        token: String,
+        /// The PIN's file.
+        path: PathBuf,
+    },
     /// No token of this label is there.
     #[error("no token is called `{0}`")]
     NoToken(String),

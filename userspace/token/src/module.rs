@@ -3,8 +3,9 @@
 //! A module is of the whole process: where a token was taken away and put back, some find it again only once they are
 //! started anew, which ends everybody's sessions. So whoever uses one looks first whether that happened.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -12,7 +13,7 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
-use crate::pin::read_pin;
+use crate::pin::{Written, read_pin};
 use crate::{TokenError, TokenUri};
 
 /// Held by whoever calls a module, and alone by whoever starts one anew.
@@ -20,6 +21,17 @@ static CALLS: RwLock<()> = RwLock::new(());
 
 /// How often modules were started anew.
 static STARTS: AtomicU64 = AtomicU64::new(0);
+
+/// Which PINs their tokens refused: a token that is given a wrong one often locks itself. One for each token that
+/// is configured.
+static REFUSED: Mutex<Vec<Wrong>> = Mutex::new(Vec::new());
+
+/// A PIN that a token refused.
+struct Wrong {
+    module: PathBuf,
+    token: String,
+    written: Written,
+}
 
 /// A session with a token, logged in.
 pub(crate) struct Open {
@@ -51,7 +63,10 @@ pub(crate) fn calling() -> RwLockReadGuard<'static, ()> {
 
 /// A session with the token that `uri` names. To be called within [`calling`].
 pub(crate) fn open(uri: &TokenUri) -> Result<Open, TokenError> {
-    let pin = read_pin(&uri.pin)?;
+    let (pin, written) = read_pin(&uri.pin)?;
+    if is_refused(uri, written) {
+        return Err(TokenError::PinRefused { token: uri.token.clone(), path: uri.pin.clone() });
+    }
     let starts = STARTS.load(Ordering::Acquire);
     let module = load(uri)?;
     let slots = module.get_slots_with_token().map_err(refused("listing tokens"))?;
@@ -62,7 +77,10 @@ pub(crate) fn open(uri: &TokenUri) -> Result<Open, TokenError> {
     let session = module.open_rw_session(slot).map_err(refused("opening a session"))?;
     match session.login(UserType::User, Some(&AuthPin::from(pin))) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
-        Err(error) => return Err(refused(LOGIN)(error)),
+        Err(error) => {
+            note_refused(uri, written, &error);
+            return Err(refused(LOGIN)(error));
+        }
     }
     Ok(Open { module, slot, session, starts })
 }
@@ -72,7 +90,38 @@ const LOGIN: &str = "logging in to the token";
 
 /// Whether the token refused its owner's PIN.
 pub(crate) fn is_of_login(error: &TokenError) -> bool {
-    matches!(error, TokenError::Refused { action, .. } if *action == LOGIN)
+    match error {
+        TokenError::Refused { action, .. } => *action == LOGIN,
+        TokenError::PinRefused { .. } => true,
+        _ => false,
+    }
+}
+
+fn is_refused(uri: &TokenUri, written: Written) -> bool {
+    let is_it = |wrong: &Wrong| is_of(wrong, uri) && wrong.written == written;
+    wrong_pins().iter().any(is_it)
+}
+
+/// Notes a PIN where it is the PIN that was refused, and not the token that could not look at it.
+fn note_refused(uri: &TokenUri, written: Written, error: &Error) {
+    let Error::Pkcs11(
+        RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange | RvError::PinLocked,
+        _,
+    ) = error
+    else {
+        return;
+    };
+    let mut wrong = wrong_pins();
+    wrong.retain(|known| !is_of(known, uri));
+    wrong.push(Wrong { module: uri.module.clone(), token: uri.token.clone(), written });
+}
+
+fn is_of(wrong: &Wrong, uri: &TokenUri) -> bool {
+    (&wrong.module, &wrong.token) == (&uri.module, &uri.token)
+}
+
+fn wrong_pins() -> MutexGuard<'static, Vec<Wrong>> {
+    REFUSED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts the module of `uri` anew, so that it looks for its tokens again.

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Prepared statements or portals by name.
 #[derive(Debug)]
 pub(super) struct Names<T> {
+    /// What the empty name stands for: what most statements and portals have.
+    unnamed: Option<Entry<T>>,
     entries: HashMap<Box<[u8]>, Entry<T>>,
     next_change: u64,
 }
@@ -47,11 +49,11 @@ pub(super) enum Lookup<T> {
 
 impl<T> Names<T> {
     pub(super) fn new() -> Self {
-        Self { entries: HashMap::new(), next_change: 0 }
+        Self { unnamed: None, entries: HashMap::new(), next_change: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + usize::from(self.unnamed.is_some())
     }
 
     /// What `name` means to a message of `segment`.
@@ -59,7 +61,7 @@ impl<T> Names<T> {
         if name.len() > ENCODED_MAX && !name.is_ascii() {
             return Lookup::Unknown;
         }
-        let Some(entry) = self.entries.get(key(name)) else { return Lookup::Unknown };
+        let Some(entry) = self.entry(key(name)) else { return Lookup::Unknown };
         let value = match &entry.tentative {
             Some(tentative) if tentative.segment != segment => return Lookup::Wait,
             Some(tentative) => &tentative.value,
@@ -80,10 +82,14 @@ impl<T> Names<T> {
         self.next_change += 1;
         let tentative = Some(Tentative { change, segment, value });
         let name = key(name);
-        if let Some(entry) = self.entries.get_mut(name) {
+        if let Some(entry) = self.entry_mut(name) {
             entry.tentative = tentative;
+            return change;
+        }
+        let entry = Entry { confirmed: None, tentative, forgotten_before: 0 };
+        if name.is_empty() {
+            self.unnamed = Some(entry);
         } else {
-            let entry = Entry { confirmed: None, tentative, forgotten_before: 0 };
             self.entries.insert(name.into(), entry);
         }
         change
@@ -91,7 +97,7 @@ impl<T> Names<T> {
 
     /// The server made the change.
     pub(super) fn confirm(&mut self, name: &[u8], change: Change, value: Option<Arc<T>>) {
-        let Some(entry) = self.entries.get_mut(key(name)) else { return };
+        let Some(entry) = self.entry_mut(key(name)) else { return };
         entry.confirmed = value.filter(|_| change.0 >= entry.forgotten_before);
         self.settle(name, change);
     }
@@ -104,7 +110,7 @@ impl<T> Names<T> {
     /// Every name for which `which` holds may mean something else from here on.
     pub(super) fn forget(&mut self, which: impl Fn(&[u8]) -> bool) {
         let now = self.next_change;
-        self.entries.retain(|name, entry| {
+        self.retain(|name, entry| {
             if !which(name) {
                 return true;
             }
@@ -119,7 +125,7 @@ impl<T> Names<T> {
 
     /// Every name for which `which` holds is gone, but for what is in flight.
     pub(super) fn remove(&mut self, which: impl Fn(&[u8]) -> bool) {
-        self.entries.retain(|name, entry| {
+        self.retain(|name, entry| {
             if !which(name) {
                 return true;
             }
@@ -130,12 +136,32 @@ impl<T> Names<T> {
 
     fn settle(&mut self, name: &[u8], change: Change) {
         let name = key(name);
-        let Some(entry) = self.entries.get_mut(name) else { return };
+        let Some(entry) = self.entry_mut(name) else { return };
         if entry.tentative.as_ref().is_some_and(|open| open.change == change) {
             entry.tentative = None;
         }
         if entry.tentative.is_none() && entry.confirmed.is_none() {
-            self.entries.remove(name);
+            if name.is_empty() {
+                self.unnamed = None;
+            } else {
+                self.entries.remove(name);
+            }
+        }
+    }
+
+    fn entry(&self, key: &[u8]) -> Option<&Entry<T>> {
+        if key.is_empty() { self.unnamed.as_ref() } else { self.entries.get(key) }
+    }
+
+    fn entry_mut(&mut self, key: &[u8]) -> Option<&mut Entry<T>> {
+        if key.is_empty() { self.unnamed.as_mut() } else { self.entries.get_mut(key) }
+    }
+
+    /// Keeps those entries of which `keeps` says so.
+    fn retain(&mut self, keeps: impl Fn(&[u8], &mut Entry<T>) -> bool) {
+        self.unnamed.take_if(|entry| !keeps(b"", entry));
+        if !self.entries.is_empty() {
+            self.entries.retain(|name, entry| keeps(name, entry));
         }
     }
 }

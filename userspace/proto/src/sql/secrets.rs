@@ -67,12 +67,24 @@ pub fn is_in(value: &str) -> bool {
 /// Leaves a parameter's value out that is a secret, by its number (`is_told`) or by what is in it; whether it did.
 pub fn leave_out(parameter: &mut Parameter, is_told: bool) -> bool {
     let bytes = match &parameter.value {
-        ParameterValue::Text { text, bytes } if is_told || is_in(text) => *bytes,
-        ParameterValue::Binary { bytes, .. } if is_told => *bytes,
+        ParameterValue::Text { bytes, .. } | ParameterValue::Binary { bytes, .. }
+            if is_secret(parameter, is_told) =>
+        {
+            *bytes
+        }
         _ => return false,
     };
     parameter.value = ParameterValue::Text { text: "[secret]".to_owned(), bytes };
     true
+}
+
+/// Whether [`leave_out`] leaves a parameter out.
+pub fn is_secret(parameter: &Parameter, is_told: bool) -> bool {
+    match &parameter.value {
+        ParameterValue::Null => false,
+        ParameterValue::Text { text, .. } => is_told || is_in(text),
+        ParameterValue::Binary { .. } => is_told,
+    }
 }
 
 /// A token that is no comment.
