@@ -34,15 +34,18 @@ for line in sys.stdin:
 
 /// Sends bytes on a connection of their own, and answers what comes until its end, or nothing more does.
 const SENDS: &str = "
-import json, socket, sys
-for line in sys.stdin:
-    s = socket.create_connection(('127.0.0.1', PORT), timeout=2)
+import concurrent.futures, json, socket, sys
+def send(text):
+    s = socket.create_connection(('127.0.0.1', PORT), timeout=4)
     came = b''
     try:
-        s.sendall(json.loads(line).encode('latin-1'))
+        s.sendall(text.encode('latin-1'))
         while piece := s.recv(65536): came += piece
     except OSError: pass
-    print(json.dumps(came.decode('latin-1')))
+    return came.decode('latin-1')
+# What stays open is looked at until its time is over: side by side.
+with concurrent.futures.ThreadPoolExecutor(16) as threads:
+    for line in sys.stdin: print(json.dumps(list(threads.map(send, json.loads(line)))))
 ";
 
 /// A server and a daemon before it.
@@ -419,8 +422,10 @@ fn what_has_two_readings_is_refused_recorded_and_goes_nowhere() {
         (head("GET /slow?s=0.5 HTTP/1.1", "") + &get(""), 200),
     ];
     let mut sends = Asked::of(api.script(READER, SENDS));
-    for (bytes, status) in &cases {
-        let came: String = serde_json::from_str(&sends.ask(&json!(bytes).to_string())).unwrap();
+    let sent: Vec<&str> = cases.iter().map(|(bytes, _)| bytes.as_str()).collect();
+    let came: Vec<String> = serde_json::from_str(&sends.ask(&json!(sent).to_string())).unwrap();
+    assert_eq!(came.len(), cases.len());
+    for ((bytes, status), came) in cases.iter().zip(came) {
         let shown = &bytes[..bytes.len().min(200)];
         assert_eq!(came.get(8..13), Some(&*format!(" {status} ")), "{shown:?}: {came:?}");
     }
