@@ -36,6 +36,9 @@ pub const VIEWS: &str = "std7y/v1/views/duckdb.sql";
 /// Spark's views.
 pub const SPARK_VIEWS: &str = "std7y/v1/views/spark.sql";
 
+/// Trino's views.
+pub const TRINO_VIEWS: &str = "std7y/v1/views/trino.sql";
+
 /// The folder of ready questions.
 pub const QUESTIONS: &str = "std7y/v1/questions";
 

@@ -28,6 +28,7 @@ pub mod search;
 pub mod status;
 pub mod texts;
 pub mod timestamp;
+mod trino;
 pub mod verify;
 pub mod witnessed;
 pub mod worm;

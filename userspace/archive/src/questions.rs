@@ -252,7 +252,7 @@ mod tests {
     fn what_it_is_told_stays_a_literal() {
         let question = named("who-touched").unwrap();
         let sql = question.sql(&told(&[("object", "a.b' OR 1=1 -- :from")])).unwrap();
-        assert!(sql.contains("array_contains(objects, 'a.b'' OR 1=1 -- :from')"), "{sql}");
+        assert!(sql.contains("array_position(objects, 'a.b'' OR 1=1 -- :from') > 0"), "{sql}");
         assert!(sql.contains("CAST('0001-01-01' AS DATE)"), "{sql}");
         let error = |pairs: &[(&str, &str)]| question.sql(&told(pairs)).unwrap_err().to_string();
         assert!(error(&[]).contains("must be told object=…: a table"), "{}", error(&[]));

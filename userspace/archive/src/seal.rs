@@ -23,7 +23,7 @@ use crate::log::{Log, LogError};
 use crate::merkle::Tile;
 use crate::note::Checkpoint;
 use crate::writer::{TableFile, WriteError, Written};
-use crate::{files, questions, schema, texts, worm};
+use crate::{files, questions, schema, texts, trino, worm};
 
 /// Rows of one step at most: its leaves take 4 Mi × 32 B = 128 MiB when it is verified, and no
 /// Parquet file has more rows.
@@ -225,6 +225,7 @@ impl Step<'_> {
             (layout::README.to_owned(), texts::readme()),
             (layout::VIEWS.to_owned(), texts::views(has)),
             (layout::SPARK_VIEWS.to_owned(), texts::spark_views(has)),
+            (layout::TRINO_VIEWS.to_owned(), trino::views(has)),
             (key, self.signer.lines()),
             (schema::path(), schema::text().map_err(WriteError::from)?),
         ]);

@@ -20,6 +20,8 @@ const PACKAGES: &[(&str, &str)] = &[
     // Drives Debian's chromium; it brings no browser of its own.
     ("playwright-core", "1.64.1"),
     ("axe-core", "4.14.1"),
+    // Has Trino's grammar.
+    ("dt-sql-parser", "4.5.1"),
 ];
 
 /// Answers whether the packages are there.

@@ -15,6 +15,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("duckdb-cli", "duckdb_cli"),
     ("pyarrow", "pyarrow"),
     ("pytz", "pytz"),
+    // Reads Trino's SQL and says it in DuckDB's words.
+    ("sqlglot>=30,<31", "sqlglot"),
     // Holds the console's API against its document.
     ("schemathesis>=4,<5", "schemathesis"),
     // An object store: its server and its client.

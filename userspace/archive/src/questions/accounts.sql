@@ -3,4 +3,4 @@ SELECT target_name, target_account, credential_ref, credential_injected, agent_i
   sum(events_declared) AS commands, max(opened_at) AS last_at
 FROM sessions
 GROUP BY target_name, target_account, credential_ref, credential_injected, agent_id
-ORDER BY target_name, target_account, agent_id
+ORDER BY target_name, target_account NULLS LAST, agent_id, credential_ref NULLS LAST, credential_injected NULLS LAST

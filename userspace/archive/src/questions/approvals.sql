@@ -5,4 +5,4 @@ SELECT ts, approval_id, decision, approver_id, approval_ts, held_us, actor_user,
   rows, status, rule_id, policy_digest
 FROM events
 WHERE dt BETWEEN CAST(:from AS DATE) AND CAST(:to AS DATE) AND decision IN ('approved', 'break_glass')
-ORDER BY ts, seq
+ORDER BY ts, node_id, seq

@@ -4,4 +4,4 @@
 SELECT ts, approval_id, approver_id, actor_user, agent_id, target_host, statement_norm, rows, status
 FROM events
 WHERE dt BETWEEN CAST(:from AS DATE) AND CAST(:to AS DATE) AND decision = 'break_glass'
-ORDER BY ts, seq
+ORDER BY ts, node_id, seq

@@ -4,4 +4,4 @@
 SELECT node_id, ts, gap_s, flows_bypassed, ring_drops, clock_state
 FROM heartbeats
 WHERE gap_s > 90 OR flows_bypassed > 0 OR ring_drops > 0 OR clock_state <> 'synced'
-ORDER BY ts, node_id
+ORDER BY ts, node_id, seq

@@ -5,4 +5,4 @@ SELECT target_host, entity, sum(masked_values) AS masked_values, count(DISTINCT 
 FROM masked_values
 WHERE dt BETWEEN CAST(:from AS DATE) AND CAST(:to AS DATE)
 GROUP BY target_host, entity
-ORDER BY masked_values DESC, target_host, entity
+ORDER BY masked_values DESC, target_host NULLS LAST, entity

@@ -7,4 +7,4 @@ SELECT agent_id, target_name, target_host, verb, decision, count(*) AS commands,
 FROM events
 WHERE dt BETWEEN CAST(:from AS DATE) AND CAST(:to AS DATE) AND actor_user = :user
 GROUP BY agent_id, target_name, target_host, verb, decision
-ORDER BY commands DESC, agent_id, target_name, verb, decision
+ORDER BY commands DESC, agent_id, target_name, target_host NULLS LAST, verb, decision

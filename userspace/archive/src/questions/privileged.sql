@@ -5,4 +5,4 @@ SELECT agent_id, actor_user, agent_owner, verb, target_host, decision, count(*) 
 FROM events
 WHERE dt BETWEEN CAST(:from AS DATE) AND CAST(:to AS DATE) AND is_privileged
 GROUP BY agent_id, actor_user, agent_owner, verb, target_host, decision
-ORDER BY commands DESC, agent_id, actor_user, verb, target_host, decision
+ORDER BY commands DESC, agent_id, actor_user NULLS LAST, agent_owner NULLS LAST, verb, target_host NULLS LAST, decision

@@ -5,4 +5,4 @@ SELECT actor_user, agent_id, rule_id, count(*) AS refused, count(DISTINCT sessio
 FROM events
 WHERE dt BETWEEN CAST(:from AS DATE) AND CAST(:to AS DATE) AND decision = 'deny'
 GROUP BY actor_user, agent_id, rule_id
-ORDER BY refused DESC, actor_user, agent_id, rule_id
+ORDER BY refused DESC, actor_user NULLS LAST, agent_id, rule_id NULLS LAST

@@ -5,4 +5,4 @@ FROM events
 WHERE decision IN ('approved', 'break_glass')
   AND (approver_id IS NULL OR approver_id = actor_user OR approver_id = agent_owner
     OR approver_id = concat(actor_sub, '@', actor_idp))
-ORDER BY ts, seq
+ORDER BY ts, node_id, seq

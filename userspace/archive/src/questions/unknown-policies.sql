@@ -5,4 +5,4 @@ FROM events e LEFT JOIN (SELECT DISTINCT new_digest FROM control WHERE kind = 'p
   ON p.new_digest = e.policy_digest
 WHERE p.new_digest IS NULL
 GROUP BY e.node_id, e.policy_digest
-ORDER BY e.node_id, first_ts
+ORDER BY e.node_id, first_ts, e.policy_digest

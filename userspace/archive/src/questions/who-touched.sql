@@ -5,6 +5,6 @@
 SELECT actor_user, agent_id, verb, decision, count(*) AS commands, sum(rows) AS row_count,
   min(ts) AS first_at, max(ts) AS last_at
 FROM events
-WHERE dt BETWEEN CAST(:from AS DATE) AND CAST(:to AS DATE) AND array_contains(objects, :object)
+WHERE dt BETWEEN CAST(:from AS DATE) AND CAST(:to AS DATE) AND array_position(objects, :object) > 0
 GROUP BY actor_user, agent_id, verb, decision
-ORDER BY commands DESC, actor_user, agent_id, verb, decision
+ORDER BY commands DESC, actor_user NULLS LAST, agent_id, verb, decision

@@ -1,5 +1,5 @@
 CREATE OR REPLACE VIEW heartbeats AS SELECT *,
-  date_diff('second', lag(ts) OVER (PARTITION BY node_id, log_epoch ORDER BY seq), ts) AS gap_s
+  date_sub('second', lag(ts) OVER (PARTITION BY node_id, log_epoch ORDER BY seq), ts) AS gap_s
 FROM control WHERE kind = 'heartbeat';
 CREATE OR REPLACE VIEW masked_values AS SELECT * EXCLUDE (m), m.entity AS entity, m."count" AS masked_values
 FROM (SELECT *, unnest(masked) AS m FROM events WHERE masked_count > 0);
