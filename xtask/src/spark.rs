@@ -1,5 +1,5 @@
 //! `cargo xtask spark-test`: Spark answers the ready questions on the files as they lie, and as DuckDB does; and all are SQL by
-//! Trino's grammar.
+//! Trino's grammar; Iceberg's tables over the same files have the same rows.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use crate::command::{cargo, command, run as run_command, run_logged};
 use crate::setup::{self, Scope};
 use crate::term::heading;
 
-/// Asks both on an archive; on a sample where none is given. Brings Spark from PyPI (450 MB) where it is missing; Java
-/// must be there.
+/// Asks all on an archive; on a sample where none is given. Brings Spark (450 MB) and pyiceberg from PyPI where they are missing;
+/// Java must be there.
 ///
 /// # Errors
 /// If an answer differs, or either can't answer.
@@ -22,21 +22,8 @@ pub(crate) fn run(archive: Option<&Path>) -> Result<()> {
     if !java.is_ok_and(|output| output.status.success()) {
         bail!("Spark needs Java 17 or later: apt-get install openjdk-17-jre-headless");
     }
-    if command(&python).args(["-c", "import pyspark"]).output()?.status.success() {
-        heading("spark");
-    } else {
-        heading("spark (installing)");
-        let mut pip = command(&python);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "pyspark>=4,<5",
-        ]);
-        run_logged("spark", &mut pip)?;
-    }
+    bring(&python, "pyspark", "pyspark>=4,<5")?;
+    bring(&python, "pyiceberg", "pyiceberg[sql-sqlite]>=0.12,<1")?;
     let sample = match archive {
         Some(archive) => archive.to_owned(),
         None => sample()?,
@@ -45,17 +32,40 @@ pub(crate) fn run(archive: Option<&Path>) -> Result<()> {
     let mut trino = command(&python);
     trino.arg("tests/conformance/trino.py").arg(&sample);
     run_command(trino.arg(paths::node_modules().join(".bin/node")).arg(paths::node_modules()))?;
+    heading("iceberg");
+    let mut iceberg = command(&python);
+    iceberg.arg("tests/conformance/iceberg.py").arg(&sample);
+    run_command(iceberg.arg(emptied("target/spark-iceberg")?))?;
+    heading("spark");
     let mut spark = command(&python);
     spark.arg("tests/conformance/spark.py").arg(sample);
     // On the sample all but three or four have rows: nothing is missing in it, and everybody had a second factor.
     run_command(spark.args(archive.is_none().then_some("24")))
 }
 
-fn sample() -> Result<PathBuf> {
-    let folder = paths::root().join("target/spark-sample");
+/// Installs a package from PyPI where it can't be imported.
+fn bring(python: &str, module: &str, package: &str) -> Result<()> {
+    let import = format!("import {module}");
+    if command(python).args(["-c", &import]).output()?.status.success() {
+        return Ok(());
+    }
+    heading(format_args!("{module} (installing)"));
+    let mut pip = command(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]);
+    run_logged(module, &mut pip)
+}
+
+/// A folder in the checkout, which is not there yet or any more.
+fn emptied(folder: &str) -> Result<PathBuf> {
+    let folder = paths::root().join(folder);
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     }
+    Ok(folder)
+}
+
+fn sample() -> Result<PathBuf> {
+    let folder = emptied("target/spark-sample")?;
     let mut example = cargo(None);
     example.args(["run", "--quiet", "--example", "eventful", "--"]).arg(&folder);
     run_command(&mut example)?;
