@@ -182,7 +182,7 @@ fn steps() -> Vec<Step> {
             is_built: false,
             look: node::look,
             install: node::install,
-            otherwise: "npm must reach its registry: npm install --prefix target/node pg oidc-provider playwright-core axe-core",
+            otherwise: "npm must reach its registry: npm install --prefix target/node pg oidc-provider playwright-core axe-core dt-sql-parser",
         },
         Step {
             name: "cargo-nextest",

@@ -26,8 +26,6 @@ pub(crate) struct Login<'d> {
     guest: GuestState<'d>,
     deriving: Option<Deriving<'d>>,
     registered: Option<Registered>,
-    /// Whether it was busy when that was noted last.
-    is_busy: bool,
     cancelling: Option<(Arc<Cancellable>, u64)>,
 }
 
@@ -55,7 +53,6 @@ impl<'d> Login<'d> {
             guest: GuestState::None,
             deriving: None,
             registered: None,
-            is_busy: false,
             cancelling: None,
         }
     }
@@ -185,12 +182,7 @@ impl<'d> Login<'d> {
             }
         }
         match (&self.registered, session.issued_key()) {
-            (Some(registered), _) => {
-                let is_busy = session.is_busy();
-                if std::mem::replace(&mut self.is_busy, is_busy) != is_busy {
-                    registered.note(is_busy);
-                }
-            }
+            (Some(registered), _) => registered.note(session.is_busy()),
             (None, Some(keys)) => {
                 let who = (ledger.principal(), ledger.session(), self.way.clone());
                 let addr = ledger.target().addr;
