@@ -20,6 +20,7 @@ mod corpus;
 mod crash;
 mod credentials;
 mod definitions;
+mod delta;
 mod desk;
 mod disks;
 mod door;

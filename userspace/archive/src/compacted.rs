@@ -169,6 +169,15 @@ pub fn day_dir(table: Table, day: &str) -> String {
     format!("{}/table={}/dt={day}", texts::class(table), table.as_str())
 }
 
+/// Whether a table has a folder of a day; that of a Delta log is none.
+pub(crate) fn has_days(archive: &Path, table: Table) -> bool {
+    let dir = archive.join(texts::class(table)).join(format!("table={}", table.as_str()));
+    let is_day = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"dt="))
+    };
+    folders(&dir).is_ok_and(|folders| folders.iter().any(is_day))
+}
+
 /// The folder in which a table's day is put together.
 pub(crate) fn staging_dir(table: Table, day: &str) -> String {
     format!("{}/{STAGING}/table={}/dt={day}", texts::class(table), table.as_str())

@@ -7,6 +7,7 @@ pub mod compacted;
 pub mod continues;
 pub mod controls;
 pub mod decode;
+pub mod delta;
 pub mod export;
 pub mod files;
 pub mod holds;

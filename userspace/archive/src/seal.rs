@@ -23,7 +23,7 @@ use crate::log::{Log, LogError};
 use crate::merkle::Tile;
 use crate::note::Checkpoint;
 use crate::writer::{TableFile, WriteError, Written};
-use crate::{files, questions, schema, texts, trino, worm};
+use crate::{compacted, files, questions, schema, texts, trino, worm};
 
 /// Rows of one step at most: its leaves take 4 Mi × 32 B = 128 MiB when it is verified, and no
 /// Parquet file has more rows.
@@ -106,6 +106,11 @@ impl Archive {
     pub fn open(dir: &Path, node: &str) -> Result<Self, SealError> {
         files::make_dir(dir).map_err(io_error(dir))?;
         Ok(Self { dir: dir.to_owned(), node: node.to_owned(), is_immutable: false })
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The same, whose sealed files are made unchangeable ([`worm`]).
@@ -213,9 +218,7 @@ impl Step<'_> {
     /// Writes the texts that are not as the manifests list them.
     fn texts(&self, log: &mut Log) -> Result<Vec<FileEntry>, SealError> {
         let dir = &self.archive.dir;
-        let has = |table: Table| {
-            dir.join(texts::class(table)).join(format!("table={}", table.as_str())).is_dir()
-        };
+        let has = |table: Table| compacted::has_days(dir, table);
         let key = format!("{}/{}", layout::log_dir(&log.origin), layout::KEY);
         let questions = questions::all().map(|question| {
             let path = format!("{}/{}.sql", layout::QUESTIONS, question.name);

@@ -12,6 +12,7 @@ mod changed;
 pub(crate) mod columns;
 mod completeness;
 mod days;
+mod delta;
 mod elsewhere;
 mod facts;
 mod file;
@@ -200,6 +201,7 @@ pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, Verif
     for (path, _) in files.texts.iter().filter(|(_, same)| !**same) {
         report.find(Level::Files, Some(path), "file changed or missing");
     }
+    delta::check(archive, &mut files, &mut report);
     let mut staged = 0;
     for path in files::walk(archive).map_err(io_error(archive))? {
         let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();

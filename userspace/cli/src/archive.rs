@@ -3,6 +3,7 @@
 mod ask;
 mod blind;
 mod compact;
+mod delta;
 mod export;
 mod recorded;
 mod remote;
@@ -31,6 +32,7 @@ const SEAL_PATIENCE: Duration = Duration::from_mins(10);
 pub(crate) enum Args {
     Seal(Seal),
     Compact(compact::Args),
+    Delta(delta::Args),
     RotateKey(RotateKey),
     SealSecret(seal_secret::Args),
     Verify(verifier::Args),
@@ -128,6 +130,7 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
             seal(control, &Request::RotateKey { revoked_from: *revoked_from }, *output)
         }
         Args::Compact(args) => compact::run(control, args),
+        Args::Delta(args) => delta::run(args),
         Args::Verify(args) => remote::verify(args),
         Args::Fetch(args) => remote::fetch(args),
         Args::RemoteCheck(args) => remote::check(args),

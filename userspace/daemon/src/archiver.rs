@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use archive::Archive;
 use archive::attest::{Attestation, Document};
+use archive::delta;
 use archive::key::{KeyError, Rotation, Signer};
 use archive::layout;
 use archive::seal::{SealError, Sealed};
@@ -48,6 +49,7 @@ pub(crate) struct Vault {
     archive: Archive,
     signer: Signer,
     origin: String,
+    has_delta: bool,
 }
 
 impl Vault {
@@ -66,7 +68,8 @@ impl Vault {
             rule.try_out().context(what)?;
         }
         let origin = layout::origin(&config.node(), i32::try_from(EPOCH)?);
-        Ok(Self { archive, signer, origin })
+        let has_delta = config.archive.delta;
+        Ok(Self { archive, signer, origin, has_delta })
     }
 
     /// The rows that are signed for: a journal that holds fewer was rolled back.
@@ -418,5 +421,16 @@ fn seal(
     recorder.wait(durable)?;
     let sealed = vault.archive.seal(journal_dir, durable, &mut vault.signer, clock.now())?;
     info!(rows = sealed.tree_size, files = sealed.files.len(), "sealed");
+    keep_delta(vault.archive.dir(), vault.has_delta);
     Ok(sealed)
+}
+
+/// Brings the Delta logs up to what lies there, or says why not: nothing depends on them.
+pub(crate) fn keep_delta(archive: &Path, make: bool) {
+    if let Err(error) = delta::keep(archive, make) {
+        warn!(
+            error = format!("{:#}", anyhow::Error::new(error)),
+            "a Delta log is not as it should be"
+        );
+    }
 }

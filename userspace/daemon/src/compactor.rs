@@ -16,7 +16,7 @@ use types::clock::Clock;
 use types::control::{CompactedDay, Response};
 
 use crate::app::EPOCH;
-use crate::archiver::be_nice;
+use crate::archiver::{be_nice, keep_delta};
 use crate::config::Config;
 use crate::shipping::{Prune, Shipping};
 
@@ -159,6 +159,7 @@ impl Work {
             stays.push(format!("{} of {}: {error:#}", due.table.as_str(), due.day));
         };
         let done = compact::compact(&options, &mut watch, &mut failed)?;
+        keep_delta(&self.archive, false);
         for stays in &stays {
             warn!("not compacted: {stays}");
         }

@@ -27,6 +27,7 @@ use types::hex::hex;
 pub(crate) use config::{Prune, ShipRule, variables};
 
 use crate::app::note;
+use crate::archiver::{be_nice, keep_delta};
 use crate::config::Config;
 use crate::environment::Environment;
 
@@ -103,7 +104,7 @@ impl Shipping {
         let standing = Arc::new(Mutex::new(ShipStanding { url, ..ShipStanding::default() }));
         let told = Arc::clone(&standing);
         thread::Builder::new().name("shipping".into()).spawn(move || {
-            crate::archiver::be_nice("shipping");
+            be_nice("shipping");
             let mut pause = PAUSE_MIN;
             loop {
                 let is_done = work.once(&told);
@@ -212,6 +213,7 @@ impl Work {
         let gone = prune::prune(&self.archive, shipper.remote(), &state, &limits)?;
         self.let_go_us = now_us;
         let Some(first) = gone.first() else { return Ok(()) };
+        keep_delta(&self.archive, false);
         info!(files = gone.len(), first = first.path, "let go: they are in the store");
         let names: Vec<_> = gone.iter().map(|e| [e.path.as_str(), e.sha256.as_str()]).collect();
         for part in names.chunks(NAMES_MAX) {

@@ -14,6 +14,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("duckdb", "duckdb"),
     ("duckdb-cli", "duckdb_cli"),
     ("pyarrow", "pyarrow"),
+    // Reads tables by their Delta logs.
+    ("deltalake>=1.6.6,<2", "deltalake"),
     ("pytz", "pytz"),
     // Reads Trino's SQL and says it in DuckDB's words.
     ("sqlglot>=30,<31", "sqlglot"),
@@ -43,7 +45,7 @@ pub(super) fn look(_: Scope) -> State {
         .collect();
     if missing.is_empty() {
         return State::Present(
-            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow, schemathesis, moto, OpenBao in target/venv"
+            "psycopg 2 and 3, SQLAlchemy, duckdb, pyarrow, deltalake, schemathesis, moto, OpenBao in target/venv"
                 .into(),
         );
     }

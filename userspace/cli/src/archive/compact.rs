@@ -96,6 +96,7 @@ fn here(archive: &Path, before: Option<&str>, dry_run: bool) -> Result<Response>
             stays.push(format!("{} of {}: {error:#}", due.table.as_str(), due.day));
         };
         let done = compact::compact(&options, &mut Unwatched, &mut failed)?;
+        archive::delta::keep(archive, false)?;
         for one in &mut days {
             let is_it = |done: &&Done| done.list.table == one.table && done.list.day == one.day;
             let found = done.iter().find(is_it);

@@ -109,6 +109,7 @@ pub(super) fn fetch(args: &Fetch) -> Result<ExitCode> {
     });
     let mut remote = Remote::open(&store.place(from)?)?;
     let fetched = fetch::fetch(&mut remote, to, &wanted)?;
+    archive::delta::keep(to, false)?;
     let Fetched { logs, files, bytes, there, elsewhere, beyond } = &fetched;
     match output {
         Output::Json => println!(

@@ -31,6 +31,9 @@ pub(crate) struct Archive {
     pub(crate) ship: Option<ShipRule>,
     /// Whether the files of past days are put together; not where absent.
     pub(crate) compact: Option<CompactRule>,
+    /// Whether each table has a Delta log, for readers that go by one: it is made, and kept up after each seal, compaction
+    /// and disposal. One that is there is kept up in any case.
+    pub(crate) delta: bool,
     /// Who stamps the time on signed checkpoints (RFC 3161).
     pub(crate) timestamps: Option<Timestamps>,
     /// The token that keeps the key which signs checkpoints; a file below the state directory where absent.
@@ -64,6 +67,7 @@ impl Default for Archive {
             retention: RetentionRule::default(),
             ship: None,
             compact: None,
+            delta: false,
             timestamps: None,
             key: None,
         }

@@ -1,0 +1,122 @@
+//! Delta logs beside the tables: that they are ours to the letter, and whether what they say of the files is true. They are no
+//! evidence; but who reads a table by its log misses rows where it lies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use journal::row::Table;
+
+use super::Files;
+use super::report::{Level, Report};
+use crate::delta::action::Add;
+use crate::delta::here::{self, Here, Known};
+use crate::delta::{DeltaError, LOG, log, table_dir};
+
+/// Looks at the logs of all tables, once their files are read. What a log's folder holds beside commits belongs to nothing.
+pub(super) fn check(archive: &Path, files: &mut Files, report: &mut Report) {
+    let with_log: Vec<Table> = Table::ALL
+        .into_iter()
+        .filter(|table| {
+            let dir = table_dir(archive, *table);
+            dir.join(LOG).exists() || dir.join(log::staging()).exists()
+        })
+        .collect();
+    if with_log.is_empty() {
+        return;
+    }
+    // Where a manifest or a list is none, that is found elsewhere.
+    let known = here::known(archive).unwrap_or_default();
+    let dubious: BTreeSet<String> =
+        report.findings.iter().filter_map(|one| one.path.clone()).collect();
+    for table in with_log {
+        let told = Told { archive, table, known: &known, dubious: &dubious };
+        if let Err(error) = told.check(files, report) {
+            let (path, text) = match error {
+                DeltaError::Foreign { path, why } => (
+                    below(archive, &path),
+                    format!("is nothing that vestibule writes in a Delta log: {why}"),
+                ),
+                DeltaError::Io { path, source } => (below(archive, &path), source.to_string()),
+                DeltaError::Changed(path) => (path, "is not as it was sealed".to_owned()),
+            };
+            report.find(Level::Files, Some(&path), text);
+        }
+    }
+}
+
+/// A table's log, and what is known of the files.
+struct Told<'a> {
+    archive: &'a Path,
+    table: Table,
+    known: &'a BTreeMap<String, Known>,
+    /// Files that something else was found of: what they say of themselves is not looked at.
+    dubious: &'a BTreeSet<String>,
+}
+
+impl Told<'_> {
+    fn check(&self, files: &mut Files, report: &mut Report) -> Result<(), DeltaError> {
+        let dir = table_dir(self.archive, self.table);
+        let mut cut_short = 0;
+        for (folder, is_staged) in [(dir.join(LOG), false), (dir.join(log::staging()), true)] {
+            for path in log::entries(&folder)? {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let is_unfinished = log::is_unfinished(name);
+                if path.is_file() && (is_unfinished || log::version(name).is_some()) {
+                    files.known.insert(below(self.archive, &path));
+                    cut_short += u64::from(is_staged || is_unfinished);
+                }
+            }
+        }
+        let name = self.table.as_str();
+        if cut_short > 0 {
+            report.notes.push(format!(
+                "{cut_short} files beside the Delta log of {name} are of a commit that was cut short: the next one removes them"
+            ));
+        }
+        let Some(state) = log::read(&dir)? else { return Ok(()) };
+        let log = below(self.archive, &dir.join(LOG));
+        if state.meta_data.is_some_and(|meta_data| !meta_data.is_of(self.table)) {
+            report.find(Level::Files, Some(&log), format!("has other columns than {name}"));
+        }
+        let here = here::here(self.archive, &dir, self.known)?;
+        let mut behind = here.keys().filter(|path| !state.files.contains_key(*path)).count();
+        let unnamed = behind;
+        for add in state.files.values() {
+            match here.get(&add.path) {
+                None => behind += 1,
+                Some(one) if one.size != add.size => behind += 1,
+                Some(one) => {
+                    if let Some(lie) = self.lie(&dir, add, one)? {
+                        report.find(Level::Files, Some(&log), format!("{lie} of {}", one.name));
+                    }
+                }
+            }
+        }
+        if behind > 0 {
+            report.notes.push(format!(
+                "the Delta log of {name} is behind what lies there: it lacks {unnamed} files, and names {} that are gone or other \
+                 ones; who reads the table by it misses rows (`vestibule archive delta` brings it up)",
+                behind - unnamed
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a log says of a file that is not true.
+    fn lie(&self, dir: &Path, add: &Add, one: &Here) -> Result<Option<String>, DeltaError> {
+        if add.rows() != one.rows {
+            let (said, rows) = (add.rows(), one.rows);
+            return Ok(Some(format!("says {said} rows, and there are {rows},")));
+        }
+        let path = dir.join(&one.name);
+        if self.dubious.contains(&below(self.archive, &path)) {
+            return Ok(None);
+        }
+        let is_true = add.stats() == Some(here::footer(&path)?.stats());
+        Ok((!is_true).then(|| "says other times than there are".to_owned()))
+    }
+}
+
+fn below(archive: &Path, path: &Path) -> String {
+    path.strip_prefix(archive).unwrap_or(path).display().to_string()
+}
