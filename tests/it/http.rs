@@ -62,13 +62,18 @@ impl Api {
 
     /// A daemon before this server, with more in its configuration behind the target `api`.
     pub(crate) fn before(server: HttpServer, more: &str) -> Self {
+        Self::ruled(server, &[], more)
+    }
+
+    /// The same, with policy files more.
+    pub(crate) fn ruled(server: HttpServer, policies: &[ExtraPolicy<'_>], more: &str) -> Self {
         let bank = Port::take().unwrap();
         let target = format!(
             "[[target]]\nname = 'api'\naddress = '127.0.0.1:{}'\nprotocol = 'http'\n{more}",
             server.port()
         );
-        let (none, rules) = (Supervisor::None, &[RULES]);
-        let daemon = Daemon::start_with(none, bank.number(), 2, rules, &target).unwrap();
+        let (none, rules) = (Supervisor::None, [&[RULES], policies].concat());
+        let daemon = Daemon::start_with(none, bank.number(), 2, &rules, &target).unwrap();
         Self { daemon, server, _bank: bank }
     }
 

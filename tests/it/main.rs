@@ -83,6 +83,7 @@ mod stamped;
 mod standing;
 mod talk;
 mod tap;
+mod taped;
 mod tls;
 mod tls_login;
 mod token;

@@ -3,7 +3,7 @@
 python http_server.py PORT LOG [CERTIFICATE KEY]
 """
 
-import gzip, hashlib, http.server, json, socketserver, ssl, sys, threading, time, urllib.parse
+import gzip, hashlib, http.server, json, os, socketserver, ssl, sys, threading, time, urllib.parse
 
 CUSTOMER = {
     "id": 7, "name": "Jo Doe", "ssn": "078-05-1120", "email": "jo.doe@bank.example",
@@ -74,6 +74,8 @@ class Api(http.server.BaseHTTPRequestHandler):
                 self.answer(200, json.dumps(self.seen).encode())
             case ["text"]:
                 self.answer(200, text, query.get("type", "text/plain"))
+            case ["cookie"]:
+                self.answer(200, b"{}", Set_Cookie="sid=quillset; Path=/")
             case ["gzip"]:
                 self.answer(200, gzip.compress(text), Content_Encoding="gzip")
             case ["bytes"]:
@@ -88,9 +90,14 @@ class Api(http.server.BaseHTTPRequestHandler):
             case ["big"]:
                 line = b"a line of a text that is long, with a number 4111111111111111 in it\n"
                 piece = line * (65536 // len(line))
-                self.chunked("text/plain")
+                self.chunked(query.get("type", "text/plain"))
                 for _ in range(int(query["mb"]) * 16):
                     self.chunk(piece)
+                self.wfile.write(b"0\r\n\r\n")
+            case ["random"]:
+                self.chunked("application/octet-stream")
+                for _ in range(int(query["mb"]) * 16):
+                    self.chunk(os.urandom(1 << 16))
                 self.wfile.write(b"0\r\n\r\n")
             case ["endless"]:
                 self.chunked("text/plain")

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use types::command::Action;
-use types::decision::Decision;
+use types::decision::{Decision, Keep};
 
 /// One request, as policies see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Ruled {
     /// Where a class of data is masked for the agent: why a body that no mask can be applied to does not come down;
     /// none where policy permits that.
     pub unmasked: Option<Decision>,
+    /// How much of it and of its answer is recorded, whatever is decided; none where policy says nothing of that.
+    pub record: Option<Keep>,
 }
 
 /// The ids of the paths that one is below, the nearest first, and its own before them.

@@ -95,8 +95,8 @@ const LIMITED: [&str; 9] =
     ["select", "insert", "update", "delete", "call", "probe", "read", "write", "replicate"];
 
 /// Those that can be recorded beside: a session's every byte is of one of them.
-const RECORDED: [&str; 7] =
-    ["connect", "session", "control", "administer", "ddl", "privilege", "admin"];
+const RECORDED: [&str; 9] =
+    ["connect", "session", "control", "administer", "ddl", "privilege", "admin", "fetch", "submit"];
 
 /// A message on one terminal line or three.
 const REASON_BYTES_MAX: usize = 256;

@@ -2,12 +2,16 @@
 //!
 //! Who takes messages apart and writes them is the driver's library. Here is what that leaves open: heads that two
 //! readers would read differently ([`head`]), paths with more than one reading, which parts of them are names and
-//! which are values ([`target`]).
+//! which are values ([`target`]); where messages begin and end in what was said ([`messages`]), and what of that may be
+//! kept ([`pieces`]).
 
 #[doc(hidden)]
 pub mod fuzz;
 pub mod head;
 pub mod media;
+pub mod messages;
+pub mod pieces;
+mod secrets;
 mod target;
 mod template;
 #[cfg(test)]

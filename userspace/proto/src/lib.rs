@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod limit;
+pub mod piece;
 pub mod postgres;
 pub mod reader;
 pub mod session;

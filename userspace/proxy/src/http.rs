@@ -25,6 +25,7 @@ use self::intake::Called;
 use self::io::Io;
 use self::shared::Shared;
 use self::talk::Talk;
+use self::taped::Taped;
 use crate::durability::Seat;
 use crate::follower::Follower;
 use crate::ledger::Ledger;
@@ -35,9 +36,11 @@ mod answer;
 mod body;
 mod intake;
 mod io;
+mod kept;
 mod problem;
 mod shared;
 mod talk;
+mod taped;
 
 pub(crate) use self::problem::raw;
 
@@ -76,7 +79,8 @@ pub(crate) async fn serve(
         Called { ip: address.ip(), port: address.port(), names, server_name: host.clone(), is_tls };
     ledger.reach(tls, host);
     let shared = Rc::new(Shared::new(Arc::clone(&worker.door.clock)));
-    let (agent, server) = (Io::agent(agent, &shared), Io::server(server, &shared));
+    let taped = Taped::of(&ledger, &worker.door);
+    let (agent, server) = (Io::agent(agent, &shared, taped), Io::server(server, &shared));
     let mut client = client::conn::http1::Builder::new();
     client.max_buf_size(2 * HTTP_HEAD_BYTES_MAX).max_headers(HTTP_HEADERS_MAX);
     let Ok((sender, mut upstream)) = client.handshake(TokioIo::new(server)).await else {

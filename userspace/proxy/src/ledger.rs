@@ -4,7 +4,9 @@ mod blind;
 mod sealed;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use journal::record::{
@@ -56,7 +58,7 @@ pub(crate) struct Ledger<'d> {
     blinding: Option<blind::Known>,
     /// The tokens of the command that is written next.
     blind: Option<BlindTokens>,
-    taping: Taping,
+    taping: Rc<RefCell<Taping>>,
     notified: Sparing,
     /// Which of the session's identities the principal has, and whether that is written.
     identity: u32,
@@ -107,7 +109,7 @@ impl<'d> Ledger<'d> {
             text: None,
             blinding: None,
             blind: None,
-            taping: Taping::none(),
+            taping: Rc::new(RefCell::new(Taping::none())),
             notified: Sparing::default(),
             identity: 0,
             unwritten: false,
@@ -315,7 +317,7 @@ impl<'d> Ledger<'d> {
         if let Some(entry) = &self.entry {
             entry.began(now);
         }
-        let is_sealed = self.taping.is_on();
+        let is_sealed = self.is_sealed();
         let mut text = match command.kind {
             // Its secrets are out of it already, and it is no SQL.
             CommandKind::Request if is_sealed => Arc::clone(&command.statement.text),
@@ -365,7 +367,7 @@ impl<'d> Ledger<'d> {
 
     /// Writes how a command ended.
     pub(crate) fn end(&mut self, mut outcome: Outcome, now: Timestamp) {
-        if self.taping.is_on() {
+        if self.is_sealed() {
             self.seal_answer(&mut outcome, now);
         }
         self.write(Frame::End(End { session: self.session, at: now, outcome: &outcome }));
@@ -407,7 +409,7 @@ impl<'d> Ledger<'d> {
         self.open();
         self.closed = true;
         self.door.sessions.leave(self.session);
-        self.taping.end(self.door, self.session, reason, now);
+        self.taping.borrow_mut().end(self.door, self.session, reason, now);
         self.write(Frame::SessionClose(SessionClose { session: self.session, at: now, reason }));
         let cookie = self.accepted.socket_cookie;
         if let Some(difference) = self.door.flows.session_ended(cookie, carried, now) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use journal::record::{Chunk, Frame};
 use journal::recorder::{AppendError, Recorder};
-use proto::postgres::{Gap, Piece};
+use proto::piece::{Gap, Piece};
 use recording::entry::Kind;
 use recording::sealing::NotSealed;
 use recording::tape::Tape;
@@ -23,7 +23,7 @@ pub(crate) struct Taping {
     lost: Option<Arc<str>>,
     /// The last command that began.
     command: CommandId,
-    /// Bytes of the wire that were not kept since some were, by direction and reason: at most six.
+    /// Bytes of the wire that were not kept since some were, by direction and reason: at most eight.
     gaps: Vec<(Kind, Gap, u64)>,
     has_wire: bool,
 }

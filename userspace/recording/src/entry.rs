@@ -4,6 +4,7 @@
 //! What is longer than a chunk's rest goes on in the next one: all pieces but the last have the flag 1. `at` is in
 //! microseconds since 1970 UTC. `offset` counts the bytes of one direction of the wire, gaps among them, or of the entry's own text.
 
+use serde::{Deserialize, Serialize};
 use types::id::CommandId;
 
 /// What an entry holds.
@@ -19,7 +20,7 @@ pub enum Kind {
     Sent,
     /// Bytes to the agent as it got them.
     Received,
-    /// Bytes of the wire that are not kept: `{"side": "sent" | "received", "bytes": N, "why": …}`.
+    /// Bytes of the wire that are not kept: `{"side": "sent" | "received", "bytes": N, "why": …}`; see [`Gap`].
     Gap,
     /// The session ended; why. Nothing comes after it.
     End,
@@ -92,6 +93,24 @@ pub struct Entry<'a> {
     pub head: Head,
     /// Its bytes.
     pub bytes: &'a [u8],
+}
+
+/// What an entry of the kind [`Kind::Gap`] says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Whose bytes are not kept: `sent` or `received`.
+    pub side: String,
+    /// How many; they stand before what is kept next of that side.
+    pub bytes: u64,
+    /// Why.
+    pub why: String,
+}
+
+impl Gap {
+    /// What an entry's bytes say; none where they are not written so.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
 }
 
 /// Bytes of an entry's head.

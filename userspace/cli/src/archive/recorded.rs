@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use archive::scan::{self, Filter, ScanError};
 use clap::Args as ClapArgs;
 use journal::row::{EventRow, RecordingRow, Row, Table};
-use recording::entry::{Entry, Kind};
+use recording::entry::{Entry, Gap, Kind};
 use recording::keys;
-use types::id::SessionId;
+use types::addr::Side;
+use types::id::{CommandId, SessionId};
 
 use crate::recordings::open;
 use crate::recordings::read::{Opener, entries};
@@ -37,6 +38,26 @@ pub(crate) struct Source {
     session: String,
 }
 
+/// A piece of the wire.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// Whose it is: the agent's is downstream.
+    pub(crate) side: Side,
+    /// When it passed, microseconds since 1970 UTC.
+    pub(crate) at_us: i64,
+    /// What passed.
+    pub(crate) what: What,
+}
+
+/// What passed over the wire.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// So many that are not kept, and why.
+    Gap(u64, String),
+}
+
 /// A session.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
@@ -44,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) events: Vec<EventRow>,
     /// What was said and answered, by the command's number.
     pub(crate) recordings: BTreeMap<i32, RecordingRow>,
+    /// What went over the wire at a command, where all of it is kept and it is text: HTTP's.
+    wire: BTreeMap<i32, Vec<Said>>,
     bytes: usize,
     /// There is more than is held.
     pub(crate) is_cut: bool,
@@ -74,6 +97,11 @@ impl Session {
         self.recordings.get(&event.session_seq)
     }
 
+    /// What went over the wire at a command; nothing where that is not kept, or is no text.
+    pub(crate) fn wire(&self, event: &EventRow) -> &[Said] {
+        self.wire.get(&event.session_seq).map_or(&[], Vec::as_slice)
+    }
+
     /// Puts in what is sealed, where a key is given.
     fn unseal(&mut self, control: &Path, source: &Source) -> Result<()> {
         let Source { archive, key: Some(key), purpose, vault, session } = source else {
@@ -94,15 +122,42 @@ impl Session {
         self.bytes += bytes.len();
         self.is_cut |= self.bytes > HELD_BYTES_MAX;
         let command = i32::try_from(head.command.0).unwrap_or(i32::MAX);
+        let is_text = self.events.first().is_some_and(|event| event.protocol == "http");
+        if self.is_cut {
+            return;
+        }
         let row = self.recordings.entry(command).or_default();
         let text = match head.kind {
-            _ if self.is_cut => return,
             Kind::Statement => &mut row.statement,
             Kind::Parameters => &mut row.parameters,
             Kind::Answer => &mut row.response_sample,
+            Kind::Sent if is_text => return self.add_wire(Side::Downstream, entry),
+            Kind::Received if is_text => return self.add_wire(Side::Upstream, entry),
+            Kind::Gap if is_text => return self.add_gap(entry),
             Kind::Sent | Kind::Received | Kind::Gap | Kind::End | Kind::CommandLine => return,
         };
         text.get_or_insert_default().push_str(&String::from_utf8_lossy(bytes));
+    }
+
+    fn add_wire(&mut self, side: Side, Entry { head, bytes }: Entry<'_>) {
+        let said = self.said(head.command);
+        match said.last_mut() {
+            Some(Said { side: before, what: What::Bytes(all), .. }) if *before == side => {
+                all.extend_from_slice(bytes);
+            }
+            _ => said.push(Said { side, at_us: head.at_us, what: What::Bytes(bytes.to_vec()) }),
+        }
+    }
+
+    fn add_gap(&mut self, Entry { head, bytes }: Entry<'_>) {
+        let Some(gap) = Gap::read(bytes) else { return };
+        let side = if gap.side == Kind::Sent.as_str() { Side::Downstream } else { Side::Upstream };
+        let what = What::Gap(gap.bytes, gap.why);
+        self.said(head.command).push(Said { side, at_us: head.at_us, what });
+    }
+
+    fn said(&mut self, command: CommandId) -> &mut Vec<Said> {
+        self.wire.entry(i32::try_from(command.0).unwrap_or(i32::MAX)).or_default()
     }
 
     fn take(&mut self, row: Row) {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use journal::row::{EventRow, RecordingRow};
+use types::addr::Side;
 use types::clock::utc;
 
-use super::recorded::Session;
+use super::recorded::{Said, Session, What};
 
 /// Something to show at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +32,13 @@ pub(super) fn beats(session: &Session) -> Vec<Beat> {
         // Commands that were sent ahead came before the answers of those before them.
         let last = beats.last().map_or(Duration::ZERO, |beat| beat.at);
         let at = since(event.ts.0).max(last);
-        beats.push(Beat { at, command, is_first: true, text: asked(event, recording, at) });
+        let mut text = asked(event, recording, at);
+        text.push_str(&passed(session.wire(event), Side::Downstream));
+        beats.push(Beat { at, command, is_first: true, text });
         let end = since(event.ts.0 + event.duration_us.unwrap_or(0)).max(at);
-        beats.push(Beat { at: end, command, is_first: false, text: answered(event, recording) });
+        let passed = passed(session.wire(event), Side::Upstream);
+        let text = answered(event, recording, &passed);
+        beats.push(Beat { at: end, command, is_first: false, text });
     }
     beats
 }
@@ -55,10 +60,24 @@ fn asked(event: &EventRow, recording: Option<&RecordingRow>, at: Duration) -> St
     .concat()
 }
 
-fn answered(event: &EventRow, recording: Option<&RecordingRow>) -> String {
+/// What a side said over the wire, line by line, as it is kept; what is not is said.
+fn passed(wire: &[Said], side: Side) -> String {
+    let of_side = wire.iter().filter(|said| said.side == side).map(|said| match &said.what {
+        What::Bytes(bytes) => String::from_utf8_lossy(bytes),
+        What::Gap(bytes, why) => format!("[{bytes} bytes not kept: {why}]").into(),
+    });
+    let text: String = of_side.collect();
+    let mark = if side == Side::Downstream { "» " } else { "< " };
+    text.lines().flat_map(|line| [mark.to_owned(), shown(line), "\n".to_owned()]).collect()
+}
+
+fn answered(event: &EventRow, recording: Option<&RecordingRow>, passed: &str) -> String {
     let sample = recording.and_then(|one| one.response_sample.as_deref()).unwrap_or_default();
-    let mut lines: Vec<String> =
-        sample.lines().map(|line| format!("< {}\n", shown(line))).collect();
+    // All that passed has what is kept in words in it.
+    let mut lines: Vec<String> = match passed {
+        "" => sample.lines().map(|line| format!("< {}\n", shown(line))).collect(),
+        passed => vec![passed.to_owned()],
+    };
     let rows = event.rows.map(|rows| format!(", {rows} rows")).unwrap_or_default();
     let code = event.error_code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
     let masked = match event.masked_count {

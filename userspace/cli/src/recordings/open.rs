@@ -1,7 +1,7 @@
 //! `vestibule recordings open`: what a session said and was answered.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args as ClapArgs, ValueEnum};
-use recording::entry::{Entry, Kind};
+use recording::entry::{Entry, Gap, Kind};
 use recording::keys::{self, PrivateKey};
 use types::clock::utc;
 use types::control::{Request, Response};
@@ -38,6 +38,10 @@ pub(crate) struct Args {
     /// What to write.
     #[arg(long, value_enum, default_value = "entries")]
     extract: Extract,
+    /// With `sent` and `received`: an asterisk in the place of each byte that is not kept, so that all others are where they
+    /// were. Without this they are left out.
+    #[arg(long)]
+    fill_gaps: bool,
     /// Write it here, to a file that is not there yet (mode 0600); to standard output where absent.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -57,8 +61,19 @@ enum Extract {
     Received,
 }
 
+impl Extract {
+    /// Whether it is the bytes of this side.
+    fn is_of(self, side: &str) -> bool {
+        match self {
+            Self::Entries => false,
+            Self::Sent => side == Kind::Sent.as_str(),
+            Self::Received => side == Kind::Received.as_str(),
+        }
+    }
+}
+
 pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
-    let Args { source, key, purpose, extract, out, session } = args;
+    let Args { source, key, purpose, extract, fill_gaps, out, session } = args;
     let key = keys::read_private(key)?;
     let opener = Opener::new(&source.vault, &key, *session)?;
     note(control, &key, *session, purpose)?;
@@ -71,6 +86,7 @@ pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         }
     };
     let mut out = io::BufWriter::new(to);
+    let mut missing = 0;
     let is_whole = read::entries(&source.archive, &opener, &mut |chunk, entry| {
         match (extract, entry.head.kind) {
             (Extract::Entries, _) => {
@@ -79,11 +95,23 @@ pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
             (Extract::Sent, Kind::Sent) | (Extract::Received, Kind::Received) => {
                 out.write_all(entry.bytes)?;
             }
+            (Extract::Sent | Extract::Received, Kind::Gap) => {
+                let gap = Gap::read(entry.bytes).filter(|gap| extract.is_of(&gap.side));
+                let bytes = gap.map_or(0, |gap| gap.bytes);
+                missing += bytes;
+                if *fill_gaps {
+                    io::copy(&mut io::repeat(b'*').take(bytes), &mut out)?;
+                }
+            }
             (Extract::Sent | Extract::Received, _) => {}
         }
         Ok(())
     })?;
     out.flush()?;
+    if missing > 0 {
+        let how = if *fill_gaps { "asterisks in their place" } else { "left out" };
+        eprintln!("vestibule: {missing} bytes are not kept: {how}; `--extract entries` says why");
+    }
     if !is_whole {
         eprintln!(
             "vestibule: the recording has no end: the session goes on, or the daemon was killed"

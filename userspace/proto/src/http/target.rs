@@ -181,7 +181,8 @@ fn is_issued(word: &str) -> bool {
     secret_words::begins(word, &TOKENS, 8)
 }
 
-fn has_issued(value: &str) -> bool {
+/// Whether a word of a value begins as issued tokens do.
+pub(super) fn has_issued(value: &str) -> bool {
     value
         .split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '.'))
         .any(is_issued)
@@ -206,7 +207,7 @@ fn strictly_decoded(text: &str) -> Option<String> {
 }
 
 /// A name or a value of a query, as its server most likely reads it.
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let text = text.replace('+', " ");
     strictly_decoded(&text).unwrap_or(text)
 }

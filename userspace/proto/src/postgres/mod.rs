@@ -86,7 +86,6 @@ pub use self::scram::{KeysWanted, Nonce, ScramKeys, Verifier};
 pub use self::startup::{EncryptionRequest, Startup, startup_packet};
 pub use self::transport::{Leg, Transport};
 use self::wire::Wire;
-pub use self::wire::{Gap, Piece};
 use crate::session::{Session, Transmit, Verdict};
 use crate::sql::{Analyzer, Reading};
 

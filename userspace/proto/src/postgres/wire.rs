@@ -10,41 +10,11 @@ use super::message::HEADER;
 use super::names::Lookup;
 use super::prepared::Bind;
 use super::{Phase, PostgresSession};
+use crate::piece::{Gap, Piece};
 use crate::reader::Reader;
 use crate::session::Session;
 use crate::sql::secrets;
 use types::addr::Side;
-
-/// A piece of what came from the agent, or of what it got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// The bytes.
-    Bytes(&'a [u8]),
-    /// So many that are not kept, and why.
-    Gap(u64, Gap),
-}
-
-/// Why bytes of the wire are not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gap {
-    /// They belong to the login.
-    Login,
-    /// There is a secret in the message.
-    Secret,
-    /// Policy does not ask for them.
-    Policy,
-}
-
-impl Gap {
-    /// Its word in recordings.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Login => "login",
-            Self::Secret => "secret",
-            Self::Policy => "policy",
-        }
-    }
-}
 
 /// How far the wire is recorded.
 #[derive(Debug, Default)]

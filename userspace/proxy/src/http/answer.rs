@@ -10,10 +10,12 @@ use hyper::header::{
 use hyper::{Response, StatusCode, Version};
 use mask::{Form, Masks, TextStream};
 use proto::http::media::{self, Kind};
+use types::decision::Keep;
 use types::event::Outcome;
 
 use super::body::Ending;
 use super::intake::passing;
+use super::kept::Kept;
 
 /// An answer's head as it goes down, and what becomes of its body.
 pub(super) struct Composed {
@@ -30,6 +32,8 @@ pub(super) struct Treating<'a> {
     pub(super) may_pass: bool,
     /// Whether the connection ends with this answer.
     pub(super) ends: bool,
+    /// How much of it is recorded, where policy says.
+    pub(super) record: Option<Keep>,
 }
 
 /// No mask can be applied to an answer, for this reason.
@@ -42,7 +46,7 @@ pub(super) fn compose(
     treating: &Treating<'_>,
     mut outcome: Outcome,
 ) -> Result<Composed, Unmaskable> {
-    let Treating { masks, may_pass, ends } = *treating;
+    let Treating { masks, may_pass, ends, record } = *treating;
     let (status, headers) = (response.status(), response.headers());
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = media::read(content_type);
@@ -75,9 +79,10 @@ pub(super) fn compose(
     }
     outcome.error_code = error_code(status);
     outcome.bytes_out = head_bytes(&head);
-    let sample = (media.kind != Kind::Other && form.is_ok()).then(Vec::new);
     let head_text = format!("HTTP/1.1 {} {}", status.as_u16(), media.essence);
-    let ending = Ending { outcome, head: head_text.trim_end().to_owned(), sample };
+    let is_text = media.kind != Kind::Other && form.is_ok();
+    let kept = Kept::new(head_text.trim_end().to_owned(), is_text, record);
+    let ending = Ending { outcome, kept };
     let masks = masked.map(|(masks, form)| TextStream::new(Arc::clone(masks), form));
     Ok(Composed { head, masks, ending })
 }

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use mask::{FreeText, TextStream};
+use mask::TextStream;
 use types::event::{Outcome, Status};
-use types::limits::RESPONSE_SAMPLE_BYTES_MAX;
 
 use super::io::Io;
+use super::kept::Kept;
 use super::shared::Shared;
 
 /// Why a body ends before its end.
@@ -93,10 +93,8 @@ enum Source {
 pub(super) struct Ending {
     /// Its outcome as it will be; interrupted until then.
     pub(super) outcome: Outcome,
-    /// The head of the answer in words, which the sample begins with.
-    pub(super) head: String,
-    /// Text of the body, as the agent sees it; none where it is no text.
-    pub(super) sample: Option<Vec<u8>>,
+    /// What of the answer is recorded.
+    pub(super) kept: Kept,
 }
 
 impl Down {
@@ -137,12 +135,9 @@ impl Down {
                 out.into()
             }
         };
-        if let Some(Ending { outcome, sample, .. }) = &mut self.ending {
+        if let Some(Ending { outcome, kept }) = &mut self.ending {
             outcome.bytes_out += bytes.len() as u64;
-            if let Some(sample) = sample {
-                let room = RESPONSE_SAMPLE_BYTES_MAX.saturating_sub(sample.len()).min(bytes.len());
-                sample.extend_from_slice(bytes.get(..room).unwrap_or_default());
-            }
+            kept.push(&bytes);
         }
         if is_last {
             self.end();
@@ -160,12 +155,12 @@ impl Down {
     }
 
     fn note(&self, ending: Ending) {
-        let Ending { mut outcome, head, sample } = ending;
+        let Ending { mut outcome, kept } = ending;
         if let Some(masks) = &self.masks {
             outcome.masked = masks.counts();
         }
         outcome.bytes_in += self.shared.taken();
-        outcome.sample = sampled(head, sample.as_deref());
+        (outcome.sample, outcome.digest) = kept.finish();
         self.shared.end(outcome);
     }
 }
@@ -173,16 +168,6 @@ impl Down {
 /// A command is in error that was answered with a status that says so.
 fn status_of(outcome: &Outcome) -> Status {
     if outcome.error_code.is_some() { Status::Error } else { Status::Ok }
-}
-
-/// The head of an answer and of its text, without secrets.
-fn sampled(mut head: String, text: Option<&[u8]>) -> Vec<u8> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return head.into_bytes() };
-    let kept = FreeText::default().mask(text, true, &mut None);
-    head.push('\n');
-    head.push_str(kept.as_deref().unwrap_or("[no text]"));
-    head.truncate(head.floor_char_boundary(RESPONSE_SAMPLE_BYTES_MAX));
-    head.into_bytes()
 }
 
 impl Body for Down {

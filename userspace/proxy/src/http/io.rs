@@ -1,4 +1,5 @@
-//! One side's socket as the HTTP library drives it, shared with the session, which looks at what comes and goes.
+//! One side's socket as the HTTP library drives it, shared with the session, which looks at what comes and goes; the agent's
+//! is recorded as it passes.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use types::limits::HTTP_HEAD_BYTES_MAX;
 
 use super::shared::Shared;
+use super::taped::Taped;
 use crate::leg::Stream;
 
 /// A socket in the library's hands.
@@ -23,6 +25,8 @@ struct Wire {
     head: Option<Vec<u8>>,
     /// Whether an end that TLS has no word for is one: where the protocol above says whether anything is missing.
     is_lax: bool,
+    /// The agent's, where recordings are sealed.
+    taped: Option<Box<Taped>>,
 }
 
 /// What is kept of what comes: the head, and what the library reads with it.
@@ -30,15 +34,16 @@ const CAUGHT_BYTES_MAX: usize = 2 * HTTP_HEAD_BYTES_MAX;
 
 impl Io {
     /// The agent's; requests come over it.
-    pub(super) fn agent(stream: Stream, shared: &Rc<Shared>) -> Self {
-        let shared = Rc::clone(shared);
-        Self(Rc::new(RefCell::new(Wire { stream, shared, head: Some(Vec::new()), is_lax: true })))
+    pub(super) fn agent(stream: Stream, shared: &Rc<Shared>, taped: Option<Taped>) -> Self {
+        let (shared, taped) = (Rc::clone(shared), taped.map(Box::new));
+        let head = Some(Vec::new());
+        Self(Rc::new(RefCell::new(Wire { stream, shared, head, is_lax: true, taped })))
     }
 
     /// The server's.
     pub(super) fn server(stream: Stream, shared: &Rc<Shared>) -> Self {
         let shared = Rc::clone(shared);
-        Self(Rc::new(RefCell::new(Wire { stream, shared, head: None, is_lax: false })))
+        Self(Rc::new(RefCell::new(Wire { stream, shared, head: None, is_lax: false, taped: None })))
     }
 
     /// What a request's head came in; until [`Io::listen`] no other may come.
@@ -49,6 +54,14 @@ impl Io {
     /// The next request may come from here on.
     pub(super) fn listen(&self) {
         self.0.borrow_mut().head = Some(Vec::new());
+        self.with_tape(Taped::listen);
+    }
+
+    /// The tape of it, where there is one.
+    pub(super) fn with_tape(&self, act: impl FnOnce(&mut Taped)) {
+        if let Some(taped) = &mut self.0.borrow_mut().taped {
+            act(taped);
+        }
     }
 
     /// Whether what came since then begins with this.
@@ -77,6 +90,9 @@ impl AsyncRead for Io {
         }
         let came = buffer.filled().get(before..).unwrap_or_default();
         wire.shared.moved(came.len());
+        if let Some(taped) = &mut wire.taped {
+            taped.came(came);
+        }
         if let Some(head) = &mut wire.head {
             let room = CAUGHT_BYTES_MAX.saturating_sub(head.len());
             head.extend_from_slice(came.get(..room.min(came.len())).unwrap_or_default());
@@ -92,8 +108,17 @@ impl AsyncWrite for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let wire = &mut *self.0.borrow_mut();
+        if let Some(taped) = &mut wire.taped
+            && let Err(error) = taped.before_write(bytes)
+        {
+            wire.shared.go("journal_failed");
+            return Poll::Ready(Err(io::Error::other(error)));
+        }
         let count = ready!(wire.stream.poll_write(cx, bytes))?;
         wire.shared.moved(count);
+        if let Some(taped) = &mut wire.taped {
+            taped.wrote(count);
+        }
         Poll::Ready(Ok(count))
     }
 

@@ -13,7 +13,7 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use identity::oidc::Presented;
 use identity::standing::{Held, Standing};
 use journal::record::Lsn;
@@ -23,7 +23,7 @@ use proto::http::Refused;
 use sha2::{Digest, Sha256};
 use tracing::debug;
 use types::command::Action;
-use types::decision::Decision;
+use types::decision::{Decision, Keep};
 use types::event::{Outcome, Status};
 use types::id::CommandId;
 use types::identity::Way;
@@ -34,6 +34,7 @@ use super::intake::{self, Called, Shown, examine, upwards};
 use super::io::Io;
 use super::problem::Problem;
 use super::shared::Shared;
+use super::taped::Taped;
 use crate::bearer;
 use crate::durability::Seat;
 use crate::flows::Bytes;
@@ -81,6 +82,8 @@ struct Decided {
     masks: Option<Arc<Masks>>,
     /// What refuses an answer that can't be masked.
     unmasked: Option<Decision>,
+    /// How much of the answer is recorded, where policy says.
+    record: Option<Keep>,
 }
 
 impl<'w> Talk<'w> {
@@ -144,13 +147,10 @@ impl<'w> Talk<'w> {
             Err(_) => Ok(false),
         };
         self.follow(None);
-        let decided = self.decide(&examined, identified);
-        let (decided, refused) = decided.map_err(|error| Problem {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            policy: "journal".to_owned(),
-            detail: format!("{error}; nothing goes on unrecorded"),
-            ends: true,
-        })?;
+        let is_head = parts.method == Method::HEAD;
+        let decided = self.decide(&examined, identified, is_head);
+        let (decided, refused) = decided
+            .map_err(|error| self.unrecorded(format!("{error}; nothing goes on unrecorded")))?;
         // A refusal is told once it is on disk; so is what has an effect sent.
         let (Ok(intake), None) = (&examined, &refused) else {
             self.durable(decided.at).await?;
@@ -208,6 +208,7 @@ impl<'w> Talk<'w> {
             masks: decided.masks.as_ref(),
             may_pass: decided.unmasked.is_none(),
             ends: self.sender.borrow().is_closed(),
+            record: decided.record,
         };
         match compose(&response, &treating, outcome.clone()) {
             Ok(Composed { head, masks, ending }) => {
@@ -253,13 +254,15 @@ impl<'w> Talk<'w> {
         let waited = poll_fn(|cx| self.seat.poll(lsn, cx)).await;
         waited.map_err(|error| {
             self.shared.go("journal_failed");
-            Problem {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                policy: "journal".to_owned(),
-                detail: error.to_string(),
-                ends: true,
-            }
+            self.unrecorded(error.to_string())
         })
+    }
+
+    /// What the agent is told where nothing can be recorded; that goes down all the same.
+    fn unrecorded(&self, detail: String) -> Problem {
+        self.agent.with_tape(Taped::give_up);
+        let (status, policy) = (StatusCode::SERVICE_UNAVAILABLE, "journal".to_owned());
+        Problem { status, policy, detail, ends: true }
     }
 
     /// Has the session act by the token that a request shows; answers whether it shows one that counts, else why not.
@@ -347,6 +350,7 @@ impl<'w> Talk<'w> {
     /// Ends the session's records, once.
     pub(super) fn close(&self, reason: &str) {
         self.settle();
+        self.agent.with_tape(Taped::finish);
         let (sent, received) = self.agent.carried();
         let now = self.shared.clock.now();
         self.state.borrow_mut().ledger.close(reason, Bytes { sent, received }, now);

@@ -1,7 +1,10 @@
 //! What of a session's records is sealed, where recordings are.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use journal::recorder::AppendError;
-use proto::postgres::Piece;
+use proto::piece::Piece;
 use recording::entry::Kind;
 use recording::sealing::NotSealed;
 use tokio::net::TcpStream;
@@ -19,22 +22,27 @@ use crate::targets::Protocol;
 impl Ledger<'_> {
     /// Records what is said and answered on this tape.
     pub(crate) fn tape(&mut self, taping: Taping) {
-        self.taping = taping;
+        self.taping = Rc::new(RefCell::new(taping));
+    }
+
+    /// The tape, for who sees the session's bytes pass.
+    pub(crate) fn shared_tape(&self) -> Rc<RefCell<Taping>> {
+        Rc::clone(&self.taping)
     }
 
     /// Whether recordings are sealed.
     pub(crate) fn is_sealed(&self) -> bool {
-        self.taping.is_on()
+        self.taping.borrow().is_on()
     }
 
     /// Records bytes of the wire that came from the agent or go to it, or how many of them are not kept.
     pub(crate) fn wire(&mut self, kind: Kind, piece: Piece<'_>, now: Timestamp) {
-        self.taping.wire(&self.door.recorder, kind, piece, now);
+        self.taping.borrow_mut().wire(&self.door.recorder, kind, piece, now);
     }
 
     /// Seals what was recorded since the last chunk; false where it can't be: nothing may go on.
     pub(crate) fn seal(&mut self) -> bool {
-        self.taping.seal(&self.door.recorder).is_ok()
+        self.taping.borrow_mut().seal(&self.door.recorder).is_ok()
     }
 
     /// Ends a session that can't be recorded as configured: nothing goes on unrecorded.
@@ -54,13 +62,13 @@ impl Ledger<'_> {
     /// Where recordings are sealed, the principal as the journal has it: without the command line, in which values may
     /// stand (`psql -c`). That is put on the tape.
     pub(super) fn seal_command_line(&mut self) -> Option<Principal> {
-        if !self.taping.is_on() {
+        if !self.taping.borrow().is_on() {
             return None;
         }
         let mut principal = self.principal.clone();
         let line = principal.process.provenance.command_line.take()?;
         let what = (Kind::CommandLine, CommandId(0));
-        self.taping.put(&self.door.recorder, what, self.at, line.as_bytes());
+        self.taping.borrow_mut().put(&self.door.recorder, what, self.at, line.as_bytes());
         Some(principal)
     }
 
@@ -72,23 +80,24 @@ impl Ledger<'_> {
         parameters: &[Parameter],
         now: Timestamp,
     ) -> Result<(), AppendError> {
-        let recorder = &self.door.recorder;
-        self.taping.began(command);
-        self.taping.put(recorder, (Kind::Statement, command), now, text.as_bytes());
+        let (recorder, mut taping) = (&self.door.recorder, self.taping.borrow_mut());
+        taping.began(command);
+        taping.put(recorder, (Kind::Statement, command), now, text.as_bytes());
         if !parameters.is_empty() {
             let parameters = journal::assemble::parameters(parameters);
-            self.taping.put(recorder, (Kind::Parameters, command), now, parameters.as_bytes());
+            taping.put(recorder, (Kind::Parameters, command), now, parameters.as_bytes());
         }
-        self.taping.seal(recorder)
+        taping.seal(recorder)
     }
 
     /// Seals what a command was answered, and takes it out of what goes to the journal in clear.
     pub(super) fn seal_answer(&mut self, outcome: &mut Outcome, now: Timestamp) {
         let (what, sample) = ((Kind::Answer, outcome.command), std::mem::take(&mut outcome.sample));
+        let mut taping = self.taping.borrow_mut();
         if !sample.is_empty() {
-            self.taping.put(&self.door.recorder, what, now, &sample);
+            taping.put(&self.door.recorder, what, now, &sample);
         }
         // Where that can't be, the next command is refused.
-        drop(self.taping.seal(&self.door.recorder));
+        drop(taping.seal(&self.door.recorder));
     }
 }

@@ -1,5 +1,6 @@
 //! `vestibule archive export pcapng`: a session as packets, for those who read packets.
 
+mod http;
 mod wire;
 
 use std::io::{self, Write};
@@ -18,10 +19,11 @@ use super::hand_out;
 use crate::archive::recorded::{Session, Source};
 use wire::Conversation;
 
-/// Write a PostgreSQL session as packets (pcapng) that Wireshark and tshark read: its statements and answers as far as they
-/// are kept, in TCP/IP frames and messages that are made for this, with a comment at each that names the record
-/// (node/epoch/seq), the decision and the rule. Where the session's port is not 5432, read it with
-/// `tshark -d tcp.port==PORT,pgsql`. `vestibule import` reads it, too.
+/// Write a session as packets (pcapng) that Wireshark and tshark read: its statements or requests and their answers as far as
+/// they are kept, in TCP/IP frames and messages that are made for this, with a comment at each that names the record
+/// (node/epoch/seq), the decision and the rule. Of HTTP that is kept in full (`@record("full")`, with `--key`) the messages are
+/// those that passed, an asterisk in the place of each byte of a secret. Where the session's port is not 5432 or 80, read it
+/// with `tshark -d tcp.port==PORT,pgsql` (or `http`). `vestibule import` reads PostgreSQL's, too.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -39,8 +41,8 @@ pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
 fn write(session: &Session, out: impl Write) -> Result<()> {
     let Some(first) = session.events.first() else { return Ok(()) };
     ensure!(
-        first.protocol == "postgresql",
-        "session {} speaks {}: packets are made of PostgreSQL sessions alone",
+        matches!(&*first.protocol, "postgresql" | "http"),
+        "session {} speaks {}: packets are made of PostgreSQL and HTTP alone",
         first.session_id,
         first.protocol
     );
@@ -58,13 +60,7 @@ fn write(session: &Session, out: impl Write) -> Result<()> {
     let mut conversation = Conversation::default();
     let mut last_us = first.ts.0;
     for event in &session.events {
-        last_us = last_us.max(said(
-            &mut writer,
-            &mut talk,
-            &mut conversation,
-            event,
-            session.recording(event),
-        )?);
+        last_us = last_us.max(said(&mut writer, &mut talk, &mut conversation, event, session)?);
     }
     talk.close(&mut writer, last_us, &[])?;
     writer.finish()?;
@@ -77,42 +73,52 @@ fn said<W: Write>(
     talk: &mut Talk,
     conversation: &mut Conversation,
     event: &EventRow,
-    recording: Option<&RecordingRow>,
+    session: &Session,
 ) -> io::Result<i64> {
+    let recording = session.recording(event);
     let kind = event.kind.strip_prefix(KIND_PREFIX).unwrap_or(&event.kind);
     let record = format!("record={}/{}/{}", event.node_id, event.log_epoch, event.seq.0);
     let asked = comment(&record, event, recording);
     let turns = match kind {
         "db.connect" => conversation.connect(event),
         "db.query" => conversation.query(event, recording),
+        "http.request" => http::turns(event, session),
         // Which function, or whose command, is in no record's text.
         _ => Vec::new(),
     };
     let end_us = event.ts.0 + event.duration_us.unwrap_or(0);
+    let mut last_us = end_us;
     if turns.is_empty() {
         talk.note(writer, Side::Downstream, event.ts.0, &[&asked])?;
     }
     let answered = answer_comment(&record, event);
     for (number, turn) in turns.iter().enumerate() {
-        let at_us = match turn.side {
+        let at_us = turn.at_us.unwrap_or(match turn.side {
             Side::Downstream => event.ts.0,
             Side::Upstream => end_us,
-        };
+        });
         let said = match (number, turn.side) {
-            (0, _) => Some(&asked),
-            (1, Side::Upstream) => Some(&answered),
+            (0, _) => Some(asked.clone()),
+            (1, Side::Upstream) => Some(answered.clone()),
             _ => None,
         };
-        let comments: Vec<&str> = said.into_iter().map(String::as_str).collect();
-        talk.say(writer, turn.side, (at_us, &turn.bytes), &comments)?;
+        let left_out = turn.left_out.as_ref().map(|what| format!("{record} {what}"));
+        let comments: Vec<String> = said.into_iter().chain(left_out).collect();
+        let comments: Vec<&str> = comments.iter().map(String::as_str).collect();
+        if turn.bytes.is_empty() {
+            talk.note(writer, turn.side, at_us, &comments)?;
+        } else {
+            talk.say(writer, turn.side, (at_us, &turn.bytes), &comments)?;
+        }
+        last_us = last_us.max(at_us);
     }
-    Ok(end_us)
+    Ok(last_us)
 }
 
 fn comment(record: &str, event: &EventRow, recording: Option<&RecordingRow>) -> String {
     let EventRow { kind, agent_id, decision, rule_id, decision_reason, .. } = event;
     let is_kept = recording.is_some_and(|one| one.statement.is_some());
-    let stripped = kind.ends_with("db.query") && !is_kept;
+    let stripped = !kind.ends_with("db.connect") && !is_kept;
     let words = [
         Some(format!("{record} kind={kind} agent={agent_id} decision={decision} rule={rule_id}")),
         Some(format!("reason={decision_reason}")),

@@ -10,7 +10,7 @@ use proto::http::Refused;
 use types::command::{
     Access, Action, Analysis, Command, CommandKind, Risk, Statement, Transaction,
 };
-use types::decision::{Decision, Effect};
+use types::decision::{Decision, Effect, Keep};
 use types::event::Status;
 use types::id::CommandId;
 
@@ -28,6 +28,7 @@ impl Talk<'_> {
         &self,
         examined: &Result<Intake, Refused>,
         identified: Result<bool, &'static str>,
+        is_head: bool,
     ) -> Result<(Decided, Option<Problem>), AppendError> {
         let now = self.shared.clock.now();
         let state = &mut *self.state.borrow_mut();
@@ -40,7 +41,7 @@ impl Talk<'_> {
         });
         let (policy, masks) = (Arc::clone(policy), Arc::clone(masks));
         let (statement, ruled, refused) = self.rule(&policy, examined, identified, now.unix_us);
-        let Ruled { decision, unmasked } = ruled;
+        let Ruled { decision, unmasked, record } = ruled;
         state.commands += 1;
         let command = Command {
             id: CommandId(state.commands),
@@ -54,6 +55,10 @@ impl Talk<'_> {
         state.ledger.blind_named(|| {
             examined.as_ref().map(|intake| intake.asked.named()).unwrap_or_default()
         });
+        // What came of it is sealed with what it says. Of what policy was not asked about, it goes on as before.
+        let is_asked = examined.is_ok() && identified.is_ok() && self.shared.gone().is_none();
+        let in_full = is_asked.then_some(record == Some(Keep::Full));
+        self.agent.with_tape(|tape| tape.decided(command.id, in_full, is_head));
         let at = state.ledger.begin(&command, &decision, Some(&masks), times, None)?;
         self.seat.gathered();
         door.counters.commands_total.up();
@@ -65,7 +70,7 @@ impl Talk<'_> {
             state.ledger.end(outcome, now);
         }
         let masks = (!policy.masks().is_empty()).then_some(masks);
-        Ok((Decided { command: command.id, at, masks, unmasked }, refused))
+        Ok((Decided { command: command.id, at, masks, unmasked, record }, refused))
     }
 
     /// What is asked, what is decided of it, and what the agent is told where that is no.
@@ -76,7 +81,7 @@ impl Talk<'_> {
         identified: Result<bool, &'static str>,
         unix_us: i64,
     ) -> (Arc<Statement>, Ruled, Option<Problem>) {
-        let only = |decision: Decision| Ruled { decision, unmasked: None };
+        let only = |decision: Decision| Ruled { decision, unmasked: None, record: None };
         let intake = match examined {
             Ok(intake) => intake,
             Err(refused) => {

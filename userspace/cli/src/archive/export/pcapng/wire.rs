@@ -9,6 +9,17 @@ use types::addr::Side;
 pub(super) struct Turn {
     pub(super) side: Side,
     pub(super) bytes: Vec<u8>,
+    /// When it was said, microseconds since 1970 UTC; where that is not told, as its command began or ended.
+    pub(super) at_us: Option<i64>,
+    /// What of it is not there, in words.
+    pub(super) left_out: Option<String>,
+}
+
+impl Turn {
+    /// What a side says.
+    pub(super) fn new(side: Side, bytes: Vec<u8>) -> Self {
+        Self { side, bytes, at_us: None, left_out: None }
+    }
 }
 
 /// How far a session is.
@@ -78,9 +89,9 @@ impl Conversation {
             "interrupted" => up.clear(),
             "ok" if copies == Some(Copies::In) => {
                 up.extend(message(b'G', &[0, 0, 0]));
-                after.push(Turn { side: Side::Downstream, bytes: message(b'c', b"") });
+                after.push(Turn::new(Side::Downstream, message(b'c', b"")));
                 let done = [self.complete(event), self.ready()].concat();
-                after.push(Turn { side: Side::Upstream, bytes: done });
+                after.push(Turn::new(Side::Upstream, done));
             }
             "ok" => {
                 up.extend(match copies {
@@ -126,8 +137,7 @@ impl Conversation {
 }
 
 fn turns(down: Vec<u8>, up: Vec<u8>) -> Vec<Turn> {
-    let of = |side, bytes| Turn { side, bytes };
-    let mut turns = vec![of(Side::Downstream, down), of(Side::Upstream, up)];
+    let mut turns = vec![Turn::new(Side::Downstream, down), Turn::new(Side::Upstream, up)];
     turns.retain(|turn| !turn.bytes.is_empty());
     turns
 }
