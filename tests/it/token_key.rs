@@ -141,6 +141,90 @@ fn the_key_of_checkpoints_moves_to_a_token_that_may_go_and_come_back() {
     verify(&world).ok().unwrap();
 }
 
+/// The keys in a token: each half by its label.
+fn halves(token: &Token) -> Vec<(String, String)> {
+    let listed = token.as_user(&["--list-objects"]).unwrap();
+    let (mut found, mut half) = (Vec::new(), String::new());
+    for line in listed.lines() {
+        if let Some(kind) = line.split(" Key Object").next().filter(|kind| *kind != line) {
+            kind.clone_into(&mut half);
+        } else if let Some(label) = line.trim().strip_prefix("label:") {
+            found.push((label.trim().to_owned(), half.clone()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_retired_key_is_destroyed_in_its_token_and_none_that_signs() {
+    let token = Token::softhsm("hsm").unwrap();
+    let mut world = moved_to(&token);
+    let ask = |world: &World, arguments: &[&str]| {
+        let mut archive = world.daemon.cli();
+        run(archive.arg("archive").args(arguments), 60).unwrap()
+    };
+    let of = |name: &str| [(name.to_owned(), "Private".into()), (name.to_owned(), "Public".into())];
+    let none = ask(&world, &["destroy-keys"]).ok().unwrap();
+    assert!(none.starts_with("0 keys"), "{none}");
+    // What signs stays, and what is not there is not destroyed.
+    for name in ["checkpoints", "checkpoints-2", "other"] {
+        let refused = ask(&world, &["destroy-keys", name]);
+        assert!(refused.stderr.contains("that another of this node's has followed"), "{refused:?}");
+    }
+    assert_eq!(halves(&token), of("checkpoints"));
+    ask(&world, &["rotate-key"]).ok().unwrap();
+    let listed = ask(&world, &["destroy-keys"]).ok().unwrap();
+    assert!(listed.starts_with("checkpoints (vestibule/node/"), "{listed}");
+    assert!(listed.contains("\n1 keys"), "{listed}");
+    // One of those that are named is in use: none goes.
+    let refused = ask(&world, &["destroy-keys", "checkpoints", "checkpoints-2"]);
+    assert!(refused.ok().is_err());
+    token.take_away(true).unwrap();
+    assert!(ask(&world, &["destroy-keys", "checkpoints"]).ok().is_err());
+    token.take_away(false).unwrap();
+    wait_until("it is back", 60, || Ok(seal(&world).ok().is_ok())).unwrap();
+    assert_eq!(halves(&token).len(), 4);
+    let gone = ask(&world, &["destroy-keys", "checkpoints"]).ok().unwrap();
+    assert!(gone.starts_with("destroyed: checkpoints ("), "{gone}");
+    assert_eq!(halves(&token), of("checkpoints-2"));
+    let verified = verify(&world).ok().unwrap();
+    assert!(verified.contains("the key was replaced"), "{verified}");
+    // Its name is free for the next one; of the one before a crash left half.
+    ask(&world, &["rotate-key"]).ok().unwrap();
+    token.as_user(&["--delete-object", "--type", "privkey", "--label", "checkpoints-2"]).unwrap();
+    assert_eq!(halves(&token).len(), 3);
+    ask(&world, &["destroy-keys", "checkpoints-2"]).ok().unwrap();
+    assert_eq!(halves(&token), of("checkpoints"));
+    world.daemon.stop().unwrap();
+    world.daemon.restart().unwrap();
+    world.read().unwrap();
+    seal(&world).ok().unwrap();
+    verify(&world).ok().unwrap();
+    let evidence = world.evidence().unwrap();
+    let told = evidence.query(
+        "SELECT kind, json_extract_string(detail, '$.name') AS name FROM control WHERE kind LIKE 'key.destroy%' ORDER BY seq",
+    );
+    let told: Vec<String> = told
+        .unwrap()
+        .iter()
+        .map(|row| format!("{} {}", row["kind"].as_str().unwrap(), row["name"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "key.destroy_refused checkpoints",
+            "key.destroy_refused checkpoints-2",
+            "key.destroy_refused other",
+            "key.destroy_refused checkpoints-2",
+            "key.destroying checkpoints",
+            "key.destroyed checkpoints",
+            "key.destroying checkpoints-2",
+            "key.destroyed checkpoints-2",
+        ]
+    );
+}
+
 #[test]
 fn a_tpm_signs_and_openssl_and_a_kit_say_so() {
     let token = Token::tpm("tpm").unwrap();

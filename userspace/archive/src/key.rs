@@ -2,6 +2,7 @@
 //! first use; and the statement by which one follows another.
 
 mod held;
+mod retired;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use self::held::Held;
 pub use self::held::{Keep, Sign, TokenFailure};
+pub use self::retired::Retired;
 use crate::attest::Attestation;
 use crate::files;
 use crate::note::{self, Checkpoint, PublicKey};
@@ -58,6 +60,9 @@ pub enum KeyError {
     /// The key is in a token, and nobody says in which.
     #[error("the key that {} names is in a token: say in which ([archive.key])", .0.display())]
     NoToken(PathBuf),
+    /// The key signs, or is not this node's.
+    #[error("`{0}` is no key that another has followed")]
+    InUse(String),
     /// The token has no name left for a key.
     #[error("the token has keys up to `{0}`: remove what is not in use")]
     Names(String),

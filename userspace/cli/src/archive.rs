@@ -34,6 +34,7 @@ pub(crate) enum Args {
     Compact(compact::Args),
     Delta(delta::Args),
     RotateKey(RotateKey),
+    DestroyKeys(DestroyKeys),
     SealSecret(seal_secret::Args),
     Verify(verifier::Args),
     Fetch(remote::Fetch),
@@ -69,6 +70,17 @@ pub(crate) struct RotateKey {
     /// How to print it.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
+}
+
+/// Have the daemon destroy private keys in the token ([archive.key]) that others have followed; without a name, list them. First it
+/// seals, so that the key in force has signed a checkpoint; a key that signs, or is to, or is not this node's, is refused. It is
+/// recorded who asked, before (`key.destroying`) and after (`key.destroyed`). What the key signed verifies as before. It can't be
+/// undone, and a key that another host uses, too, is gone there as well.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DestroyKeys {
+    /// Their names in the token.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
 }
 
 /// Ask the archive in SQL, through the `duckdb` executable, with the views events, sessions, control
@@ -128,6 +140,9 @@ pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
         Args::SealSecret(args) => seal_secret::run(args),
         Args::RotateKey(RotateKey { revoked_from, output }) => {
             seal(control, &Request::RotateKey { revoked_from: *revoked_from }, *output)
+        }
+        Args::DestroyKeys(DestroyKeys { names }) => {
+            retention::ask(control, &Request::DestroyKeys { names: names.clone() })
         }
         Args::Compact(args) => compact::run(control, args),
         Args::Delta(args) => delta::run(args),

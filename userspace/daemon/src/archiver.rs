@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use archive::Archive;
 use archive::attest::{Attestation, Document};
 use archive::delta;
-use archive::key::{KeyError, Rotation, Signer};
+use archive::key::{KeyError, Retired, Rotation, Signer};
 use archive::layout;
 use archive::seal::{SealError, Sealed};
 use archive::worm;
@@ -20,7 +20,7 @@ use types::clock::Clock;
 use types::control::{ShipStanding, WitnessStanding};
 use types::hex::hex;
 
-use crate::app::{EPOCH, note};
+use crate::app::{EPOCH, note, record};
 use crate::asker::Asker;
 use crate::config::{Config, RetentionRule};
 use crate::environment::Environment;
@@ -119,6 +119,11 @@ enum Job {
         sha256: [u8; 32],
         asker: Asker,
         reply: mpsc::Sender<Result<Attested>>,
+    },
+    Destroy {
+        names: Vec<String>,
+        asker: Asker,
+        reply: mpsc::Sender<Result<Vec<String>>>,
     },
 }
 
@@ -244,6 +249,14 @@ impl Archiver {
         sealed.recv().context("the archiver has ended")?
     }
 
+    /// Destroys keys in the token that others have followed, or says which there are; waits for it.
+    pub(crate) fn destroy_keys(&self, names: Vec<String>, asker: Asker) -> Result<Vec<String>> {
+        let (reply, destroyed) = mpsc::channel();
+        let job = Job::Destroy { names, asker, reply };
+        self.requests.try_send(job).map_err(|_| anyhow!("the archiver is busy; try again"))?;
+        destroyed.recv().context("the archiver has ended")?
+    }
+
     /// Signs what a document is, once that is recorded; waits for it.
     pub(crate) fn attest(
         &self,
@@ -307,6 +320,9 @@ impl Bench {
                     let said = Attestation { document, sha256, at_us };
                     reply.send(attest(&self.vault, &self.recorder, &said, &asker)).is_ok()
                 }
+                Job::Destroy { names, asker, reply } => {
+                    reply.send(self.destroy(&names, &asker)).is_ok()
+                }
             };
             if !is_heard {
                 warn!("whoever asked the archiver has gone");
@@ -324,6 +340,47 @@ impl Bench {
         };
         self.note(sealed.as_ref().err());
         sealed
+    }
+
+    /// Destroys retired keys in the token, recorded before and after; without names says which there are.
+    fn destroy(&mut self, names: &[String], asker: &Asker) -> Result<Vec<String>> {
+        if names.is_empty() {
+            self.vault.signer.is_there()?;
+            let mut lines: Vec<String> = self.vault.signer.retired()?.iter().map(told).collect();
+            lines.push(format!("{} keys in the token sign nothing any more", lines.len()));
+            return Ok(lines);
+        }
+        // What followed them is in force then, by a checkpoint that it signed.
+        self.answer(&Ask::Seal)?;
+        let Vault { archive, signer, origin, .. } = &self.vault;
+        ensure!(
+            signer.signs(archive.dir(), origin),
+            "no checkpoint is signed with the key in force: `vestibule verify` says why"
+        );
+        let found = signer.retired()?;
+        let is_named = |one: &&Retired| names.contains(&one.name);
+        if let Some(name) = names.iter().find(|name| !found.iter().any(|one| one.name == **name)) {
+            let why = format!(
+                "`{name}` is no key in the token that another of this node's has followed; one that signs is replaced \
+                 first (`vestibule archive rotate-key`)"
+            );
+            let detail = serde_json::json!({ "name": name, "by": asker, "why": why });
+            record(&self.recorder, "key.destroy_refused", &detail)?;
+            bail!(why);
+        }
+        let mut lines = Vec::new();
+        for one in found.iter().filter(is_named) {
+            let detail = serde_json::json!({
+                "name": one.name, "key": one.public.line().trim_end(), "by": asker,
+            });
+            record(&self.recorder, "key.destroying", &detail)?;
+            signer.destroy(one)?;
+            record(&self.recorder, "key.destroyed", &detail)?;
+            warn!(name = one.name, "a retired key is destroyed");
+            lines.push(format!("destroyed: {}", told(one)));
+        }
+        self.answer(&Ask::Seal)?;
+        Ok(lines)
     }
 
     /// Replaces a key that is in a file though it should be in a token.
@@ -369,6 +426,12 @@ fn is_of_token(error: &anyhow::Error) -> bool {
         cause.downcast_ref().is_some_and(is_token)
             || of_seal.is_some_and(|error| matches!(error, SealError::Key(key) if is_token(key)))
     })
+}
+
+/// A retired key in words: its name, and its public half.
+fn told(retired: &Retired) -> String {
+    let Retired { name, public } = retired;
+    format!("{name} ({})", public.line().trim_end())
 }
 
 /// Lets queries come before what this thread does.

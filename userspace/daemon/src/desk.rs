@@ -133,6 +133,10 @@ impl Answer for Desk {
             Request::RotateKey { revoked_from } => {
                 self.archiver.rotate_key(*revoked_from).map(sealed)
             }
+            Request::DestroyKeys { names } => {
+                let lines = self.archiver.destroy_keys(names.clone(), Asker::of(tgid));
+                lines.map(|lines| Response::Retained { lines })
+            }
             Request::HoldSet { name, scope, reason } => self.hold_set(name, scope, reason, tgid),
             Request::HoldRelease { name, reason, by } => self.hold_release(name, reason, by, tgid),
             Request::Dispose { dry_run, reason, by } => self.dispose(*dry_run, reason, by, tgid),

@@ -70,11 +70,7 @@ impl Keep for Token {
 
     fn open(&self, name: &str) -> Result<Box<dyn Sign>, TokenFailure> {
         let key = TokenKey::open(&self.0.with_object(name))?;
-        let public = match key.public() {
-            Public::Ed25519(bytes) => VerifierKey::ed25519(bytes),
-            Public::P256(point) => VerifierKey::p256(point),
-        };
-        let public = public.ok_or_else(|| format!("`{name}` is no point on its curve"))?;
+        let public = verifier(name, key.public())?;
         Ok(Box::new(Key { key, public }))
     }
 
@@ -82,6 +78,29 @@ impl Keep for Token {
         TokenKey::make(&self.0.with_object(name), &[Kind::Ed25519, Kind::P256])?;
         self.open(name)
     }
+
+    fn public(&self, name: &str) -> Result<Option<VerifierKey>, TokenFailure> {
+        let found = TokenKey::find(&self.0.with_object(name))?;
+        found.map(|public| verifier(name, &public)).transpose()
+    }
+
+    fn destroy(&self, name: &str, public: VerifierKey) -> Result<(), TokenFailure> {
+        let uri = self.0.with_object(name);
+        let found = TokenKey::find(&uri)?.ok_or_else(|| format!("`{name}` is not there"))?;
+        if verifier(name, &found)? != public {
+            return Err(format!("the token has another key by the name `{name}`").into());
+        }
+        Ok(TokenKey::destroy(&uri, &found)?)
+    }
+}
+
+/// A public half as notes have it.
+fn verifier(name: &str, public: &Public) -> Result<VerifierKey, TokenFailure> {
+    let key = match public {
+        Public::Ed25519(bytes) => VerifierKey::ed25519(bytes),
+        Public::P256(point) => VerifierKey::p256(point),
+    };
+    key.ok_or_else(|| format!("`{name}` is no point on its curve").into())
 }
 
 struct Key {

@@ -87,6 +87,42 @@ impl TokenKey {
         made.map_err(refused("making a key"))
     }
 
+    /// The public half of the key that `uri` names, whether its private half is there or not; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it is none that is understood, or the token does not let its owner in.
+    pub fn find(uri: &TokenUri) -> Result<Option<Public>, TokenError> {
+        let _calling = calling();
+        let open = module::open(uri)?;
+        if find(&open.session, uri, ObjectClass::PUBLIC_KEY)?.is_empty() {
+            return Ok(None);
+        }
+        public(&open.session, uri).map(Some)
+    }
+
+    /// Removes the key that `uri` names from the token for good, both halves, the private one first: what a crash leaves can be
+    /// removed again.
+    ///
+    /// # Errors
+    /// If its public half is another than `expected`, or the token does not remove it.
+    pub fn destroy(uri: &TokenUri, expected: &Public) -> Result<(), TokenError> {
+        let _calling = calling();
+        let open = module::open(uri)?;
+        if public(&open.session, uri)? != *expected {
+            return Err(TokenError::Exchanged(uri.object.clone()));
+        }
+        for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+            for half in find(&open.session, uri, class)? {
+                open.session.destroy_object(half).map_err(refused("destroying the key"))?;
+            }
+            // Some tokens say that they did and keep what an officer protected.
+            if !find(&open.session, uri, class)?.is_empty() {
+                return Err(TokenError::Kept(uri.object.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// Its public half.
     pub fn public(&self) -> &Public {
         &self.public

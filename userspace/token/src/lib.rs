@@ -58,6 +58,9 @@ pub enum TokenError {
     /// Another key than before is there by this name.
     #[error("the token has another key by the name `{0}` than it had before")]
     Exchanged(String),
+    /// The key is there though it was removed.
+    #[error("the token keeps the key `{0}`, which was to be destroyed")]
+    Kept(String),
     /// The signature is of no form that is understood.
     #[error("the token's signature has {0} bytes, not 64")]
     Signature(usize),

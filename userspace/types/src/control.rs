@@ -114,6 +114,11 @@ pub enum Request {
         /// The size beyond which what the old one signs does not stand by itself.
         revoked_from: Option<u64>,
     },
+    /// Destroy keys in the token that others have followed.
+    DestroyKeys {
+        /// Their names in the token; where there are none, tell which there are.
+        names: Vec<String>,
+    },
     /// Make blind tokens with a new key from now on.
     RotateBlindKey,
     /// Write that a session's sealed recording is being opened.
@@ -282,7 +287,7 @@ pub enum Response {
         /// Files written, relative to the archive.
         files: Vec<String>,
     },
-    /// To [`Request::HoldSet`], [`Request::HoldRelease`] and [`Request::Dispose`].
+    /// To [`Request::HoldSet`], [`Request::HoldRelease`], [`Request::Dispose`] and [`Request::DestroyKeys`].
     Retained {
         /// What was done, in words.
         lines: Vec<String>,

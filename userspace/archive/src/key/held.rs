@@ -38,6 +38,12 @@ pub trait Keep: Send {
 
     /// The same, made where there is none.
     fn make(&self, name: &str) -> Result<Box<dyn Sign>, TokenFailure>;
+
+    /// The public half of the key of that name; `None` where there is none.
+    fn public(&self, name: &str) -> Result<Option<VerifierKey>, TokenFailure>;
+
+    /// Removes both halves of the key of that name for good; an error where its public half is another.
+    fn destroy(&self, name: &str, public: VerifierKey) -> Result<(), TokenFailure>;
 }
 
 /// A key.
@@ -125,7 +131,7 @@ impl Held {
 fn make_in(token: &dyn Keep, known: &[PublicKey]) -> Result<(String, Box<dyn Sign>), KeyError> {
     let first = token.name();
     for number in 1..=KEYS_MAX {
-        let name = if number == 1 { first.to_owned() } else { format!("{first}-{number}") };
+        let name = numbered(first, number);
         let key = token.make(&name).map_err(failed(&name))?;
         if known.iter().all(|known| known.key != key.public()) {
             return Ok((name, key));
@@ -134,6 +140,11 @@ fn make_in(token: &dyn Keep, known: &[PublicKey]) -> Result<(String, Box<dyn Sig
     Err(KeyError::Names(format!("{first}-{KEYS_MAX}")))
 }
 
-fn failed(name: &str) -> impl FnOnce(TokenFailure) -> KeyError {
+/// What the key of a number is called in a token.
+pub(super) fn numbered(first: &str, number: usize) -> String {
+    if number == 1 { first.to_owned() } else { format!("{first}-{number}") }
+}
+
+pub(super) fn failed(name: &str) -> impl FnOnce(TokenFailure) -> KeyError {
     move |source| KeyError::Token { name: name.to_owned(), source }
 }

@@ -176,7 +176,8 @@ fn person(token_file: Option<&Path>) -> Result<Person> {
     Ok(Person { token_file, sudo_uid: sudo_uid()? })
 }
 
-fn ask(control: &Path, request: &Request) -> Result<ExitCode> {
+/// Asks the daemon, and prints its words.
+pub(super) fn ask(control: &Path, request: &Request) -> Result<ExitCode> {
     let Response::Retained { lines } = control::ask(control, request, PATIENCE)? else {
         bail!("the daemon's answer is not about this");
     };
