@@ -17,7 +17,7 @@ use types::addr::Side;
 /// What the last statement of a capture says: once it is in the file, all before it is.
 const LAST: &str = "SELECT 'the last one'";
 
-fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     Command::new(paths::programs().unwrap().join(name))
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn captured(server: &Postgres, to: &Path, more: &[&str], traffic: imp
 }
 
 /// Imports, and answers the exit code and the summary.
-fn import(capture: &Path, into: &Path, more: &[&str]) -> (Option<i32>, Value) {
+pub(crate) fn import(capture: &Path, into: &Path, more: &[&str]) -> (Option<i32>, Value) {
     let mut import = program("vestibule");
     import.args(["import", "--json", "--into"]).arg(into).args(more).arg(capture);
     let output = run(&mut import, 120).unwrap();
@@ -56,14 +56,14 @@ fn import(capture: &Path, into: &Path, more: &[&str]) -> (Option<i32>, Value) {
 }
 
 /// Rows of an archive.
-fn query(archive: &Path, sql: &str) -> Vec<Value> {
+pub(crate) fn query(archive: &Path, sql: &str) -> Vec<Value> {
     let mut query = program("vestibule");
     query.args(["archive", "query", "--output", "json", "--archive"]).arg(archive).arg("--duckdb");
     let output = run(query.arg(paths::duckdb()).arg(sql), 60).unwrap().ok().unwrap();
     serde_json::from_str(&output).unwrap_or_else(|_| panic!("{output}"))
 }
 
-fn verify(archive: &Path, key: &str) -> (Output, Value) {
+pub(crate) fn verify(archive: &Path, key: &str) -> (Output, Value) {
     let mut verify = program("vestibule-verify");
     let output = run(verify.arg("--json").arg("--archive").arg(archive).args(["--key", key]), 60);
     let output = output.unwrap();

@@ -43,6 +43,7 @@ mod http;
 mod http_bearer;
 mod http_tls;
 mod imported;
+mod imported_http;
 mod inside;
 mod introspection;
 mod journal_seals;

@@ -12,6 +12,7 @@ use types::command::Command;
 use types::event::{Event, Outcome, Violation};
 use types::secret::Secret;
 
+use crate::exchange::{Exchanges, Request};
 use crate::limit::{AHEAD_BYTES_MAX, PREFACE_BYTES_MAX};
 use crate::unmasked::Unmasked;
 
@@ -22,6 +23,8 @@ pub enum Said<'s> {
     Opens(Opening<'s>),
     /// It asks for something.
     Command(&'s Command),
+    /// It asks for something over HTTP.
+    Request(Request<'s>),
     /// That ended.
     Outcome(Outcome),
     /// One side broke the protocol; what follows is not read.
@@ -29,14 +32,23 @@ pub enum Said<'s> {
 }
 
 /// What a session is opened with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening<'s> {
+    /// What it speaks, in the words of records.
+    pub protocol: &'static str,
     /// The database, where one is asked for.
     pub database: Option<&'s str>,
     /// The role.
     pub user: Option<&'s str>,
     /// What the client calls itself.
     pub application: &'s str,
+}
+
+impl Opening<'_> {
+    /// One that says nothing else.
+    pub(crate) fn of(protocol: &'static str) -> Self {
+        Self { protocol, database: None, user: None, application: "" }
+    }
 }
 
 /// Why a connection, or the rest of it, is not read.
@@ -46,8 +58,8 @@ pub enum Unread {
     Tls,
     /// It is encrypted by GSSAPI.
     Gss,
-    /// It speaks HTTP, of which requests are decided where they are intercepted alone.
-    Http,
+    /// It goes on in another protocol: a tunnel, a WebSocket.
+    OtherProtocol,
     /// It speaks something that is not known here.
     UnknownProtocol,
     /// It began before the capture.
@@ -68,7 +80,7 @@ impl Unread {
         match self {
             Self::Tls => "tls",
             Self::Gss => "gss",
-            Self::Http => "http",
+            Self::OtherProtocol => "other_protocol",
             Self::UnknownProtocol => "unknown_protocol",
             Self::BegunBefore => "begun_before_capture",
             Self::Gap => "gap",
@@ -94,6 +106,7 @@ enum State {
     /// What was sent before it is known what it speaks; a request for encryption that waits for its answer.
     Preface(Vec<u8>, Option<EncryptionRequest>),
     Session(Box<Talk>),
+    Http(Box<Exchanges>),
     Over,
 }
 
@@ -105,6 +118,9 @@ struct Talk {
     /// It does not end by itself: what it says of that is not what happened.
     is_cut: bool,
 }
+
+/// What records call it.
+const POSTGRESQL: &str = "postgresql";
 
 /// TLS without a request for it: a handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -119,8 +135,10 @@ const METHODS: [&[u8]; 9] = [
     b"PATCH ",
     b"OPTIONS ",
     b"CONNECT ",
-    b"PRI * HTTP",
+    b"TRACE ",
 ];
+/// How HTTP/2 begins (RFC 9113 §3.4).
+const HTTP2: &[u8] = b"PRI * HTTP";
 
 impl Conversation {
     pub(crate) fn new() -> Self {
@@ -158,6 +176,11 @@ impl Conversation {
                     self.state = State::Session(Box::new(talk));
                     return self.feed(Side::Downstream, &first, at, hear);
                 }
+                Met::Http => {
+                    let first = std::mem::take(said);
+                    self.state = State::Http(Box::new(Exchanges::new()));
+                    return self.feed(Side::Downstream, &first, at, hear);
+                }
                 Met::Not(why) => {
                     let of_server = if side == Side::Upstream { bytes.len() } else { 0 };
                     self.unread_bytes += (said.len() + of_server) as u64;
@@ -177,9 +200,17 @@ impl Conversation {
 
     /// Takes the end of one side.
     pub(crate) fn end<E>(&mut self, side: Side, at: Timestamp, hear: Hear<'_, E>) -> Result<(), E> {
-        let State::Session(talk) = &mut self.state else { return Ok(()) };
-        talk.session.handle_eof(side, at);
-        talk.settle(at, hear)
+        match &mut self.state {
+            State::Session(talk) => {
+                talk.session.handle_eof(side, at);
+                talk.settle(at, hear)
+            }
+            State::Http(exchanges) => {
+                self.unread_bytes += exchanges.end(side, at, hear)?;
+                Ok(())
+            }
+            State::Preface(..) | State::Over => Ok(()),
+        }
     }
 
     /// Takes the end of both sides: what was under way was cut off.
@@ -192,6 +223,9 @@ impl Conversation {
         if let State::Session(talk) = &mut self.state {
             talk.is_cut = true;
         }
+        if let State::Http(exchanges) = &mut self.state {
+            return exchanges.close(at, hear);
+        }
         self.end(Side::Upstream, at, hear)
     }
 
@@ -202,6 +236,14 @@ impl Conversation {
         at: Timestamp,
         hear: Hear<'_, E>,
     ) -> Result<(), E> {
+        if let State::Http(exchanges) = &mut self.state {
+            let (unread, why) = exchanges.take(side, bytes, at, hear)?;
+            self.unread_bytes += unread;
+            if let Some(why) = why {
+                self.unread.get_or_insert(why);
+            }
+            return Ok(());
+        }
         let State::Session(talk) = &mut self.state else {
             self.unread_bytes += bytes.len() as u64;
             return Ok(());
@@ -230,7 +272,7 @@ impl Conversation {
     }
 
     fn stop(&mut self, why: Unread) {
-        if !matches!(&self.state, State::Session(_)) {
+        if !matches!(&self.state, State::Session(_) | State::Http(_)) {
             self.state = State::Over;
         }
         self.unread.get_or_insert(why);
@@ -281,11 +323,12 @@ impl Talk {
             return Ok(());
         }
         let opening = self.session.startup().map(|startup| Opening {
+            protocol: POSTGRESQL,
             database: Some(&startup.database),
             user: Some(&startup.user),
             application: &startup.application_name,
         });
-        hear(Said::Opens(opening.unwrap_or_default()), at)
+        hear(Said::Opens(opening.unwrap_or(Opening::of(POSTGRESQL))), at)
     }
 
     /// What the session passes on went its way when it was captured.
@@ -305,6 +348,7 @@ enum Met {
     /// More is needed.
     More,
     Postgres,
+    Http,
     Not(Unread),
 }
 
@@ -329,7 +373,7 @@ fn meet(
         return Met::Not(Unread::Tls);
     }
     if METHODS.iter().any(|method| said.starts_with(method)) {
-        return Met::Not(Unread::Http);
+        return Met::Http;
     }
     let Some((head, rest)) = said.split_first_chunk::<8>() else { return Met::More };
     if let Some(request) = EncryptionRequest::read(*head) {
@@ -344,7 +388,10 @@ fn meet(
     if is_startup || CancelKey::request_length(*head).is_some() {
         return Met::Postgres;
     }
-    if said.len() > PREFACE_BYTES_MAX || !METHODS.iter().any(|method| method.starts_with(said)) {
+    if said.len() > PREFACE_BYTES_MAX
+        || said.starts_with(HTTP2)
+        || !METHODS.iter().chain([&HTTP2]).any(|method| method.starts_with(said))
+    {
         return Met::Not(Unread::UnknownProtocol);
     }
     Met::More

@@ -22,8 +22,8 @@ use crate::{Output, deep};
 use ledger::{Ledger, Tally};
 use place::Place;
 
-/// Import a capture (pcapng or pcap): every PostgreSQL session in it, statement by statement, as a sealed archive of its
-/// own that is marked as imported in every row. Nobody intercepted or decided what is in it, and it can't be taken for
+/// Import a capture (pcapng or pcap): every PostgreSQL and HTTP/1.1 session in it, statement by statement and request by
+/// request, as a sealed archive of its own that is marked as imported in every row. Nobody intercepted or decided what is in it, and it can't be taken for
 /// what this host records. Values that are recognized are masked, secrets are left out, answers are counted and not kept.
 ///
 /// What can't be read is recorded and counted: encrypted sessions, connections that began before the capture, and what

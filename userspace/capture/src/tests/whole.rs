@@ -11,6 +11,7 @@ use types::event::Status;
 
 use crate::connection::{Connection, Gap, Output, Why};
 use crate::conversation::{Said, Unread};
+use crate::exchange::Request;
 use crate::reading::{self, Closed, Counts, Ends, Sink, Told};
 use crate::segment::{self, Segment};
 use crate::source::{Frame, Source, SourceError};
@@ -66,6 +67,14 @@ impl Sink for Heard {
             }
             Told::Said(Said::Command(command)) => {
                 format!("{} {}", command.kind.as_str(), command.statement.text)
+            }
+            Told::Said(Said::Request(request)) => {
+                let Request { command, asked: _, host, content_type } = request;
+                format!(
+                    "{} {} at {host} {content_type}",
+                    command.kind.as_str(),
+                    command.statement.text
+                )
             }
             Told::Said(Said::Outcome(outcome)) => {
                 let rows = outcome.rows.map(|rows| format!(" {rows}")).unwrap_or_default();
@@ -259,6 +268,22 @@ fn a_segment_that_is_sent_again_otherwise_is_told() {
 }
 
 #[test]
+fn requests_have_their_answers() {
+    let asked = b"GET /a?b=1 HTTP/1.1\r\nHost: B:80\r\n\r\nPOST /c HTTP/1.1\r\nHost: B\r\nContent-Length: 2\r\n\r\nxy";
+    let answers = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    let turns = [(Side::Downstream, &asked[..]), (Side::Upstream, &answers[..])];
+    let expected = [
+        "opens -@-",
+        "http.request GET /a?b=1 at b ",
+        "http.request POST /c at b ",
+        "error",
+        "interrupted",
+        "closed",
+    ];
+    assert_eq!(heard(file(&turns, &[])).0, expected);
+}
+
+#[test]
 fn what_cant_be_read_is_told() {
     let tls = [
         (Side::Downstream, &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f][..]),
@@ -266,8 +291,8 @@ fn what_cant_be_read_is_told() {
         (Side::Downstream, &[0x16, 3, 1, 0, 5, 1, 2, 3, 4, 5]),
     ];
     assert_eq!(heard(file(&tls, &[])).0, [format!("closed, unread {} 11", Unread::Tls.as_str())]);
-    let http = [(Side::Downstream, &b"GET / HTTP/1.1\r\n\r\n"[..])];
-    assert_eq!(heard(file(&http, &[])).0, ["closed, unread http 18"]);
+    let http2 = [(Side::Downstream, &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..])];
+    assert_eq!(heard(file(&http2, &[])).0, ["closed, unread unknown_protocol 24"]);
     let other = [(Side::Upstream, &b"SSH-2.0-x\r\n"[..])];
     assert_eq!(heard(file(&other, &[])).0, ["closed, unread unknown_protocol 11"]);
     // A refused request for encryption is followed by the session.

@@ -94,6 +94,7 @@ impl Ledger {
         match said {
             Said::Opens(opening) => self.open(ends, at, opening),
             Said::Command(command) => self.command(ends, at, command),
+            Said::Request(request) => self.command(ends, at, request.command),
             Said::Outcome(outcome) => self.outcome(ends, at, outcome),
             Said::Violation(Violation { side, what }) => {
                 self.tally.violations += 1;

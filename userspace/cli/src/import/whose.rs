@@ -68,7 +68,7 @@ impl Whose {
             name: name.unwrap_or_else(|| ends.server.to_string().into()),
             addr: OrigDst(ends.server),
             host: None,
-            protocol: "postgresql",
+            protocol: opening.protocol,
             database: opening.database.map(Into::into),
             account: opening.user.map(Into::into),
             tls: None,

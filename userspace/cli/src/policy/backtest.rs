@@ -12,6 +12,7 @@ use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use journal::row::{EventRow, Row, Table as Rows};
+use policy::exchange::Exchange;
 use policy::{PolicySet, SessionPolicy};
 use proto::sql::Analyzer;
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     /// The archive.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/vestibule/archive")]
     archive: PathBuf,
-    /// Instead of an archive: the PostgreSQL sessions in this capture (pcapng, pcap). Whatever is in it ran.
+    /// Instead of an archive: the PostgreSQL and HTTP sessions in this capture (pcapng, pcap). Whatever is in it ran.
     #[arg(long, value_name = "FILE", conflicts_with = "archive")]
     capture: Option<PathBuf>,
     /// Whose addresses are in the capture, and what targets are called (as for `vestibule import`).
@@ -316,6 +317,17 @@ impl<'a> Test<'a> {
         (decision, shown, masks)
     }
 
+    /// What a session's policies decide of a request; what its answer may show, nobody knows.
+    #[expect(clippy::unused_self, reason = "as of a command")]
+    pub(super) fn judge_exchange(
+        &self,
+        session: &SessionPolicy,
+        exchange: &Exchange,
+        at_us: i64,
+    ) -> Judged {
+        (session.exchange(exchange, at_us).decision, Vec::new(), masked_by(session))
+    }
+
     /// What these policies decide of an archived command.
     fn decide(&self, row: &EventRow) -> Option<Judged> {
         let principal = replayed::principal(row, &self.proofs)?;
@@ -323,9 +335,7 @@ impl<'a> Test<'a> {
         let at = row.ts.0;
         match replayed::asked(row, &self.analyzer)? {
             Asked::Command(command) => Some(self.judge(&session, &command, at)),
-            Asked::Exchange(exchange) => {
-                Some((session.exchange(&exchange, at).decision, Vec::new(), masked_by(&session)))
-            }
+            Asked::Exchange(exchange) => Some(self.judge_exchange(&session, &exchange, at)),
         }
     }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use capture::conversation::Said;
+use capture::exchange::Request;
 use capture::reading::{self, Closed, ConnectionId, Ends, Sink, Told};
 use policy::SessionPolicy;
+use policy::exchange::Exchange;
 use proto::sql::Analyzer;
 use types::clock::Timestamp;
 use types::command::Command;
@@ -56,6 +58,34 @@ impl Captured<'_, '_> {
     }
 }
 
+impl Captured<'_, '_> {
+    fn request(&mut self, ends: Ends, at: Timestamp, request: &Request<'_>) {
+        let Some(Open { agent, target, policy }) = self.open.get(&ends.id) else { return };
+        if self.agent.is_some_and(|only| only != agent) {
+            return;
+        }
+        let Request { command, asked, host, content_type } = request;
+        let Some(asked) = asked else {
+            // Intercepted, it would be refused before policy is asked.
+            return self.test.not_decided("request (unreadable)");
+        };
+        let exchange = Exchange {
+            action: asked.action,
+            method: Arc::clone(&asked.method),
+            path: Arc::clone(&asked.path),
+            template: Arc::clone(&asked.template),
+            host: (*host).into(),
+            has_query: asked.has_query,
+            names: asked.names.clone(),
+            content_type: (*content_type).into(),
+            is_tls: false,
+        };
+        let judged = self.test.judge_exchange(policy, &exchange, at.unix_us);
+        let statement = &command.statement.normalized;
+        self.test.weigh(&Past::ran(agent, target, statement), judged);
+    }
+}
+
 impl Sink for Captured<'_, '_> {
     type Error = anyhow::Error;
 
@@ -69,6 +99,7 @@ impl Sink for Captured<'_, '_> {
                 self.open.insert(ends.id, Open { agent, target, policy });
             }
             Told::Said(Said::Command(command)) => self.command(ends, at, command),
+            Told::Said(Said::Request(request)) => self.request(ends, at, &request),
             Told::Closed(Closed { unread, .. }) => {
                 self.open.remove(&ends.id);
                 if let Some(why) = unread {

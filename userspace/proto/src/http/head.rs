@@ -26,6 +26,20 @@ pub fn examine(bytes: &[u8]) -> Result<(), Refused> {
     if seen.hosts == 1 { Ok(()) } else { Err(Refused::Host) }
 }
 
+/// The method and the target of a request's head.
+pub fn request(head: &[u8]) -> Option<(&str, &str)> {
+    let line = head.split(|byte| *byte == b'\r').next()?;
+    let (method, rest) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    Some((method, rest.split_once(' ')?.0))
+}
+
+/// The value of the first field of a name; none where it is no text.
+pub fn value<'h>(head: &'h [u8], name: &str) -> Option<&'h str> {
+    let mut fields = lines(head).ok()?.skip(1).filter_map(|line| field(line).ok());
+    let (_, value) = fields.find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))?;
+    std::str::from_utf8(value).ok()
+}
+
 /// The status that an answer's head says.
 pub fn status(head: &[u8]) -> Option<u16> {
     let line = head.split(|byte| *byte == b'\r').next()?;

@@ -23,7 +23,7 @@ use wire::Conversation;
 /// they are kept, in TCP/IP frames and messages that are made for this, with a comment at each that names the record
 /// (node/epoch/seq), the decision and the rule. Of HTTP that is kept in full (`@record("full")`, with `--key`) the messages are
 /// those that passed, an asterisk in the place of each byte of a secret. Where the session's port is not 5432 or 80, read it
-/// with `tshark -d tcp.port==PORT,pgsql` (or `http`). `vestibule import` reads PostgreSQL's, too.
+/// with `tshark -d tcp.port==PORT,pgsql` (or `http`). `vestibule import` reads it, too.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     #[command(flatten)]

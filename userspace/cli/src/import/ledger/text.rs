@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mask::Masks;
 use proto::sql::secrets;
-use types::command::{Command, Parameter};
+use types::command::{Command, CommandKind, Parameter};
 
 /// Masks texts: whoever imports needs no policies.
 pub(super) struct Texts(Arc<Masks>);
@@ -18,6 +18,10 @@ impl Texts {
 
     /// A command's text and parameters as they are kept.
     pub(super) fn kept<'c>(&self, command: &'c Command) -> (Cow<'c, str>, Vec<Parameter>) {
+        if command.kind == CommandKind::Request {
+            // Its secrets are out of it already, and it is no SQL.
+            return (self.0.redact_literals(&command.statement.text), Vec::new());
+        }
         let found = secrets::find(&command.statement.text);
         let text = match found.text {
             Cow::Borrowed(text) => self.0.redact_literals(text),
