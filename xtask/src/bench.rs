@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: builds everything in release and runs `bench/`, which measures.
 
+pub(crate) mod archive;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -42,22 +44,6 @@ pub(crate) fn run_hub(quick: bool, json: Option<&Path>) -> Result<()> {
     setup::ensure(Scope::Bench)?;
     run(cargo(None).args(["build", "--release", "--quiet", "-p", "daemon", "-p", "bench"]))?;
     start("bench-hub", quick, json)
-}
-
-/// Measures how fast the archive is sealed and verified.
-///
-/// # Errors
-/// If it can't be built or run, or does not verify.
-pub(crate) fn run_archive(quick: bool, json: Option<&Path>) -> Result<()> {
-    let mut speed = cargo(None);
-    speed.args(["run", "--release", "--quiet", "-p", "archive", "--example", "speed", "--"]);
-    if quick {
-        speed.arg("--quick");
-    }
-    if let Some(json) = json {
-        speed.arg("--json").arg(std::path::absolute(json)?);
-    }
-    run(&mut speed)
 }
 
 /// Measures the journal against the disk under it.

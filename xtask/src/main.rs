@@ -95,9 +95,19 @@ enum Task {
         /// Drive approvals of many hosts through two hubs, one of which is killed again and again
         #[arg(long, conflicts_with_all = ["kernel", "masks", "identity"])]
         hub: bool,
-        /// Measure how fast the archive is sealed and verified, per processor
+        /// Measure the archive: sealing, verifying, putting days together, bytes, and how fast questions are answered by
+        /// DuckDB and Spark, on files that it makes
         #[arg(long, conflicts_with_all = ["kernel", "masks", "identity", "hub"])]
         archive: bool,
+        /// So many events; ten million where it is not said
+        #[arg(long, requires = "archive")]
+        events: Option<u64>,
+        /// Where the archive is made; `target/bench-lake` where it is not said
+        #[arg(long, requires = "archive")]
+        dir: Option<PathBuf>,
+        /// Leave it there
+        #[arg(long, requires = "archive")]
+        keep: bool,
         /// Measure the journal against the disk under it: commits a second, and how long they take
         #[arg(long, conflicts_with_all = ["kernel", "masks", "identity", "hub", "archive"])]
         journal: bool,
@@ -137,8 +147,9 @@ fn run(task: Task) -> Result<()> {
             bench::run_identity(quick, json.as_deref())
         }
         Task::Bench { hub: true, quick, json, .. } => bench::run_hub(quick, json.as_deref()),
-        Task::Bench { archive: true, quick, json, .. } => {
-            bench::run_archive(quick, json.as_deref())
+        Task::Bench { archive: true, quick, json, events, dir, keep, .. } => {
+            let lake = bench::archive::Lake { events, dir: dir.as_deref(), keep };
+            bench::archive::run(quick, &lake, json.as_deref())
         }
         Task::Bench { journal: true, quick, json, .. } => {
             bench::run_journal(quick, json.as_deref())

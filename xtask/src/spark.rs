@@ -18,8 +18,7 @@ use crate::term::heading;
 pub(crate) fn run(archive: Option<&Path>) -> Result<()> {
     setup::ensure(Scope::Test)?;
     let python = paths::python().to_string_lossy().into_owned();
-    let java = command("java").arg("-version").output();
-    if !java.is_ok_and(|output| output.status.success()) {
+    if !has_java() {
         bail!("Spark needs Java 17 or later: apt-get install openjdk-17-jre-headless");
     }
     bring(&python, "pyspark", "pyspark>=4,<5")?;
@@ -43,10 +42,27 @@ pub(crate) fn run(archive: Option<&Path>) -> Result<()> {
     run_command(spark.args(archive.is_none().then_some("24")))
 }
 
+/// Whether Spark can be started; it is not brought.
+///
+/// # Errors
+/// If Python can't be started.
+pub(crate) fn is_there(python: &str) -> Result<bool> {
+    Ok(has_java() && imports(python, "pyspark")?)
+}
+
+fn has_java() -> bool {
+    let java = command("java").arg("-version").output();
+    java.is_ok_and(|output| output.status.success())
+}
+
+fn imports(python: &str, module: &str) -> Result<bool> {
+    let import = format!("import {module}");
+    Ok(command(python).args(["-c", &import]).output()?.status.success())
+}
+
 /// Installs a package from PyPI where it can't be imported.
 fn bring(python: &str, module: &str, package: &str) -> Result<()> {
-    let import = format!("import {module}");
-    if command(python).args(["-c", &import]).output()?.status.success() {
+    if imports(python, module)? {
         return Ok(());
     }
     heading(format_args!("{module} (installing)"));

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
-use journal::row::{Column, Kind, Row, Table, Value};
+use journal::row::{Column, Kind, Row, Table};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use crate::files;
 
+use batch::Batch;
 pub(crate) use part::PartFile;
 
 /// Rows turned into columns at once.
@@ -46,11 +47,11 @@ pub fn schema(table: Table) -> Arc<Schema> {
 /// A Parquet file being written under a name that says so; holds one batch of rows and one row
 /// group's encoded pages.
 pub struct TableFile {
-    table: Table,
     unfinished: PathBuf,
     writer: ArrowWriter<Hashing>,
-    batch: Vec<Row>,
-    batch_bytes: usize,
+    batch: Batch,
+    /// As of the last batch: to ask all columns at each row would take as long as to write them.
+    bytes: usize,
     rows: u64,
     seqs: (u64, u64),
 }
@@ -96,18 +97,17 @@ impl TableFile {
         let metadata = vec![schema_version(), key_value("origin", origin.into())];
         let properties = properties(table, 3, metadata)?.set_sorting_columns(Some(sorted_by(&[2])));
         let writer = ArrowWriter::try_new(file, schema(table), Some(properties.build()))?;
-        let batch = Vec::with_capacity(BATCH_ROWS);
-        Ok(Self { table, unfinished, writer, batch, batch_bytes: 0, rows: 0, seqs: (u64::MAX, 0) })
+        let batch = Batch::new(table);
+        Ok(Self { unfinished, writer, batch, bytes: 0, rows: 0, seqs: (u64::MAX, 0) })
     }
 
     /// Adds a row.
-    pub fn push(&mut self, row: Row) -> Result<(), WriteError> {
+    pub fn push(&mut self, row: &Row) -> Result<(), WriteError> {
         let seq = row.seq().0;
         self.seqs = (self.seqs.0.min(seq), self.seqs.1.max(seq));
         self.rows += 1;
-        self.batch_bytes += text_bytes(&row);
         self.batch.push(row);
-        if self.batch.len() >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
+        if self.batch.rows() >= BATCH_ROWS || self.batch.bytes() >= BATCH_BYTES {
             self.write_batch()?;
         }
         Ok(())
@@ -115,7 +115,7 @@ impl TableFile {
 
     /// Bytes written and waiting, about.
     pub fn bytes(&self) -> usize {
-        self.writer.bytes_written() + self.writer.in_progress_size()
+        self.bytes
     }
 
     /// Ends the file, makes it durable and gives it the name that `name` makes of its sequence
@@ -138,13 +138,12 @@ impl TableFile {
     }
 
     fn write_batch(&mut self) -> Result<(), WriteError> {
-        let batch = batch::batch(self.table, &self.batch).map_err(ParquetError::from)?;
+        let batch = self.batch.take().map_err(ParquetError::from)?;
         self.writer.write(&batch)?;
-        self.batch.clear();
-        self.batch_bytes = 0;
         if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
             self.writer.flush()?;
         }
+        self.bytes = self.writer.bytes_written() + self.writer.in_progress_size();
         Ok(())
     }
 }
@@ -167,20 +166,6 @@ impl Write for Hashing {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Bytes of a row's texts, which make its size.
-fn text_bytes(row: &Row) -> usize {
-    let mut bytes = 0;
-    row.visit(&mut |value| {
-        bytes += match value {
-            Value::Str(text) => text.len(),
-            Value::Bytes(bytes) => bytes.len(),
-            Value::StrList(items) => items.iter().map(|item| item.len() + 24).sum(),
-            _ => 8,
-        }
-    });
-    bytes
 }
 
 fn field(column: &Column) -> Field {

@@ -148,7 +148,7 @@ fn alter(archive: &Path, seq: u64) -> PathBuf {
             {
                 "allow".clone_into(&mut event.decision);
             }
-            file.push(row).unwrap();
+            file.push(&row).unwrap();
         }
         file.finish(|_| path.clone()).unwrap();
         return path;
@@ -197,7 +197,7 @@ fn files_written_anew_keep_the_root() {
         {
             "mask".clone_into(&mut event.decision);
         }
-        file.push(row).unwrap();
+        file.push(&row).unwrap();
     }
     file.finish(|_| path.clone()).unwrap();
     let report = check(&node.archive(), Some(&node.journal()));

@@ -46,7 +46,7 @@ pub(super) fn collect(archive: &Path, sessions: &[String], dir: &Path) -> Result
     let filter = Filter { sessions: sessions.to_vec(), ..Filter::default() };
     for table in [Table::Sessions, Table::Events, Table::Recordings] {
         let mut out = Out::new(dir, table);
-        scan::scan(archive, table, &filter, &mut |row| case.take(row, &mut out))?;
+        scan::scan(archive, table, &filter, &mut |row| case.take(&row, &mut out))?;
         case.rows.insert(table.as_str(), out.finish()?);
     }
     case.is_whole(sessions)?;
@@ -61,7 +61,7 @@ pub(super) fn collect(archive: &Path, sessions: &[String], dir: &Path) -> Result
                 !detail.is_null(row) && ids.iter().any(|id| detail.value(row).contains(id.as_str()))
             })
         };
-        let mut each = |row| case.take(row, &mut out);
+        let mut each = |row: Row| case.take(&row, &mut out);
         scan::file(Table::Control, &path, &all, &["detail"], keep, &mut each)?;
     }
     case.rows.insert(Table::Control.as_str(), out.finish()?);
@@ -69,14 +69,14 @@ pub(super) fn collect(archive: &Path, sessions: &[String], dir: &Path) -> Result
 }
 
 impl Case {
-    fn take(&mut self, row: Row, out: &mut Out) -> Result<(), KitError> {
-        let (node, epoch) = log_of(&row);
+    fn take(&mut self, row: &Row, out: &mut Out) -> Result<(), KitError> {
+        let (node, epoch) = log_of(row);
         let leaves = self.leaves.entry((node.to_owned(), epoch)).or_default();
         leaves.insert(row.seq().0, row.leaf_hash());
         if leaves.len() > ROWS_MAX {
             return Err(KitError::TooLarge("it has more than 4 million rows of one log"));
         }
-        match &row {
+        match row {
             Row::Event(event) => {
                 *self.present.entry(event.session_id.clone()).or_default() += 1;
                 self.approvals.extend(event.approval_id.clone());
@@ -149,7 +149,7 @@ impl Out {
         self.dir.join(format!("{}.{extension}", self.table.as_str()))
     }
 
-    fn push(&mut self, row: Row) -> Result<(), KitError> {
+    fn push(&mut self, row: &Row) -> Result<(), KitError> {
         if self.files.is_none() {
             let unfinished = self.path("parquet.unfinished");
             let parquet = TableFile::create(self.table, unfinished, "vestibule/evidence-kit")?;
@@ -158,7 +158,7 @@ impl Out {
             self.files = Some((parquet, lines));
         }
         self.line.clear();
-        json::line(&row, &mut self.line);
+        json::line(row, &mut self.line);
         self.line.push('\n');
         self.rows += 1;
         let path = self.path("jsonl");

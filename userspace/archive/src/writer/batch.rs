@@ -12,18 +12,60 @@ use journal::row::{Column, Kind, Row, Table, Value};
 
 use super::{field, mask_fields, schema};
 
-/// Rows as arrow columns.
-pub(super) fn batch(table: Table, rows: &[Row]) -> Result<RecordBatch, ArrowError> {
-    let mut columns: Vec<Builder> = table.columns().iter().map(Builder::new).collect();
-    for row in rows {
+/// Rows being turned into arrow columns, each as it comes: none is kept.
+pub(super) struct Batch {
+    table: Table,
+    columns: Vec<Builder>,
+    rows: usize,
+    /// Bytes of their texts.
+    bytes: usize,
+}
+
+impl Batch {
+    pub(super) fn new(table: Table) -> Self {
+        Self { table, columns: builders(table), rows: 0, bytes: 0 }
+    }
+
+    pub(super) fn push(&mut self, row: &Row) {
+        let Self { columns, bytes, .. } = self;
         let mut next = columns.iter_mut();
         row.visit(&mut |value| {
             if let Some(column) = next.next() {
+                *bytes += text_bytes(&value);
                 column.push(value);
             }
         });
+        self.rows += 1;
     }
-    RecordBatch::try_new(schema(table), columns.into_iter().map(Builder::finish).collect())
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The rows that came; then there are none.
+    pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
+        (self.rows, self.bytes) = (0, 0);
+        let columns = self.columns.iter_mut().map(Builder::finish).collect();
+        RecordBatch::try_new(schema(self.table), columns)
+    }
+}
+
+fn builders(table: Table) -> Vec<Builder> {
+    table.columns().iter().map(Builder::new).collect()
+}
+
+/// Bytes of a value, where it is of texts; those make a row's size.
+fn text_bytes(value: &Value<'_>) -> usize {
+    match value {
+        Value::Str(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::StrList(items) => items.iter().map(|item| item.len() + 24).sum(),
+        _ => 8,
+    }
 }
 
 /// One column being built.
@@ -105,16 +147,17 @@ impl Builder {
         }
     }
 
-    fn finish(self) -> ArrayRef {
+    /// The column; then it is empty.
+    fn finish(&mut self) -> ArrayRef {
         match self {
-            Self::Bool(mut b) => Arc::new(b.finish()),
-            Self::I32(mut b) => Arc::new(b.finish()),
-            Self::I64(mut b) => Arc::new(b.finish()),
-            Self::Ts(mut b) => Arc::new(b.finish()),
-            Self::Str(mut b) => Arc::new(b.finish()),
-            Self::Bytes(mut b) => Arc::new(b.finish()),
-            Self::StrList(mut b) => Arc::new(b.finish()),
-            Self::MaskList(mut b) => Arc::new(b.finish()),
+            Self::Bool(b) => Arc::new(b.finish()),
+            Self::I32(b) => Arc::new(b.finish()),
+            Self::I64(b) => Arc::new(b.finish()),
+            Self::Ts(b) => Arc::new(b.finish()),
+            Self::Str(b) => Arc::new(b.finish()),
+            Self::Bytes(b) => Arc::new(b.finish()),
+            Self::StrList(b) => Arc::new(b.finish()),
+            Self::MaskList(b) => Arc::new(b.finish()),
         }
     }
 }
