@@ -77,7 +77,7 @@ pub(crate) fn start<'a>(bed: &'a Bed, only: &[String]) -> Result<Vec<Target<'a>>
 }
 
 /// What ends in [`TLS`] has TLS on every leg.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "direct",
     "pgbouncer-session",
     "pgbouncer-transaction",
@@ -86,6 +86,7 @@ const NAMES: [&str; 11] = [
     "vestibule",
     "direct-tls",
     "pgbouncer-session-tls",
+    "floor-tls",
     "vestibule-tls",
     "vestibule-credential",
     "vestibule-identity",
@@ -115,7 +116,8 @@ impl<'a> Target<'a> {
                 (pgbouncer(server, "transaction", prepares, None)?, takes)
             }
             "haproxy" => (haproxy(server)?, Takes::All),
-            "floor" => (floor(server)?, Takes::Small),
+            "floor" => (floor(server, None)?, Takes::Small),
+            "floor-tls" => (floor(server, Some(certificates))?, Takes::Tls),
             "vestibule-tls" => {
                 // The server binds SCRAM to its certificate (RFC 5929): it can't be relayed.
                 let settings = certificates.daemon_settings("ca = \"BANK_CA\"");
@@ -191,6 +193,10 @@ impl<'a> Target<'a> {
             }
         };
         command.env("PGSSLMODE", if self.name.ends_with(TLS) { "require" } else { "disable" });
+        if self.name == "floor-tls" {
+            // It has a connection of its own to the server, and no password to bind to it.
+            command.env("PGCHANNELBINDING", "disable");
+        }
         if self.takes == Takes::Connections {
             command.env("PGPASSWORD", "what-the-agent-believes");
         }
@@ -294,7 +300,7 @@ fn haproxy(server: &Postgres) -> Result<Way> {
     launch("haproxy", command, folder, port)
 }
 
-fn floor(server: &Postgres) -> Result<Way> {
+fn floor(server: &Postgres, tls: Option<&Certificates>) -> Result<Way> {
     let folder = open_folder()?;
     let port = Port::take()?;
     let program = std::env::current_exe().context("this program")?.with_file_name("bench-floor");
@@ -302,6 +308,9 @@ fn floor(server: &Postgres) -> Result<Way> {
     command.arg("--listen").arg(port.number().to_string());
     command.arg("--server").arg(server.port().to_string());
     command.arg("--journal").arg(folder.path().join("journal"));
+    if let Some(tls) = tls {
+        command.arg("--tls").arg(tls.path(""));
+    }
     launch("floor", command, folder, port)
 }
 

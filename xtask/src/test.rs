@@ -21,6 +21,7 @@ const FUZZ: [(&str, u32); 4] =
 /// # Errors
 /// If anything failed; all of it has run then.
 pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
+    look_for_room()?;
     setup::ensure(Scope::Test)?;
     let fuzzers = (fuzz && filter.is_none()).then(|| thread::spawn(fuzz_all));
     let mut failed = Vec::new();
@@ -91,6 +92,29 @@ fn fuzz_all() -> Result<()> {
         fuzz.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", target]);
         fuzz.arg(found).arg(seeds).args(["--", &time]);
         run_logged(&format!("fuzz-{target}"), &mut fuzz)?;
+    }
+    Ok(())
+}
+
+/// What building everything takes of the disk (5 GB), the fuzzers and what setup brings (3 GB), the tests' servers (2 GB).
+const ROOM_BYTES: u64 = 10_000_000_000;
+
+/// The tests' part of it, once everything is built.
+const ROOM_BUILT_BYTES: u64 = 2_000_000_000;
+
+/// Looks for the room that all of it takes: a full disk fails in the middle and says something else.
+fn look_for_room() -> Result<()> {
+    let root = paths::root();
+    let is_built = root.join("target/debug/vestibuled").exists();
+    let needed = if is_built { ROOM_BUILT_BYTES } else { ROOM_BYTES };
+    let disk = rustix::fs::statvfs(root).context("how much room the disk has")?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < needed {
+        bail!(
+            "the disk has {} MB free, and this takes {} MB: make room (`cargo clean` gives back what older builds left)",
+            free / 1_000_000,
+            needed / 1_000_000
+        );
     }
     Ok(())
 }

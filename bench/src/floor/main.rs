@@ -5,6 +5,8 @@
 //! One thread. Whatever came in one look at the sockets goes up at once and shares one write and one
 //! `fdatasync`; answers wait for that. The record has the size of vestibule's own.
 
+mod socket;
+
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -15,8 +17,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Registry, Token};
+
+use self::socket::{Socket, Tls};
 
 /// Relay to a server on this host, and record on the way.
 #[derive(Parser)]
@@ -33,6 +37,9 @@ struct Cli {
     /// Bytes of a record.
     #[arg(long, default_value_t = 590)]
     record: usize,
+    /// Speak TLS on both legs, by the certificates of this folder: `server.crt`, `server.key`, `bank.crt`.
+    #[arg(long)]
+    tls: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -48,13 +55,14 @@ struct Floor {
     /// Connections by number; their two sockets have twice that and one more as tokens.
     connections: HashMap<usize, Connection>,
     next: usize,
+    tls: Option<Tls>,
     journal: Journal,
     buffer: Vec<u8>,
 }
 
 struct Connection {
     /// The client's and the server's.
-    sockets: [TcpStream; 2],
+    sockets: [Socket; 2],
     /// What the journal must have reached before a byte goes down.
     after: u64,
     /// What waits for that.
@@ -73,6 +81,7 @@ impl Floor {
             server: SocketAddr::from((Ipv4Addr::LOCALHOST, cli.server)),
             connections: HashMap::new(),
             next: 1,
+            tls: cli.tls.as_deref().map(Tls::read).transpose()?,
             journal: Journal::create(cli)?,
             buffer: vec![0; 64 * 1024],
         })
@@ -118,15 +127,18 @@ impl Floor {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error).context("cannot accept"),
             };
-            let server = std::net::TcpStream::connect(self.server).context("no server")?;
-            server.set_nonblocking(true)?;
-            let mut sockets = [client, TcpStream::from_std(server)];
+            // Somebody who only looks whether it listens says nothing.
+            let Ok(client) = Socket::of_client(client.into(), self.tls.as_ref()) else { continue };
+            let mut sockets = [client, Socket::of_server(self.server, self.tls.as_ref())?];
             for (side, socket) in sockets.iter_mut().enumerate() {
-                socket.set_nodelay(true)?;
-                watch(self.poll.registry(), socket, Token(2 * self.next + side))?;
+                socket.stream().set_nodelay(true)?;
+                watch(self.poll.registry(), socket.stream(), Token(2 * self.next + side))?;
             }
-            let connection = Connection { sockets, after: 0, held: Vec::new() };
-            self.connections.insert(self.next, connection);
+            let mut connection = Connection { sockets, after: 0, held: Vec::new() };
+            // What came with the end of the handshake has left the socket already.
+            if connection.carry(0, &mut self.journal, &mut self.buffer)? {
+                self.connections.insert(self.next, connection);
+            }
             self.next += 1;
         }
     }
@@ -144,7 +156,7 @@ impl Floor {
     }
 }
 
-fn watch(registry: &Registry, socket: &mut TcpStream, token: Token) -> Result<()> {
+fn watch(registry: &Registry, socket: &mut mio::net::TcpStream, token: Token) -> Result<()> {
     registry.register(socket, token, Interest::READABLE).context("cannot watch a socket")
 }
 
@@ -179,7 +191,7 @@ impl Connection {
 }
 
 /// Small messages only: a socket that is full ends the run.
-fn send(to: &mut TcpStream, bytes: &[u8]) -> Result<()> {
+fn send(to: &mut Socket, bytes: &[u8]) -> Result<()> {
     match to.write(bytes) {
         Ok(count) if count == bytes.len() => Ok(()),
         Ok(_) => bail!("a peer does not read"),

@@ -245,7 +245,7 @@ impl Run {
                 }
                 Health::Open | Health::Pressure => {}
             }
-            if queue.is_urgent() || (dozed && waits) {
+            if queue.is_due() || (dozed && waits) {
                 queue.set_rest(Rest::Awake);
                 return Some(Work::Frames);
             }

@@ -28,6 +28,8 @@ pub(crate) struct Queue {
     stopped: bool,
     /// Something waits that somebody waits for.
     urgent: bool,
+    /// It is left to the committing thread: nobody who gathers more for the same commit is about to make it.
+    due: bool,
     taken: u64,
     /// Frames refused since the disk refuses.
     refused: u64,
@@ -102,6 +104,7 @@ impl Queue {
             closing: false,
             stopped: false,
             urgent: false,
+            due: false,
             taken: 0,
             refused: 0,
             pending_bytes_max,
@@ -275,9 +278,10 @@ impl Queue {
         self.rest = rest;
     }
 
-    /// Whether the committer must be woken for what was pushed last, be it `urgent` or not; asked
-    /// once.
+    /// Leaves what was pushed last to the committing thread; answers whether that must be woken for it, be it `urgent`
+    /// or not. Asked once.
     pub(crate) fn take_wake(&mut self, urgent: bool) -> bool {
+        self.due |= urgent;
         let wake = match self.rest {
             Rest::Awake => false,
             Rest::Dozing => urgent,
@@ -297,9 +301,15 @@ impl Queue {
         self.urgent
     }
 
+    /// Whether the committing thread is to commit what waits here at once.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due
+    }
+
     /// Exchanges what waits for an empty buffer.
     pub(crate) fn swap(&mut self, empty: &mut Vec<u8>) {
         self.urgent = false;
+        self.due = false;
         self.taken += u64::from(!self.pending.is_empty());
         std::mem::swap(&mut self.pending, empty);
     }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use journal::record::Lsn;
 use journal::recorder::{Durable, Health, Recorder};
@@ -72,17 +71,11 @@ pub(crate) struct Waiters {
     shared: Arc<Durability>,
     worker: usize,
     places: RefCell<Places>,
-    /// Rung when as many sessions are held up as are enough, and when one gathered a record.
-    holding: Notify,
+    /// Rung when a session gathered a record.
     gathering: Notify,
-    enough: Cell<usize>,
     /// Records gathered so far.
     records: Cell<u64>,
-    /// The session that gathered last, and how many took turns since the last commit.
-    last: Cell<Option<Slot>>,
-    turns: Cell<usize>,
-    /// What was read from sockets so far: how often, and bytes since the last commit.
-    reads: Cell<u64>,
+    /// Bytes read from sockets since the last commit.
     relayed: Cell<usize>,
 }
 
@@ -101,7 +94,7 @@ impl Seat {
 
     /// Notes that a record of the session waits for its commit.
     pub(crate) fn gathered(&self) {
-        self.waiters.gathered(self.slot);
+        self.waiters.gathered();
     }
 }
 
@@ -131,9 +124,9 @@ struct Place {
 }
 
 impl Places {
-    /// Has a session wait; answers how many do.
-    fn wait(&mut self, slot: Slot, lsn: Lsn, cx: &Context<'_>) -> usize {
-        let Some(place) = self.all.get_mut(slot.0) else { return 0 };
+    /// Has a session wait.
+    fn wait(&mut self, slot: Slot, lsn: Lsn, cx: &Context<'_>) {
+        let Some(place) = self.all.get_mut(slot.0) else { return };
         place.lsn = lsn;
         if !place.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             place.waker = Some(cx.waker().clone());
@@ -141,7 +134,6 @@ impl Places {
         if !std::mem::replace(&mut place.is_waiting, true) {
             self.waiting.push(slot);
         }
-        self.waiting.len()
     }
 
     /// Wakes the sessions whose records are durable, or never will be.
@@ -169,11 +161,6 @@ impl Places {
 /// few microseconds for each session it finds ready; a commit takes a hundred.
 const LOOKS_MAX: usize = 8;
 
-/// How long a record of one among many waits for others, and who is held up for it; the timer's grain is a
-/// millisecond. After a crash within it a command that is at work in the server may be without a record; nobody saw
-/// anything of it then.
-const GATHERING_MAX: Duration = Duration::from_millis(2);
-
 /// What many sessions relay between two commits while each runs small commands: 64 of them 1 KiB
 /// each. More means that a large result is on its way.
 const RELAYED_BYTES_FEW: usize = READ_BYTES;
@@ -185,13 +172,8 @@ impl Waiters {
             shared,
             worker,
             places: RefCell::default(),
-            holding: Notify::new(),
             gathering: Notify::new(),
-            enough: Cell::new(usize::MAX),
             records: Cell::new(0),
-            last: Cell::new(None),
-            turns: Cell::new(0),
-            reads: Cell::new(0),
             relayed: Cell::new(0),
         }
     }
@@ -221,29 +203,21 @@ impl Waiters {
         if let Poll::Ready(done) = self.shared.look(lsn) {
             return Poll::Ready(done);
         }
-        let held_up = self.places.borrow_mut().wait(slot, lsn, cx);
+        self.places.borrow_mut().wait(slot, lsn, cx);
         if let Some(bell) = self.shared.bells.get(self.worker) {
             bell.awaited.store(true, Ordering::SeqCst);
-        }
-        if held_up >= self.enough.get() {
-            self.enough.set(usize::MAX);
-            self.holding.notify_one();
         }
         // The committer may have published between the look and the flag.
         self.shared.look(lsn)
     }
 
-    fn gathered(&self, slot: Slot) {
-        if self.last.replace(Some(slot)) != Some(slot) {
-            self.turns.set(self.turns.get().saturating_add(1));
-        }
+    fn gathered(&self) {
         self.records.set(self.records.get().wrapping_add(1));
         self.gathering.notify_one();
     }
 
     /// Notes that bytes were read, which are relayed.
     pub(crate) fn relayed(&self, bytes: usize) {
-        self.reads.set(self.reads.get().wrapping_add(1));
         self.relayed.set(self.relayed.get().saturating_add(bytes));
     }
 
@@ -253,20 +227,14 @@ impl Waiters {
     /// The worker makes the trip itself: it would only wait, and be woken for the answer. Where a
     /// session relays much, which is not to wait for others' records, the journal's thread makes it.
     pub(crate) async fn commit(&self, recorder: &Recorder) {
-        let (mut are_many, mut committed) = (false, 0);
+        let mut committed = 0;
         loop {
             self.gathering.notified().await;
             if self.records.get() == committed {
                 continue;
             }
-            if are_many {
-                self.shared_by_many().await;
-            } else {
-                self.look_for_more(|| self.records.get()).await;
-            }
+            self.look_for_more().await;
             committed = self.records.get();
-            self.last.set(None);
-            are_many = self.turns.take() > 1;
             if self.relayed.take() > RELAYED_BYTES_FEW {
                 recorder.commit();
             } else {
@@ -275,36 +243,14 @@ impl Waiters {
         }
     }
 
-    /// Returns when half of the sessions that gathered records since the last commit are held up, and no other could go
-    /// on instead.
-    ///
-    /// One session alone had better have its record committed while the server is at work. Where there are many, the
-    /// processor is what there is too little of, and the fewer trips the better: those who wait would be followed
-    /// by the others one by one.
-    async fn shared_by_many(&self) {
-        let held_up = async {
-            loop {
-                let enough = self.turns.get().div_ceil(2);
-                if self.places.borrow().waiting.len() >= enough {
-                    break;
-                }
-                self.enough.set(enough);
-                self.holding.notified().await;
-            }
-        };
-        // Late is as good.
-        drop(tokio::time::timeout(GATHERING_MAX, held_up).await);
-        self.enough.set(usize::MAX);
-        self.look_for_more(|| self.reads.get()).await;
-    }
-
     /// Comes back after the sockets were looked at and whoever is ready there has run; once more as
-    /// long as that brings something.
-    async fn look_for_more(&self, brought: impl Fn() -> u64) {
+    /// long as that brings records. Nobody waits for those who have sent nothing: while the servers are at work the
+    /// disk is.
+    async fn look_for_more(&self) {
         for _ in 0..LOOKS_MAX {
-            let before = brought();
+            let before = self.records.get();
             tokio::task::yield_now().await;
-            if brought() == before {
+            if self.records.get() == before {
                 break;
             }
         }
@@ -409,24 +355,32 @@ mod tests {
     }
 
     #[test]
-    fn many_share_a_trip_once_half_of_them_are_held_up() {
+    fn what_comes_while_one_looks_shares_the_trip() {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-        let _entered = runtime.enter();
-        let waiters = Rc::new(Waiters::new(Durability::new(1), 0));
-        let seats: Vec<Seat> = (0..4).map(|_| waiters.enter()).collect();
-        for seat in &seats {
-            seat.gathered();
-        }
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut shared = std::pin::pin!(waiters.shared_by_many());
-        let [first, second, ..] = &*seats else { unreachable!("four of them") };
-        // Nobody turns the clock's wheel here: it is not time that ends it.
-        let mut is_over_soon =
-            |cx: &mut Context<'_>| (0..LOOKS_MAX + 2).any(|_| shared.as_mut().poll(cx).is_ready());
-        assert!(!is_over_soon(&mut cx));
-        assert!(first.poll(Lsn(1), &mut cx).is_pending());
-        assert!(!is_over_soon(&mut cx));
-        assert!(second.poll(Lsn(2), &mut cx).is_pending());
-        assert!(is_over_soon(&mut cx));
+        let local = LocalSet::new();
+        local.block_on(&runtime, async {
+            let waiters = Rc::new(Waiters::new(Durability::new(1), 0));
+            for late in 0..LOOKS_MAX - 1 {
+                let seat = waiters.enter();
+                spawn_local(async move {
+                    for _ in 0..late {
+                        tokio::task::yield_now().await;
+                    }
+                    seat.gathered();
+                });
+            }
+            waiters.look_for_more().await;
+            assert_eq!(waiters.records.get(), LOOKS_MAX as u64 - 1);
+            // Nothing more comes: it does not go on looking.
+            let seat = waiters.enter();
+            spawn_local(async move {
+                for _ in 0..2 {
+                    tokio::task::yield_now().await;
+                }
+                seat.gathered();
+            });
+            waiters.look_for_more().await;
+            assert_eq!(waiters.records.get(), LOOKS_MAX as u64 - 1);
+        });
     }
 }

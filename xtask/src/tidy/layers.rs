@@ -117,7 +117,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     // A witness and whoever asks one speak HTTP/1.1 without a runtime.
     ("httparse", &["witness"]),
     // HPKE comes with it.
-    ("rustls", &["proxy", "ca", "hub", "recording", "forward"]),
+    ("rustls", &["proxy", "ca", "hub", "recording", "forward", "bench"]),
     ("aws-lc-rs", &["recording"]),
     ("zstd", &["recording"]),
     // The vault's client, where issuers say who logged out, the console, hosts and their hub; `http-body-util` goes

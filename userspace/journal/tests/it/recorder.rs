@@ -9,6 +9,7 @@ use journal::clock::SystemClock;
 use journal::record::Lsn;
 use journal::recorder::{AppendError, Health, Recorder, Reserve};
 use journal::row::{Row, Table};
+use types::clock::Clock;
 
 #[test]
 fn a_session_becomes_its_rows() {
@@ -263,6 +264,32 @@ fn whoever_gathers_may_commit() {
     recorder.close().unwrap();
     let events = count(&rows(dir.path()), Table::Events);
     assert_eq!(events as u64, THREADS * u64::from(COMMANDS));
+}
+
+/// The committing thread keeps its hands off what others gather and commit; it sees to it where they take longer
+/// than it lets anything wait.
+#[test]
+fn what_is_gathered_is_left_to_who_gathers_it() {
+    const COMMITS: u32 = 60;
+    const WAITS_US: u64 = 8_000;
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let (recorder, _) = open(&options(dir.path())).unwrap();
+    let opened = world.open(&recorder, 1).unwrap();
+    recorder.wait(opened).unwrap();
+    let before = recorder.stats().commits;
+    let mut slow = 0;
+    for command in 1..=COMMITS {
+        let since = SystemClock.now();
+        recorder.gather(world.begin_frame(1, command)).unwrap();
+        std::thread::sleep(Duration::from_millis(3));
+        recorder.commit_here();
+        slow += u64::from(SystemClock.now().us_since(since) > WAITS_US);
+    }
+    let made = recorder.stats().commits - before;
+    assert!(made >= u64::from(COMMITS) - slow, "{made} commits, {slow} rounds were slow");
+    assert!(made <= u64::from(COMMITS) + slow, "{made} commits, {slow} rounds were slow");
+    recorder.close().unwrap();
 }
 
 /// A command that changes something and is open at two checkpoints has a row before it ends; what ends sooner has none.
