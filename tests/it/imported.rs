@@ -29,19 +29,27 @@ fn server() -> Postgres {
 
 /// Captures what goes to a server while `traffic` runs.
 pub(crate) fn captured(server: &Postgres, to: &Path, more: &[&str], traffic: impl FnOnce()) {
+    sniffed((server.port(), LAST), to, more, || {
+        traffic();
+        server.sql(LAST).unwrap();
+    });
+}
+
+/// Captures what goes to a port while `traffic` runs, which ends with something that has `last` in it: once that is in the
+/// file, all before it is.
+pub(crate) fn sniffed((port, last): (u16, &str), to: &Path, more: &[&str], traffic: impl FnOnce()) {
     let mut tcpdump = Command::new("tcpdump");
     tcpdump.args(["-i", "lo", "-U", "-Z", "root", "-B", "65536", "-w"]).arg(to).args(more);
-    tcpdump.arg(format!("tcp port {}", server.port()));
+    tcpdump.arg(format!("tcp port {port}"));
     let mut tcpdump = Running::new("tcpdump", tcpdump.stderr(Stdio::piped())).unwrap();
     let mut said = BufReader::new(tcpdump.take_stderr().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().contains("listening on lo")));
     traffic();
-    server.sql(LAST).unwrap();
     let is_there = || {
         let bytes = fs::read(to)?;
-        Ok(bytes.windows(LAST.len()).any(|part| part == LAST.as_bytes()))
+        Ok(bytes.windows(last.len()).any(|part| part == last.as_bytes()))
     };
-    wait_until("the last statement is captured", 30, is_there).unwrap();
+    wait_until("what comes last is captured", 30, is_there).unwrap();
     tcpdump.signal(Signal::INT).unwrap();
     tcpdump.wait(20).unwrap().unwrap();
 }

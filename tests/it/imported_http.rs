@@ -1,30 +1,22 @@
 //! Captures of HTTP: what clients asked a server is imported request by request; what can't be read is said.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use capture::write::{Talk, Writer};
-use integration::process::{Running, run, wait_until};
+use integration::process::run;
 use integration::{HttpServer, paths};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use types::addr::Side;
 
-use crate::imported::{import, program, query, verify};
+use crate::imported::{import, program, query, sniffed, verify};
 
-/// What the last request asks for: once it is in the file, all before it is.
+/// What the last request asks for.
 const LAST: &str = "/nothing/the-last";
 
 /// Captures what goes to a server while `traffic` runs.
 fn captured(server: &HttpServer, to: &Path, traffic: impl FnOnce(&dyn Fn(&[&str]) -> String)) {
-    let mut tcpdump = Command::new("tcpdump");
-    tcpdump.args(["-i", "lo", "-U", "-Z", "root", "-B", "65536", "-w"]).arg(to);
-    tcpdump.arg(format!("tcp port {}", server.port()));
-    let mut tcpdump = Running::new("tcpdump", tcpdump.stderr(Stdio::piped())).unwrap();
-    let mut said = BufReader::new(tcpdump.take_stderr().unwrap()).lines();
-    assert!(said.any(|line| line.unwrap().contains("listening on lo")));
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", server.port());
     let curl = |arguments: &[&str]| {
         let mut curl = Command::new("curl");
@@ -33,15 +25,10 @@ fn captured(server: &HttpServer, to: &Path, traffic: impl FnOnce(&dyn Fn(&[&str]
             arguments.iter().map(|one| if is_path(one) { url(one) } else { (*one).to_owned() });
         run(curl.args(["-sS4", "--max-time", "30"]).args(arguments), 60).unwrap().ok().unwrap()
     };
-    traffic(&curl);
-    curl(&[LAST]);
-    let is_there = || {
-        let bytes = fs::read(to)?;
-        Ok(bytes.windows(LAST.len()).any(|part| part == LAST.as_bytes()))
-    };
-    wait_until("the last request is captured", 30, is_there).unwrap();
-    tcpdump.signal(Signal::INT).unwrap();
-    tcpdump.wait(20).unwrap().unwrap();
+    sniffed((server.port(), LAST), to, &[], || {
+        traffic(&curl);
+        curl(&[LAST]);
+    });
 }
 
 #[test]

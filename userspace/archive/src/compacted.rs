@@ -171,7 +171,7 @@ pub fn day_dir(table: Table, day: &str) -> String {
 
 /// Whether a table has a folder of a day; that of a Delta log is none.
 pub(crate) fn has_days(archive: &Path, table: Table) -> bool {
-    let dir = archive.join(texts::class(table)).join(format!("table={}", table.as_str()));
+    let dir = layout::table_dir(archive, table);
     let is_day = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"dt="))
     };
@@ -211,9 +211,9 @@ pub fn of_day(archive: &Path, table: Table, day: &str) -> io::Result<Option<Foun
 pub fn all(archive: &Path) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for table in Table::ALL {
-        let dir = archive.join(texts::class(table)).join(format!("table={}", table.as_str()));
+        let dir = layout::table_dir(archive, table);
         for day in folders(&dir)? {
-            let name = day.strip_prefix(archive).unwrap_or(&day).display().to_string();
+            let name = files::relative(archive, &day);
             found.extend(read(archive, format!("{name}/{NAME}"))?);
         }
     }
@@ -259,6 +259,5 @@ pub(crate) fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// The files below a folder of a day by their paths below the archive's.
 pub(crate) fn below(archive: &Path, dir: &str) -> io::Result<Vec<String>> {
-    let name = |path: &PathBuf| path.strip_prefix(archive).unwrap_or(path).display().to_string();
-    Ok(files::walk(&archive.join(dir))?.iter().map(name).collect())
+    Ok(files::walk(&archive.join(dir))?.iter().map(|path| files::relative(archive, path)).collect())
 }

@@ -14,7 +14,6 @@ pub(crate) mod here;
 pub(crate) mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +23,7 @@ use serde::Serialize;
 use self::action::{Action, Add, MetaData, Protocol, Remove};
 use self::here::{Here, Known};
 use self::log::State;
-use crate::compacted;
-use crate::texts;
+use crate::{compacted, files, layout};
 
 /// The folder of a table's log, in the table's folder. Spark, Hive and Trino pass over names that begin so.
 pub const LOG: &str = "_delta_log";
@@ -97,10 +95,10 @@ pub fn rebuild(archive: &Path) -> Result<Vec<Kept>, DeltaError> {
 /// # Errors
 /// If the system refuses.
 pub fn remove(archive: &Path) -> Result<Vec<&'static str>, DeltaError> {
-    let _lock = lock(archive)?;
+    let _lock = files::lock(archive).map_err(io_error(archive))?;
     let mut had = Vec::new();
     for table in Table::ALL {
-        let dir = table_dir(archive, table);
+        let dir = layout::table_dir(archive, table);
         if log::take_away(&dir)? {
             had.push(table.as_str());
         }
@@ -108,16 +106,11 @@ pub fn remove(archive: &Path) -> Result<Vec<&'static str>, DeltaError> {
     Ok(had)
 }
 
-/// A table's folder.
-pub(crate) fn table_dir(archive: &Path, table: Table) -> PathBuf {
-    archive.join(texts::class(table)).join(format!("table={}", table.as_str()))
-}
-
 fn pass(archive: &Path, make: bool, anew: bool) -> Result<Vec<Kept>, DeltaError> {
-    let _lock = lock(archive)?;
+    let _lock = files::lock(archive).map_err(io_error(archive))?;
     let is_wanted = |table: &Table| {
-        let dir = table_dir(archive, *table);
-        dir.join(LOG).exists() || dir.join(log::staging()).exists() || (make && dir.exists())
+        let dir = layout::table_dir(archive, *table);
+        log::is_begun(&dir) || (make && dir.exists())
     };
     let wanted: Vec<Table> = Table::ALL.into_iter().filter(is_wanted).collect();
     if wanted.is_empty() {
@@ -140,13 +133,13 @@ fn keep_table(
     known: &BTreeMap<String, Known>,
     (make, anew): (bool, bool),
 ) -> Result<Option<Kept>, DeltaError> {
-    let dir = table_dir(archive, table);
+    let dir = layout::table_dir(archive, table);
     log::clean(&dir)?;
     let here = here::here(archive, &dir, known)?;
     let state = if anew { None } else { log::read(&dir)? };
     let kept = |state: &State, commits| Kept {
         table: table.as_str(),
-        path: dir.strip_prefix(archive).unwrap_or(&dir).display().to_string(),
+        path: files::relative(archive, &dir),
         version: state.next.saturating_sub(1),
         files: u64::try_from(state.files.len()).unwrap_or(u64::MAX),
         commits,
@@ -259,12 +252,6 @@ fn add(dir: &Path, path: &str, one: &Here, data_change: bool) -> Result<Add, Del
 /// The folder of the day of a file, by its path below the table's folder.
 fn day(path: &str) -> &str {
     path.split('/').next().unwrap_or_default()
-}
-
-fn lock(archive: &Path) -> Result<File, DeltaError> {
-    let folder = File::open(archive).map_err(io_error(archive))?;
-    folder.lock().map_err(io_error(archive))?;
-    Ok(folder)
 }
 
 pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DeltaError {

@@ -92,6 +92,18 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps seals, verifications and shipments out of the archive until what is answered is dropped; waits for those under way.
+pub fn lock(archive: &Path) -> io::Result<File> {
+    let folder = File::open(archive)?;
+    folder.lock()?;
+    Ok(folder)
+}
+
+/// A path below the archive's folder as manifests and reports have it.
+pub(crate) fn relative(archive: &Path, path: &Path) -> String {
+    path.strip_prefix(archive).unwrap_or(path).display().to_string()
+}
+
 /// Makes the names in a folder durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

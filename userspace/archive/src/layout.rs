@@ -1,10 +1,12 @@
 //! Where things lie below the archive's folder, and what a manifest says.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use journal::imported;
 use journal::row::Table;
 use serde::{Deserialize, Serialize};
+
+use crate::texts;
 
 /// Files kept seven years.
 pub const STANDARD: &str = "std7y/v1";
@@ -41,6 +43,11 @@ pub const TRINO_VIEWS: &str = "std7y/v1/views/trino.sql";
 
 /// The folder of ready questions.
 pub const QUESTIONS: &str = "std7y/v1/questions";
+
+/// A table's folder.
+pub(crate) fn table_dir(archive: &Path, table: Table) -> PathBuf {
+    archive.join(texts::class(table)).join(format!("table={}", table.as_str()))
+}
 
 /// A file as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

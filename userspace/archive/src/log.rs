@@ -88,7 +88,7 @@ impl Log {
                 let log = path.starts_with(&self.dir);
                 let unfinished =
                     (own || log) && path.to_string_lossy().ends_with(files::UNFINISHED);
-                let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();
+                let name = files::relative(archive, &path);
                 if (orphan || unfinished) && !compacted::is_staged(&name) {
                     fs::remove_file(path)?;
                 }

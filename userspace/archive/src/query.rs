@@ -117,7 +117,7 @@ fn quoted(text: &str) -> String {
 fn views(archive: &Path) -> Result<String, QueryError> {
     let mut sql = String::from("SET TimeZone = 'UTC';");
     for table in journal::row::Table::ALL {
-        let dir = archive.join(texts::class(table)).join(format!("table={}", table.as_str()));
+        let dir = layout::table_dir(archive, table);
         let has_files =
             files::walk(&dir)?.iter().any(|f| f.extension().is_some_and(|e| e == "parquet"));
         let root = format!("{}/", archive.display());

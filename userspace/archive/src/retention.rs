@@ -326,8 +326,7 @@ pub fn dispositions(archive: &Path) -> Result<BTreeMap<String, Gone>, ScanError>
 /// # Errors
 /// If the system refuses.
 pub fn remove(archive: &Path, origin: &str, gone: &[Gone]) -> Result<(), RetentionError> {
-    let folder = fs::File::open(archive).map_err(io_error(archive))?;
-    folder.lock().map_err(io_error(archive))?;
+    let _lock = files::lock(archive).map_err(io_error(archive))?;
     remove_together(archive, gone)?;
     files::remove(archive, gone.iter().map(|gone| gone.path.as_str()))
         .map_err(io_error(archive))?;

@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::statistics::Statistics;
 
 use crate::decode::{DecodeError, batch_rows};
-use crate::{files, texts};
+use crate::{files, layout};
 
 /// Rows decoded at once: of recordings of 64 KiB each, 64 MiB.
 const BATCH_ROWS: usize = 1024;
@@ -251,7 +251,7 @@ pub(crate) fn files_of(archive: &Path, table: Table) -> Result<Vec<PathBuf>, Sca
     if of_kit.is_file() {
         return Ok(vec![of_kit]);
     }
-    let dir = archive.join(texts::class(table)).join(format!("table={}", table.as_str()));
+    let dir = layout::table_dir(archive, table);
     let mut found = files::walk(&dir).map_err(|source| ScanError::Io { path: dir, source })?;
     found.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));
     Ok(found)

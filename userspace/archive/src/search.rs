@@ -13,7 +13,7 @@ use journal::record::Lsn;
 use journal::row::{EventRow, RecordingRow, Row, SessionRow, Table};
 
 use crate::decode::DecodeError;
-use crate::{compacted, files, layout, texts};
+use crate::{compacted, files, layout};
 
 /// Rows that one search looks at in files: a day of a busy host, whose time, names and decisions take about 100 MB.
 pub const ROWS_LOOKED_AT_MAX: u64 = 4 * 1024 * 1024;
@@ -235,7 +235,7 @@ fn names(wanted: &str, object: &str) -> bool {
 
 /// A table's files of the node and the days that are sought, the newest first.
 fn files_of(place: &Place, table: Table, sought: &Sought) -> Result<Vec<PathBuf>, SearchError> {
-    let dir = place.archive.join(texts::class(table)).join(format!("table={}", table.as_str()));
+    let dir = layout::table_dir(&place.archive, table);
     let (first, last) = (sought.from_us.div_euclid(DAY_US), sought.until_us.div_euclid(DAY_US));
     // A session's row is of when it closed.
     let days = layout::date(first)..=layout::date(last);

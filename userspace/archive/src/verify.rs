@@ -204,7 +204,7 @@ pub fn verify_from(options: &Options, state: &mut State) -> Result<Report, Verif
     delta::check(archive, &mut files, &mut report);
     let mut staged = 0;
     for path in files::walk(archive).map_err(io_error(archive))? {
-        let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();
+        let name = files::relative(archive, &path);
         if compacted::is_staged(&name) {
             staged += 1;
         } else if !files.known.contains(&name) {

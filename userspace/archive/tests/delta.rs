@@ -12,7 +12,7 @@ use std::process::Command;
 use archive::compact::{self, Unwatched};
 use archive::delta::{self, COMMITS_MAX, DeltaError, Kept, LOG};
 use archive::layout;
-use archive::retention::{self, DISPOSED, Disposition, Gone, Periods};
+use archive::retention::{self, DISPOSED, Gone, Periods};
 use archive::verify::{self, Report};
 use common::{Node, plant, tree};
 
@@ -151,17 +151,7 @@ fn a_table_is_append_only_but_for_the_commit_that_says_what_was_disposed_of() {
     let due = retention::due(&archive, ORIGIN, &Periods::default(), TODAY, None).unwrap();
     let going: Vec<Gone> = due.iter().map(|due| Gone::from(&due.entry)).collect();
     assert!(!going.is_empty());
-    let last = archive::status::last(&archive, "n1", 0).unwrap().unwrap();
-    let said = Disposition {
-        origin: ORIGIN.into(),
-        rule: "payload13m after 397 days".into(),
-        before: layout::date(TODAY - 397),
-        approver: "ann@https://idp.example".into(),
-        reason: "time is over".into(),
-        size: last.tree_size,
-        root: last.root,
-        files: going.clone(),
-    };
+    let said = node.disposition(TODAY, going.clone());
     node.last = node.recorder.control(DISPOSED, &serde_json::to_string(&said).unwrap()).unwrap();
     node.seal();
     kept(&archive);

@@ -223,17 +223,7 @@ fn release(by: &str) -> serde_json::Value {
 fn disposition(node: &Node) -> Disposition {
     let today = 20_778 + 398;
     let due = retention::due(&node.archive(), ORIGIN, &Periods::default(), today, None).unwrap();
-    let last = archive::status::last(&node.archive(), "n1", 0).unwrap().unwrap();
-    Disposition {
-        origin: ORIGIN.into(),
-        rule: "payload13m after 397 days".into(),
-        before: archive::layout::date(today - 397),
-        approver: "ann@https://idp.example".into(),
-        reason: "over".into(),
-        size: last.tree_size,
-        root: last.root,
-        files: due.iter().map(|due| Gone::from(&due.entry)).collect(),
-    }
+    node.disposition(today, due.iter().map(|due| Gone::from(&due.entry)).collect())
 }
 
 #[test]

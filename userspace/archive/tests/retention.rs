@@ -10,7 +10,6 @@ use std::path::Path;
 use archive::compact::{self, Unwatched};
 use archive::compacted;
 use archive::holds::{self, Hold, Release, Scope};
-use archive::layout;
 use archive::retention::{self, DISPOSED, Disposition, Due, Gone, Kept, Periods};
 use archive::verify::{self, Level, Options, Report, State};
 use common::{Node, tree};
@@ -46,20 +45,6 @@ fn due(node: &Node) -> Vec<Due> {
 
 fn verified(node: &Node) -> Report {
     verify::verify(&Options::new(node.archive())).unwrap()
-}
-
-fn disposition(node: &Node, files: Vec<Gone>) -> Disposition {
-    let last = archive::status::last(&node.archive(), "n1", 0).unwrap().unwrap();
-    Disposition {
-        origin: ORIGIN.into(),
-        rule: "payload13m after 397 days".into(),
-        before: layout::date(TODAY - 397),
-        approver: "ann@https://idp.example".into(),
-        reason: "time is over".into(),
-        size: last.tree_size,
-        root: last.root,
-        files,
-    }
 }
 
 #[test]
@@ -132,7 +117,7 @@ fn a_disposition_accounts_for_exactly_what_it_lists() {
     fs::remove_file(&path).unwrap();
     missing(&node, &going[0].path);
     let changed = |change: fn(&mut Disposition)| {
-        let mut other = disposition(&node, going.clone());
+        let mut other = node.disposition(TODAY, going.clone());
         change(&mut other);
         other
     };
@@ -149,7 +134,7 @@ fn a_disposition_accounts_for_exactly_what_it_lists() {
     }
     // And with one that says just this.
     fs::write(&path, bytes).unwrap();
-    let right = disposition(&node, going.clone());
+    let right = node.disposition(TODAY, going.clone());
     record(&mut node, DISPOSED, &right);
     retention::remove(&node.archive(), ORIGIN, &going).unwrap();
     let report = verified(&node);
@@ -210,7 +195,7 @@ fn a_day_that_was_put_together_goes_as_one_and_what_is_held_in_it_stays() {
     let going: Vec<Gone> = due(&node).iter().map(|due| Gone::from(&due.entry)).collect();
     let refused = retention::remove(&archive, ORIGIN, &going).unwrap_err().to_string();
     assert!(refused.contains("no sealed record says that it goes"), "{refused}");
-    let said = disposition(&node, going.clone());
+    let said = node.disposition(TODAY, going.clone());
     record(&mut node, DISPOSED, &said);
     let whole = verified(&node);
     assert!(whole.is_ok() && whole.records_disposed == 0, "{whole}");
@@ -255,7 +240,7 @@ fn a_disposition_that_was_cut_short_leaves_nothing_that_counts() {
     let archive = node.archive();
     put_together(&archive);
     let going: Vec<Gone> = due(&node).iter().map(|due| Gone::from(&due.entry)).collect();
-    let said = disposition(&node, going.clone());
+    let said = node.disposition(TODAY, going.clone());
     record(&mut node, DISPOSED, &said);
     // As it lies where the daemon was killed after the day was taken away and before it was gone.
     let [live, away] = ["table", "compacting/table"]

@@ -73,10 +73,8 @@ impl Exchanges {
             return Ok((bytes.len() as u64, self.stopped));
         }
         let (mut unread, mut done) = (0, Ok(()));
-        let mut messages = match side {
-            Side::Downstream => std::mem::replace(&mut self.requests, Messages::requests()),
-            Side::Upstream => std::mem::replace(&mut self.answers, Messages::answers()),
-        };
+        // Taken out, so that what it tells can be taken.
+        let mut messages = std::mem::replace(self.messages(side), Messages::requests());
         messages.push(bytes, &mut |part| {
             if done.is_err() || self.stopped.is_some() {
                 unread += length(part);
@@ -90,10 +88,7 @@ impl Exchanges {
                 Side::Upstream => self.answer(part, at, hear),
             };
         });
-        match side {
-            Side::Downstream => self.requests = messages,
-            Side::Upstream => self.answers = messages,
-        }
+        *self.messages(side) = messages;
         done.map(|()| (unread, self.stopped))
     }
 
@@ -105,18 +100,12 @@ impl Exchanges {
         hear: Hear<'_, E>,
     ) -> Result<u64, E> {
         let (mut unread, mut done) = (0, Ok(()));
-        let mut messages = match side {
-            Side::Downstream => std::mem::replace(&mut self.requests, Messages::requests()),
-            Side::Upstream => std::mem::replace(&mut self.answers, Messages::answers()),
-        };
+        let mut messages = std::mem::replace(self.messages(side), Messages::requests());
         messages.finish(&mut |part| match part {
             Part::End if done.is_ok() && side == Side::Upstream => done = self.ended(at, hear),
             part => unread += length(part),
         });
-        match side {
-            Side::Downstream => self.requests = messages,
-            Side::Upstream => self.answers = messages,
-        }
+        *self.messages(side) = messages;
         done.map(|()| unread)
     }
 
@@ -126,6 +115,13 @@ impl Exchanges {
             hear(Said::Outcome(outcome), at)?;
         }
         Ok(())
+    }
+
+    fn messages(&mut self, side: Side) -> &mut Messages {
+        match side {
+            Side::Downstream => &mut self.requests,
+            Side::Upstream => &mut self.answers,
+        }
     }
 
     fn request<E>(&mut self, part: Part<'_>, at: Timestamp, hear: Hear<'_, E>) -> Result<(), E> {
@@ -176,7 +172,7 @@ impl Exchanges {
             }),
             at,
         )?;
-        let mut outcome = outcome(command.id);
+        let mut outcome = Outcome::new(command.id, Status::Interrupted);
         (outcome.bytes_in, outcome.sent_at) = (bytes.len() as u64, Some(at));
         let upgrades = head::value(bytes, "upgrade").is_some();
         self.waiting.push_back(Waiting { outcome, is_connect: method == "CONNECT", upgrades });
@@ -282,23 +278,6 @@ fn unreadable() -> Arc<Statement> {
     let access = Access { action: Action::Unknown, table: None };
     let analysis = Analysis::new("OTHER", "(unreadable)", vec![access], Risk::UNPARSED);
     Arc::new(Statement::new("", analysis))
-}
-
-fn outcome(command: CommandId) -> Outcome {
-    Outcome {
-        command,
-        status: Status::Interrupted,
-        error_code: None,
-        rows: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        masked: Vec::new(),
-        sample: Vec::new(),
-        sent_at: None,
-        first_at: None,
-        digest: None,
-        used: None,
-    }
 }
 
 fn length(part: Part<'_>) -> u64 {

@@ -275,9 +275,8 @@ fn end(cursor: &mut Cursor<'_>) -> Result<EndedCommand, Malformed> {
     let session = session(cursor)?;
     let command = CommandId(cursor.u32()?);
     let at = cursor.timestamp()?;
+    let status = kind::status(cursor.u8()?)?;
     let mut outcome = Outcome {
-        command,
-        status: kind::status(cursor.u8()?)?,
         error_code: cursor.opt(Cursor::array)?,
         rows: cursor.opt(Cursor::u64)?,
         bytes_in: cursor.u64()?,
@@ -285,10 +284,7 @@ fn end(cursor: &mut Cursor<'_>) -> Result<EndedCommand, Malformed> {
         masked: cursor
             .list(|c| Ok(MaskCount { class: DataClass(c.str()?.into()), count: c.u64()? }))?,
         sample: cursor.bytes()?.to_vec(),
-        sent_at: None,
-        first_at: None,
-        digest: None,
-        used: None,
+        ..Outcome::new(command, status)
     };
     // Records of version 2 end here.
     if !cursor.is_empty() {

@@ -384,18 +384,5 @@ pub(crate) fn is_urgent(frame: &Frame<'_>) -> bool {
 
 /// The outcome of a command whose end nobody saw.
 pub(crate) fn interrupted(command: CommandId) -> Outcome {
-    Outcome {
-        command,
-        status: Status::Interrupted,
-        error_code: None,
-        rows: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        masked: Vec::new(),
-        sample: Vec::new(),
-        sent_at: None,
-        first_at: None,
-        digest: None,
-        used: None,
-    }
+    Outcome::new(command, Status::Interrupted)
 }

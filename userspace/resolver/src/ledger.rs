@@ -122,18 +122,12 @@ impl Ledger {
             _ => Status::Error,
         };
         let outcome = Outcome {
-            command,
-            status,
             error_code: error_code(answer.code),
             rows: Some(answer.answers.len() as u64),
             bytes_in: bytes_in as u64,
             bytes_out: bytes_out as u64,
-            masked: Vec::new(),
             sample: sample(answer),
-            sent_at: None,
-            first_at: None,
-            digest: None,
-            used: None,
+            ..Outcome::new(command, status)
         };
         let end = End { session, at: self.clock.now(), outcome: &outcome };
         let lsn = self.recorder.append(Frame::End(end))?;

@@ -5,7 +5,7 @@
 //! them nothing could be sealed on.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use archive::files;
@@ -63,8 +63,7 @@ pub fn prune(
         return Ok(safe);
     }
     // No seal, no verification and no shipment reads what goes now.
-    let folder = File::open(archive).map_err(io_error(archive))?;
-    folder.lock().map_err(io_error(archive))?;
+    let _lock = files::lock(archive).map_err(io_error(archive))?;
     let mut list = pruned::read(archive, &state.origin).map_err(io_error(archive))?;
     for entry in &safe {
         let one = Pruned {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// A key in a token: `pkcs11:token=TOKEN;object=KEY?module-path=FILE&pin-source=FILE`, with `%` and two
 /// hexadecimal digits for what stands for something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,17 +88,12 @@ impl FromStr for TokenUri {
     }
 }
 
-/// A value with `%XX` for all but what stands for itself anywhere in a URI (RFC 3986 §2.3), and slashes.
+/// What of a value is encoded: all but what stands for itself anywhere in a URI (RFC 3986 §2.3), and slashes.
+const ENCODED: AsciiSet =
+    NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
 fn encoded(value: &str) -> String {
-    let mut text = String::new();
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.extend(format!("%{byte:02X}").chars());
-        }
-    }
-    text
+    utf8_percent_encode(value, &ENCODED).to_string()
 }
 
 /// A value with its `%XX` replaced; `None` where they are none, or it is empty.

@@ -67,6 +67,26 @@ pub struct Outcome {
     pub used: Option<Box<WindowUse>>,
 }
 
+impl Outcome {
+    /// One of a command of which nothing else is known.
+    pub fn new(command: CommandId, status: Status) -> Self {
+        Self {
+            command,
+            status,
+            error_code: None,
+            rows: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            masked: Vec::new(),
+            sample: Vec::new(),
+            sent_at: None,
+            first_at: None,
+            digest: None,
+            used: None,
+        }
+    }
+}
+
 /// What one command used of limits over windows: they are counted again from this when the daemon
 /// starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -299,18 +299,10 @@ fn outcome(
     if is_denied {
         let ended = after(chance.between(20, 60), 0);
         let outcome = Outcome {
-            command,
-            status: Status::Denied,
             error_code: Some(*b"42501"),
-            rows: None,
             bytes_in: asked.statement.text.len() as u64 + 6,
             bytes_out: 170,
-            masked: Vec::new(),
-            sample: Vec::new(),
-            sent_at: None,
-            first_at: None,
-            digest: None,
-            used: None,
+            ..Outcome::new(command, Status::Denied)
         };
         return (outcome, ended);
     }
@@ -329,9 +321,6 @@ fn outcome(
     let sent = chance.between(30, 130);
     let first = sent + took * 9 / 10;
     let outcome = Outcome {
-        command,
-        status: Status::Ok,
-        error_code: None,
         rows: Some(rows),
         bytes_in: asked.statement.text.len() as u64 + 6,
         bytes_out: rows * 120 + chance.below(64),
@@ -339,8 +328,7 @@ fn outcome(
         sample,
         sent_at: Some(after(sent, 0)),
         first_at: Some(after(first, 0)),
-        digest: None,
-        used: None,
+        ..Outcome::new(command, Status::Ok)
     };
     (outcome, after(sent + took, 0))
 }

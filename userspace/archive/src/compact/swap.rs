@@ -42,8 +42,7 @@ pub(super) fn exchange(archive: &Path, due: &Due) -> Result<(), CompactError> {
         files::sync_dir(dir).map_err(io_error(dir))?;
     }
     files::sync_dir(&staged).map_err(io_error(&staged))?;
-    let folder = File::open(archive).map_err(io_error(archive))?;
-    folder.lock().map_err(io_error(archive))?;
+    let _lock = files::lock(archive).map_err(io_error(archive))?;
     let mut there = compacted::below(archive, &compacted::day_dir(due.table, &due.day))
         .map_err(io_error(&live))?;
     there.retain(|path| !path.ends_with(compacted::NAME));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use journal::row::{Kind, Table};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -191,35 +192,20 @@ fn partition(path: &str) -> Option<BTreeMap<String, Option<String>>> {
     })
 }
 
-/// A path as a URI has it: all but RFC 3986's unreserved characters, `/` and `=` by their octets.
+/// What of a path is encoded in a URI: all but RFC 3986's unreserved characters, `/` and `=`.
+const ENCODED: AsciiSet =
+    NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'=');
+
+/// A path as a URI has it.
 pub(crate) fn encoded(path: &str) -> String {
-    let one = |byte: u8| {
-        if byte.is_ascii_alphanumeric() || b"-._~/=".contains(&byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    path.bytes().map(one).collect()
+    utf8_percent_encode(path, &ENCODED).to_string()
 }
 
 /// The path that was encoded so; `None` where none is, or where it leads elsewhere.
 pub(crate) fn decoded(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.bytes());
-    while let Some(byte) = rest.next() {
-        let digits = (byte == b'%').then(|| [rest.next(), rest.next()]);
-        match digits {
-            None => bytes.push(byte),
-            Some([Some(high), Some(low)]) => {
-                let pair = [high, low];
-                bytes.push(u8::from_str_radix(str::from_utf8(&pair).ok()?, 16).ok()?);
-            }
-            Some(_) => return None,
-        }
-    }
-    let path = String::from_utf8(bytes).ok()?;
+    let path = percent_decode_str(text).decode_utf8().ok()?;
     let is_plain = path.split('/').all(|part| !["", ".", ".."].contains(&part));
-    (is_plain && encoded(&path) == text).then_some(path)
+    (is_plain && encoded(&path) == text).then(|| path.into_owned())
 }
 
 /// The table's id: the same for the same files, another one for others.

@@ -121,11 +121,12 @@ pub(crate) fn here(
 ) -> Result<BTreeMap<String, Here>, DeltaError> {
     let mut here = BTreeMap::new();
     for path in files::walk(dir).map_err(io_error(dir))? {
-        let below = |dir: &Path| path.strip_prefix(dir).unwrap_or(&path).display().to_string();
-        let Some(Known { rows, sealed_ms, is_replaced: false }) = known.get(&below(archive)) else {
+        let Some(&Known { rows, sealed_ms, is_replaced: false }) =
+            known.get(&files::relative(archive, &path))
+        else {
             continue;
         };
-        let (rows, sealed_ms, name) = (*rows, *sealed_ms, below(dir));
+        let name = files::relative(dir, &path);
         let size = fs::metadata(&path).map_err(io_error(&path))?.len();
         here.insert(encoded(&name), Here { name, size, rows, sealed_ms });
     }

@@ -1,7 +1,7 @@
 //! The folder of a log: read strictly, written so that each commit is there whole or not at all, and never in another's place.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,11 @@ pub(crate) fn name(version: u64) -> String {
 /// The folder in which a log is made, beside it.
 pub(crate) fn staging() -> String {
     format!("{LOG}{UNFINISHED}")
+}
+
+/// Whether a table has a log, or one is being made.
+pub(crate) fn is_begun(dir: &Path) -> bool {
+    dir.join(LOG).exists() || dir.join(staging()).exists()
 }
 
 /// The number of the commit whose file has this name; `None` where it is no commit's.
@@ -177,7 +182,7 @@ pub(crate) fn take_away(dir: &Path) -> Result<bool, DeltaError> {
         done => done.map_err(io_error(&log))?,
     }
     fs::remove_dir_all(&away).map_err(io_error(&away))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error(dir))?;
+    files::sync_dir(dir).map_err(io_error(dir))?;
     Ok(true)
 }
 

@@ -10,16 +10,15 @@ use super::Files;
 use super::report::{Level, Report};
 use crate::delta::action::Add;
 use crate::delta::here::{self, Here, Known};
-use crate::delta::{DeltaError, LOG, log, table_dir};
+use crate::delta::{DeltaError, LOG, log};
+use crate::files::relative;
+use crate::layout;
 
 /// Looks at the logs of all tables, once their files are read. What a log's folder holds beside commits belongs to nothing.
 pub(super) fn check(archive: &Path, files: &mut Files, report: &mut Report) {
     let with_log: Vec<Table> = Table::ALL
         .into_iter()
-        .filter(|table| {
-            let dir = table_dir(archive, *table);
-            dir.join(LOG).exists() || dir.join(log::staging()).exists()
-        })
+        .filter(|table| log::is_begun(&layout::table_dir(archive, *table)))
         .collect();
     if with_log.is_empty() {
         return;
@@ -33,10 +32,10 @@ pub(super) fn check(archive: &Path, files: &mut Files, report: &mut Report) {
         if let Err(error) = told.check(files, report) {
             let (path, text) = match error {
                 DeltaError::Foreign { path, why } => (
-                    below(archive, &path),
+                    relative(archive, &path),
                     format!("is nothing that vestibule writes in a Delta log: {why}"),
                 ),
-                DeltaError::Io { path, source } => (below(archive, &path), source.to_string()),
+                DeltaError::Io { path, source } => (relative(archive, &path), source.to_string()),
                 DeltaError::Changed(path) => (path, "is not as it was sealed".to_owned()),
             };
             report.find(Level::Files, Some(&path), text);
@@ -55,14 +54,14 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn check(&self, files: &mut Files, report: &mut Report) -> Result<(), DeltaError> {
-        let dir = table_dir(self.archive, self.table);
+        let dir = layout::table_dir(self.archive, self.table);
         let mut cut_short = 0;
         for (folder, is_staged) in [(dir.join(LOG), false), (dir.join(log::staging()), true)] {
             for path in log::entries(&folder)? {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let is_unfinished = log::is_unfinished(name);
                 if path.is_file() && (is_unfinished || log::version(name).is_some()) {
-                    files.known.insert(below(self.archive, &path));
+                    files.known.insert(relative(self.archive, &path));
                     cut_short += u64::from(is_staged || is_unfinished);
                 }
             }
@@ -74,7 +73,7 @@ impl Told<'_> {
             ));
         }
         let Some(state) = log::read(&dir)? else { return Ok(()) };
-        let log = below(self.archive, &dir.join(LOG));
+        let log = relative(self.archive, &dir.join(LOG));
         if state.meta_data.is_some_and(|meta_data| !meta_data.is_of(self.table)) {
             report.find(Level::Files, Some(&log), format!("has other columns than {name}"));
         }
@@ -109,14 +108,10 @@ impl Told<'_> {
             return Ok(Some(format!("says {said} rows, and there are {rows},")));
         }
         let path = dir.join(&one.name);
-        if self.dubious.contains(&below(self.archive, &path)) {
+        if self.dubious.contains(&relative(self.archive, &path)) {
             return Ok(None);
         }
         let is_true = add.stats() == Some(here::footer(&path)?.stats());
         Ok((!is_true).then(|| "says other times than there are".to_owned()))
     }
-}
-
-fn below(archive: &Path, path: &Path) -> String {
-    path.strip_prefix(archive).unwrap_or(path).display().to_string()
 }

@@ -53,7 +53,7 @@ impl History {
         let dir = archive.join(&folder).join(layout::STAMPED);
         for path in files::walk(&dir).map_err(io_error(&dir))? {
             let Some(size) = layout::checkpoint_size(&path) else { continue };
-            let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();
+            let name = files::relative(archive, &path);
             known.known.insert(name.clone());
             history.stamped.insert(size, name);
         }
@@ -61,7 +61,7 @@ impl History {
             let dir = archive.join(&folder).join(part);
             for path in files::walk(&dir).map_err(io_error(&dir))? {
                 let Some(size) = layout::checkpoint_size(&path) else { continue };
-                let name = path.strip_prefix(archive).unwrap_or(&path).display().to_string();
+                let name = files::relative(archive, &path);
                 let note = read(archive, &name).unwrap_or_default();
                 known.known.insert(name.clone());
                 if is_note {

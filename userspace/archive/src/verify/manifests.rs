@@ -26,7 +26,7 @@ pub(super) fn read(
     let mut manifests: Vec<(Manifest, Hash)> = Vec::new();
     for path in files::walk(&folder).map_err(io_error(&folder))?.iter().rev() {
         let bytes = std::fs::read(path).map_err(io_error(path))?;
-        let name = path.strip_prefix(archive).unwrap_or(path).display().to_string();
+        let name = files::relative(archive, path);
         known.known.insert(name.clone());
         let digest: Hash = Sha256::digest(&bytes).into();
         let parsed: Option<Manifest> = serde_json::from_slice(&bytes).ok();

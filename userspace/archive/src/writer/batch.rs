@@ -23,7 +23,12 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(table: Table) -> Self {
-        Self { table, columns: builders(table), rows: 0, bytes: 0 }
+        Self {
+            table,
+            columns: table.columns().iter().map(Builder::new).collect(),
+            rows: 0,
+            bytes: 0,
+        }
     }
 
     pub(super) fn push(&mut self, row: &Row) {
@@ -52,10 +57,6 @@ impl Batch {
         let columns = self.columns.iter_mut().map(Builder::finish).collect();
         RecordBatch::try_new(schema(self.table), columns)
     }
-}
-
-fn builders(table: Table) -> Vec<Builder> {
-    table.columns().iter().map(Builder::new).collect()
 }
 
 /// Bytes of a value, where it is of texts; those make a row's size.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use archive::Archive;
 use archive::key::Signer;
+use archive::retention::{Disposition, Gone};
 use archive::seal::{SealError, Sealed};
+use archive::{Archive, layout};
 use journal::record::{Begin, End, Frame, Lsn, SessionClose, SessionOpen};
 use journal::recorder::{Options, Recorder, Reserve};
 use types::addr::OrigDst;
@@ -68,6 +69,21 @@ impl Node {
             open(&self.dir.path().join("closed"), self.name, &self.clock, self.segment_bytes);
         drop(std::mem::replace(&mut self.recorder, closed));
         self.recorder = open(self.dir.path(), self.name, &self.clock, self.segment_bytes);
+    }
+
+    /// What a person signs so that these recordings may go, which are over on `today`, days since 1970.
+    pub(crate) fn disposition(&self, today: i64, files: Vec<Gone>) -> Disposition {
+        let last = archive::status::last(&self.archive(), self.name, 0).unwrap().unwrap();
+        Disposition {
+            origin: layout::origin(self.name, 0),
+            rule: "payload13m after 397 days".into(),
+            before: layout::date(today - 397),
+            approver: "ann@https://idp.example".into(),
+            reason: "time is over".into(),
+            size: last.tree_size,
+            root: last.root,
+            files,
+        }
     }
 
     pub(crate) fn journal(&self) -> PathBuf {

@@ -317,17 +317,6 @@ impl<'a> Test<'a> {
         (decision, shown, masks)
     }
 
-    /// What a session's policies decide of a request; what its answer may show, nobody knows.
-    #[expect(clippy::unused_self, reason = "as of a command")]
-    pub(super) fn judge_exchange(
-        &self,
-        session: &SessionPolicy,
-        exchange: &Exchange,
-        at_us: i64,
-    ) -> Judged {
-        (session.exchange(exchange, at_us).decision, Vec::new(), masked_by(session))
-    }
-
     /// What these policies decide of an archived command.
     fn decide(&self, row: &EventRow) -> Option<Judged> {
         let principal = replayed::principal(row, &self.proofs)?;
@@ -335,7 +324,7 @@ impl<'a> Test<'a> {
         let at = row.ts.0;
         match replayed::asked(row, &self.analyzer)? {
             Asked::Command(command) => Some(self.judge(&session, &command, at)),
-            Asked::Exchange(exchange) => Some(self.judge_exchange(&session, &exchange, at)),
+            Asked::Exchange(exchange) => Some(judge_exchange(&session, &exchange, at)),
         }
     }
 
@@ -348,6 +337,11 @@ impl<'a> Test<'a> {
         });
         Backtest { policy_digest: self.digest, changes, ..self.found }
     }
+}
+
+/// What a session's policies decide of a request; what its answer may show, nobody knows.
+pub(super) fn judge_exchange(session: &SessionPolicy, exchange: &Exchange, at_us: i64) -> Judged {
+    (session.exchange(exchange, at_us).decision, Vec::new(), masked_by(session))
 }
 
 /// The classes that a session's policies mask.

@@ -14,7 +14,7 @@ use proto::sql::Analyzer;
 use types::clock::Timestamp;
 use types::command::Command;
 
-use super::backtest::{Past, Test};
+use super::backtest::{Past, Test, judge_exchange};
 use crate::import::whose::Whose;
 
 /// Takes what a capture tells, and has it decided.
@@ -49,21 +49,13 @@ pub(super) fn run(
 impl Captured<'_, '_> {
     fn command(&mut self, ends: Ends, at: Timestamp, command: &Command) {
         let Some(Open { agent, target, policy }) = self.open.get(&ends.id) else { return };
-        if self.agent.is_some_and(|only| only != agent) {
-            return;
-        }
         let judged = self.test.judge(policy, command, at.unix_us);
         let statement = &command.statement.normalized;
         self.test.weigh(&Past::ran(agent, target, statement), judged);
     }
-}
 
-impl Captured<'_, '_> {
     fn request(&mut self, ends: Ends, at: Timestamp, request: &Request<'_>) {
         let Some(Open { agent, target, policy }) = self.open.get(&ends.id) else { return };
-        if self.agent.is_some_and(|only| only != agent) {
-            return;
-        }
         let Request { command, asked, host, content_type } = request;
         let Some(asked) = asked else {
             // Intercepted, it would be refused before policy is asked.
@@ -80,7 +72,7 @@ impl Captured<'_, '_> {
             content_type: (*content_type).into(),
             is_tls: false,
         };
-        let judged = self.test.judge_exchange(policy, &exchange, at.unix_us);
+        let judged = judge_exchange(policy, &exchange, at.unix_us);
         let statement = &command.statement.normalized;
         self.test.weigh(&Past::ran(agent, target, statement), judged);
     }
@@ -96,7 +88,9 @@ impl Sink for Captured<'_, '_> {
                 let target = self.whose.target(ends, opening);
                 let policy = self.test.session(&principal, &target);
                 let (agent, target) = (principal.agent.to_string(), target.name);
-                self.open.insert(ends.id, Open { agent, target, policy });
+                if self.agent.is_none_or(|only| only == agent) {
+                    self.open.insert(ends.id, Open { agent, target, policy });
+                }
             }
             Told::Said(Said::Command(command)) => self.command(ends, at, command),
             Told::Said(Said::Request(request)) => self.request(ends, at, &request),

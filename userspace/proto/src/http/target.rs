@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use types::command::{Access, Action, Analysis, Risk, Statement, TableName};
 use types::limits::{
     HTTP_PARAMETERS_MAX, HTTP_PATH_BYTES_MAX, HTTP_PATH_PARTS_MAX, HTTP_QUERY_BYTES_MAX,
@@ -212,19 +213,28 @@ pub(super) fn decoded(text: &str) -> String {
     strictly_decoded(&text).unwrap_or(text)
 }
 
-/// A part as it is written in a path (RFC 3986 §3.3), each character in one way only.
+/// What of a part of a path is encoded (RFC 3986 §3.3): all but `pchar`, without `;`.
+const ENCODED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// A part as it is written in a path, each character in one way only.
 fn encoded(part: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(part.len());
-    for byte in part.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+    utf8_percent_encode(part, &ENCODED).to_string()
 }
 
 /// FNV-1a: groups alike requests, never identifies one.

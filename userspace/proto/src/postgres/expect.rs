@@ -78,18 +78,14 @@ impl InFlight {
         let seen = (self.rows > 0 || self.cut.is_some()).then_some(self.rows);
         let rows = self.tagged.filter(|_| self.cut.is_none()).or(seen);
         Outcome {
-            command: self.id,
-            status,
             error_code,
             rows,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            masked: Vec::new(),
             sample: self.sample.take(),
             sent_at: self.sent_at,
             first_at: self.first_at,
-            digest: None,
-            used: None,
+            ..Outcome::new(self.id, status)
         }
     }
 }

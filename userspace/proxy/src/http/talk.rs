@@ -163,7 +163,7 @@ impl<'w> Talk<'w> {
         let body = body.take().map(|body| Up::new(body, &self.shared));
         let has_token = identified.unwrap_or(false);
         let request = body.and_then(|body| upwards(intake, parts, body, (has_token, has_masks)));
-        let outcome = outcome(decided.command, Status::Interrupted);
+        let outcome = Outcome::new(decided.command, Status::Interrupted);
         let Some(request) = request else {
             return Err(self.lost(outcome, "the request can't be written anew"));
         };
@@ -384,23 +384,6 @@ fn not_http(refused: Refused) -> Problem {
         policy: RULE.to_owned(),
         detail: refused.to_string(),
         ends: refused.ends(),
-    }
-}
-
-fn outcome(command: CommandId, status: Status) -> Outcome {
-    Outcome {
-        command,
-        status,
-        error_code: None,
-        rows: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        masked: Vec::new(),
-        sample: Vec::new(),
-        sent_at: None,
-        first_at: None,
-        digest: None,
-        used: None,
     }
 }
 

@@ -11,10 +11,10 @@ use types::command::{
     Access, Action, Analysis, Command, CommandKind, Risk, Statement, Transaction,
 };
 use types::decision::{Decision, Effect, Keep};
-use types::event::Status;
+use types::event::{Outcome, Status};
 use types::id::CommandId;
 
-use super::{Decided, RULE, Talk, gone, not_http, outcome};
+use super::{Decided, RULE, Talk, gone, not_http};
 use crate::http::answer::error_code;
 use crate::http::intake::Intake;
 use crate::http::problem::Problem;
@@ -64,7 +64,7 @@ impl Talk<'_> {
         door.counters.commands_total.up();
         if let Some(problem) = &refused {
             door.counters.commands_denied.up();
-            let mut outcome = outcome(command.id, Status::Denied);
+            let mut outcome = Outcome::new(command.id, Status::Denied);
             outcome.error_code = error_code(problem.status);
             outcome.bytes_in = self.shared.taken();
             state.ledger.end(outcome, now);

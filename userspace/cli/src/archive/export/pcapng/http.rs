@@ -1,8 +1,7 @@
 //! HTTP messages of a session: those that passed, where all of them is kept; else such that say what records say.
 
-use std::fmt::Write as _;
-
 use journal::row::EventRow;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use types::addr::Side;
 
 use super::wire::Turn;
@@ -21,20 +20,19 @@ pub(super) fn turns(event: &EventRow, session: &Session) -> Vec<Turn> {
 /// What passed.
 fn passed(wire: &[Said]) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::new();
-    let mut left_out: Vec<(Side, String)> = Vec::new();
+    let mut missing: Vec<Missing<'_>> = Vec::new();
     for Said { side, at_us, what } in wire {
-        if let Some(missing) = missing(what) {
-            left_out.push((*side, missing));
+        if let What::Gap(bytes, why) = what
+            && !(why == "secret" && *bytes <= FILLED_BYTES_MAX)
+        {
+            missing.push(Missing { side: *side, bytes: *bytes, why });
             continue;
         }
-        let goes_on = turns.last().is_some_and(|turn| turn.side == *side);
-        if !goes_on || left_out.iter().any(|(of, _)| of == side) {
-            let before = take(&mut left_out, |of| of == *side, "before");
-            turns.push(Turn {
-                at_us: Some(*at_us),
-                left_out: before,
-                ..Turn::new(*side, Vec::new())
-            });
+        let before: Vec<_> = missing.extract_if(.., |one| one.side == *side).collect();
+        let goes_on = before.is_empty() && turns.last().is_some_and(|turn| turn.side == *side);
+        if !goes_on {
+            let left_out = told(&before, "before");
+            turns.push(Turn { at_us: Some(*at_us), left_out, ..Turn::new(*side, Vec::new()) });
         }
         let Some(turn) = turns.last_mut() else { continue };
         match what {
@@ -46,33 +44,27 @@ fn passed(wire: &[Said]) -> Vec<Turn> {
             }
         }
     }
-    if let (Some(last), Some(behind)) = (turns.last_mut(), take(&mut left_out, |_| true, "behind"))
-    {
+    if let (Some(last), Some(behind)) = (turns.last_mut(), told(&missing, "behind")) {
         let before = last.left_out.take().map_or_else(String::new, |before| before + " ");
         last.left_out = Some(before + &behind);
     }
     turns
 }
 
-/// What of a gap is said, where it is not filled.
-fn missing(what: &What) -> Option<String> {
-    match what {
-        What::Bytes(_) => None,
-        What::Gap(bytes, why) if why == "secret" && *bytes <= FILLED_BYTES_MAX => None,
-        What::Gap(bytes, why) => Some(format!("{bytes} bytes THERE this are not kept: {why}")),
-    }
+/// What of a side is not there, and not filled.
+struct Missing<'s> {
+    side: Side,
+    bytes: u64,
+    why: &'s str,
 }
 
-/// What was left out of these sides, in words; nothing where nothing was.
-fn take(
-    left_out: &mut Vec<(Side, String)>,
-    is_of: impl Fn(Side) -> bool,
-    there: &str,
-) -> Option<String> {
-    let (of, rest): (Vec<_>, Vec<_>) = left_out.drain(..).partition(|(side, _)| is_of(*side));
-    *left_out = rest;
-    let all = of.into_iter().map(|(_, text)| text.replace("THERE", there));
-    all.reduce(|all, one| all + ", " + &one).map(|text| format!("({text})"))
+/// That in words; nothing where nothing is missing.
+fn told(missing: &[Missing<'_>], there: &str) -> Option<String> {
+    let one = |Missing { bytes, why, .. }: &Missing<'_>| {
+        format!("{bytes} bytes {there} this are not kept: {why}")
+    };
+    let all: Vec<String> = missing.iter().map(one).collect();
+    (!all.is_empty()).then(|| format!("({})", all.join(", ")))
 }
 
 /// A request and an answer that say what is kept in words.
@@ -86,7 +78,7 @@ fn made(event: &EventRow, session: &Session) -> Vec<Turn> {
         (Some(ip), Some(port)) => format!("{ip}:{port}"),
         _ => "unknown".to_owned(),
     };
-    let target = encoded(target);
+    let target = utf8_percent_encode(target, &ENCODED);
     let request =
         format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n");
     let mut turns = vec![Turn::new(Side::Downstream, request.into_bytes())];
@@ -116,16 +108,16 @@ fn is_status(word: &str) -> bool {
     word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit()) && !word.starts_with('0')
 }
 
-/// A target in words as one that can be sent.
-fn encoded(target: &str) -> String {
-    let mut out = String::with_capacity(target.len());
-    for byte in target.bytes() {
-        if byte.is_ascii_graphic() && !b"#\\\"<>^`{|}".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
-}
+/// What of a target in words is encoded, so that it can be sent.
+const ENCODED: AsciiSet = CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
