@@ -136,7 +136,7 @@ fn keep_table(
     let dir = layout::table_dir(archive, table);
     log::clean(&dir)?;
     let here = here::here(archive, &dir, known)?;
-    let state = if anew { None } else { log::read(&dir)? };
+    let state = if anew { None } else { log::read(table, &dir)? };
     let kept = |state: &State, commits| Kept {
         table: table.as_str(),
         path: files::relative(archive, &dir),

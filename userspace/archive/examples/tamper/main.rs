@@ -12,6 +12,7 @@ mod anchors;
 mod cases;
 mod columns;
 mod compacted;
+mod delta;
 mod disposed;
 mod files;
 mod keys;
@@ -81,6 +82,7 @@ fn all(world: &World, quick: bool) -> Vec<Case> {
     anchors::add(world, &mut cases);
     rewritten::add(world, quick, &mut cases);
     compacted::add(quick, &mut cases);
+    delta::add(quick, &mut cases);
     disposed::add(&mut cases);
     cases
 }

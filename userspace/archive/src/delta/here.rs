@@ -10,7 +10,7 @@ use parquet::file::statistics::Statistics;
 use super::action::{Add, Bound, Stats, encoded};
 use super::{DeltaError, io_error};
 use crate::compacted::Together;
-use crate::layout::{self, Manifest};
+use crate::layout::{self, FileEntry, Manifest};
 use crate::note::{self, Checkpoint};
 use crate::{files, verify};
 
@@ -19,6 +19,8 @@ use crate::{files, verify};
 pub(crate) struct Known {
     /// Its rows.
     pub(crate) rows: u64,
+    /// Its length when it was written.
+    pub(crate) bytes: u64,
     /// When the last of them was sealed, milliseconds since 1970 UTC.
     pub(crate) sealed_ms: i64,
     /// Whether others hold its rows now.
@@ -92,8 +94,8 @@ pub(crate) fn known(archive: &Path) -> Result<BTreeMap<String, Known>, DeltaErro
                 .map_err(|_| DeltaError::Changed(path.display().to_string()))?;
             let sealed_ms = manifest.sealed_us.div_euclid(1000);
             for entry in manifest.files.into_iter().filter(|entry| entry.table.is_some()) {
-                let one = Known { rows: entry.rows, sealed_ms, is_replaced: false };
-                all.insert(entry.path, one);
+                let FileEntry { path, rows, bytes, .. } = entry;
+                all.insert(path, Known { rows, bytes, sealed_ms, is_replaced: false });
             }
         }
     }
@@ -106,7 +108,8 @@ pub(crate) fn known(archive: &Path) -> Result<BTreeMap<String, Known>, DeltaErro
             }
         }
         for part in &list.files {
-            let one = Known { rows: part.rows, sealed_ms: sealed_ms.max(0), is_replaced: false };
+            let (rows, bytes, sealed_ms) = (part.rows, part.bytes, sealed_ms.max(0));
+            let one = Known { rows, bytes, sealed_ms, is_replaced: false };
             all.insert(part.path.clone(), one);
         }
     }
@@ -121,7 +124,7 @@ pub(crate) fn here(
 ) -> Result<BTreeMap<String, Here>, DeltaError> {
     let mut here = BTreeMap::new();
     for path in files::walk(dir).map_err(io_error(dir))? {
-        let Some(&Known { rows, sealed_ms, is_replaced: false }) =
+        let Some(&Known { rows, sealed_ms, is_replaced: false, .. }) =
             known.get(&files::relative(archive, &path))
         else {
             continue;

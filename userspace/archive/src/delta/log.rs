@@ -1,13 +1,14 @@
 //! The folder of a log: read strictly, written so that each commit is there whole or not at all, and never in another's place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use journal::row::Table;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::action::{Action, Add, MetaData, Remove};
+use super::action::{self, Action, Add, MetaData, Remove};
 use super::{COMMITS_MAX, DeltaError, LOG, io_error};
 use crate::files::{self, UNFINISHED};
 
@@ -23,6 +24,8 @@ pub(crate) struct State {
     pub(crate) meta_data: Option<MetaData>,
     /// Its files by path.
     pub(crate) files: BTreeMap<String, Add>,
+    /// Files that it took out and has not named again.
+    pub(crate) removed: BTreeSet<String>,
 }
 
 impl State {
@@ -30,8 +33,14 @@ impl State {
         match action {
             Action::Protocol(_) => {}
             Action::MetaData(meta_data) => self.meta_data = Some(meta_data),
-            Action::Add(add) => drop(self.files.insert(add.path.clone(), add)),
-            Action::Remove(Remove { path, data_change: _ }) => drop(self.files.remove(&path)),
+            Action::Add(add) => {
+                self.removed.remove(&add.path);
+                self.files.insert(add.path.clone(), add);
+            }
+            Action::Remove(Remove { path, data_change: _ }) => {
+                self.files.remove(&path);
+                self.removed.insert(path);
+            }
         }
     }
 }
@@ -62,8 +71,8 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(UNFINISHED).and_then(version).is_some()
 }
 
-/// What the log of the table whose folder is `dir` says; `None` where there is none.
-pub(crate) fn read(dir: &Path) -> Result<Option<State>, DeltaError> {
+/// What the log of `table`, whose folder is `dir`, says; `None` where there is none.
+pub(crate) fn read(table: Table, dir: &Path) -> Result<Option<State>, DeltaError> {
     let log = dir.join(LOG);
     let mut versions = Vec::new();
     for path in entries(&log)? {
@@ -85,12 +94,21 @@ pub(crate) fn read(dir: &Path) -> Result<Option<State>, DeltaError> {
             return Err(foreign(&path, "its number"));
         }
         read_commit(&path, &mut state)?;
+        if version == 0 && !is_its_own(table, &state) {
+            return Err(foreign(&path, "its table's id is not of its files"));
+        }
         state.next += 1;
     }
     if state.next == 0 {
         return Err(foreign(&log, "it has no commit"));
     }
     Ok(Some(state))
+}
+
+/// Whether the first commit's id is the one that its files give.
+fn is_its_own(table: Table, state: &State) -> bool {
+    let adds: Vec<Add> = state.files.values().cloned().collect();
+    state.meta_data.as_ref().is_some_and(|it| it.id == action::id(table, &adds))
 }
 
 fn read_commit(path: &Path, state: &mut State) -> Result<(), DeltaError> {
@@ -109,7 +127,10 @@ fn read_commit(path: &Path, state: &mut State) -> Result<(), DeltaError> {
         // The first says what the table is, and no other does by whom it can be read.
         let is_due = match (&action, at) {
             (Action::Protocol(_), at) => is_first && at == 0,
-            (Action::MetaData(_), at) => at == usize::from(is_first),
+            (Action::MetaData(it), at) => {
+                let is_same = state.meta_data.as_ref().is_none_or(|before| before.id == it.id);
+                at == usize::from(is_first) && is_same
+            }
             (Action::Add(_), at) => !is_first || at > 1,
             (Action::Remove(remove), _) => !is_first && state.files.contains_key(&remove.path),
         };

@@ -8,7 +8,8 @@ use journal::row::Table;
 
 use super::Files;
 use super::report::{Level, Report};
-use crate::delta::action::Add;
+use crate::compacted::is_part;
+use crate::delta::action::{self, Add};
 use crate::delta::here::{self, Here, Known};
 use crate::delta::{DeltaError, LOG, log};
 use crate::files::relative;
@@ -72,23 +73,32 @@ impl Told<'_> {
                 "{cut_short} files beside the Delta log of {name} are of a commit that was cut short: the next one removes them"
             ));
         }
-        let Some(state) = log::read(&dir)? else { return Ok(()) };
+        let Some(state) = log::read(self.table, &dir)? else { return Ok(()) };
         let log = relative(self.archive, &dir.join(LOG));
         if state.meta_data.is_some_and(|meta_data| !meta_data.is_of(self.table)) {
             report.find(Level::Files, Some(&log), format!("has other columns than {name}"));
         }
         let here = here::here(self.archive, &dir, self.known)?;
-        let mut behind = here.keys().filter(|path| !state.files.contains_key(*path)).count();
-        let unnamed = behind;
+        let unnamed = here.keys().filter(|path| !state.files.contains_key(*path)).count();
+        let mut behind = unnamed;
+        for (path, one) in here.iter().filter(|(path, _)| state.removed.contains(*path)) {
+            // Whoever puts a day together again gives its files the names of those that were there.
+            if !is_part(Path::new(path)) {
+                let text = format!("says that {} is gone, and it lies there", one.name);
+                report.find(Level::Files, Some(&log), text);
+            }
+        }
         for add in state.files.values() {
-            match here.get(&add.path) {
-                None => behind += 1,
-                Some(one) if one.size != add.size => behind += 1,
+            let lie = match here.get(&add.path) {
+                None => self.foreign(&dir, add),
                 Some(one) => {
-                    if let Some(lie) = self.lie(&dir, add, one)? {
-                        report.find(Level::Files, Some(&log), format!("{lie} of {}", one.name));
-                    }
+                    behind += usize::from(one.size != add.size);
+                    self.lie(&dir, add, one)?.map(|lie| format!("{lie} of {}", one.name))
                 }
+            };
+            behind += usize::from(lie.is_none() && !here.contains_key(&add.path));
+            if let Some(lie) = lie {
+                report.find(Level::Files, Some(&log), lie);
             }
         }
         if behind > 0 {
@@ -101,8 +111,31 @@ impl Told<'_> {
         Ok(())
     }
 
-    /// What a log says of a file that is not true.
+    /// That a log names a file that is not here, and never was by any manifest or list. What names a file of a day that was
+    /// put together may be of the time before it was put together again.
+    fn foreign(&self, dir: &Path, add: &Add) -> Option<String> {
+        let name = action::decoded(&add.path)?;
+        let is_known = self.known.contains_key(&relative(self.archive, &dir.join(&name)));
+        let text = format!("names {name}, which no manifest lists");
+        (!is_known && !is_part(Path::new(&name))).then_some(text)
+    }
+
+    /// What a log says of a file that is not true. A file that was rewritten has another length than it says, and so may one
+    /// that a day was put together in again.
     fn lie(&self, dir: &Path, add: &Add, one: &Here) -> Result<Option<String>, DeltaError> {
+        if !is_part(Path::new(&one.name)) {
+            let known = self.known.get(&relative(self.archive, &dir.join(&one.name)));
+            if add.size != one.size && known.is_some_and(|known| known.bytes == one.size) {
+                let (said, bytes) = (add.size, one.size);
+                return Ok(Some(format!("says {said} bytes, and there are {bytes},")));
+            }
+            if add.modification_time != one.sealed_ms {
+                return Ok(Some("says another time of sealing than there was".to_owned()));
+            }
+        }
+        if add.size != one.size {
+            return Ok(None);
+        }
         if add.rows() != one.rows {
             let (said, rows) = (add.rows(), one.rows);
             return Ok(Some(format!("says {said} rows, and there are {rows},")));
