@@ -189,14 +189,14 @@ impl Step<'_> {
             open: BTreeMap::new(),
             done: Vec::new(),
         };
-        let mut full = Vec::new();
+        let (mut full, mut buffer) = (Vec::new(), Vec::with_capacity(64 * 1024));
         while log.tree.size() - first_seq < STEP_ROWS_MAX {
             let Some(row) = rows.next_row()? else { break };
             let (expected, found) = (log.tree.size(), row.seq().0);
             if expected != found {
                 return Err(SealError::Gap { expected, found });
             }
-            log.tree.push(row.leaf_hash(), &mut full);
+            log.tree.push(row.leaf_hash_in(&mut buffer), &mut full);
             if let Row::Control(row) = &row
                 && row.kind == Rotation::KIND
             {

@@ -15,7 +15,7 @@ use crate::frame::FrameKind;
 use crate::imported;
 use crate::reader::{ReadError, Reader, SegmentReader};
 use crate::record::{BegunCommand, EndedCommand, Lsn, OpenedSession, Record};
-use crate::row::Row;
+use crate::row::{EventRow, Row};
 use crate::segment::{self, SegmentHeader};
 
 pub use fill::parameters;
@@ -139,6 +139,8 @@ struct Session {
     /// Later identities by number, those left out that no open command is of.
     identities: BTreeMap<u32, Arc<Identity>>,
     commands: BTreeMap<CommandId, BegunCommand>,
+    /// What the last command's row shares with others of its identity, by that one's number.
+    common: Option<(u32, Box<EventRow>)>,
 }
 
 impl Assembler {
@@ -157,12 +159,13 @@ impl Assembler {
                 }
                 if !known {
                     let (identities, commands) = (BTreeMap::new(), BTreeMap::new());
-                    let session = Session { opened, identities, commands };
+                    let session = Session { opened, identities, commands, common: None };
                     self.sessions.insert(session.opened.session, session);
                 }
             }
             Record::Identity(changed) => {
                 let session = self.session(changed.session)?;
+                session.common = None;
                 if session.commands.is_empty() && !carried {
                     session.identities.clear();
                 }
@@ -202,20 +205,29 @@ impl Assembler {
         ended: &EndedCommand,
     ) -> Result<(Row, Row), Malformed> {
         let session = self.session(ended.session)?;
-        let begun = session
+        let mut begun = session
             .commands
             .remove(&ended.outcome.command)
             .ok_or(Malformed("command did not begin"))?;
         let next = SequenceNumber(seq.0.saturating_add(1));
-        let identity = session.identities.get(&begun.identity);
-        let event = fill::event(segment, seq, (&session.opened, identity), &begun, ended);
-        let recording = fill::recording(segment, next, begun, ended);
+        let Session { opened, identities, common, .. } = session;
+        let common = match common {
+            Some((number, row)) if *number == begun.identity => &**row,
+            other => {
+                let identity = identities.get(&begun.identity);
+                let identity = identity.unwrap_or(&opened.principal.identity);
+                let row = Box::new(fill::common(opened, identity));
+                &*other.insert((begun.identity, row)).1
+            }
+        };
+        let event = fill::event(segment, seq, (opened, common), &mut begun, ended);
+        let recording = fill::recording(segment, (next, &common.session_id), begun, ended);
         let outcome = &ended.outcome;
         let masked = outcome.masked.iter().fold(0_u64, |n, m| n.saturating_add(m.count));
         let denied = outcome.status == types::event::Status::Denied;
         let [rows, bytes_in, bytes_out] =
             [outcome.rows.unwrap_or(0), outcome.bytes_in, outcome.bytes_out];
-        session.opened.totals.add(denied, [rows, bytes_in, bytes_out, masked]);
+        opened.totals.add(denied, [rows, bytes_in, bytes_out, masked]);
         Ok((event, recording))
     }
 

@@ -12,6 +12,7 @@ mod recording;
 mod session;
 mod value;
 
+use sha2::{Digest, Sha256};
 use types::id::SequenceNumber;
 
 pub use canon::{FIELD_BYTES_MAX, LEAF_PREFIX};
@@ -127,7 +128,8 @@ impl Row {
     }
 
     /// Calls `each` with every column's value, in canonical order.
-    pub fn visit<'a>(&'a self, each: &mut dyn FnMut(Value<'a>)) {
+    #[inline]
+    pub fn visit<'a>(&'a self, each: &mut (impl FnMut(Value<'a>) + ?Sized)) {
         match self {
             Self::Event(row) => row.visit(each),
             Self::Session(row) => row.visit(each),
@@ -159,9 +161,16 @@ impl Row {
 
     /// The leaf hash: SHA-256(0x00 ‖ [`LEAF_PREFIX`] ‖ canonical form) (RFC 6962 §2.1).
     pub fn leaf_hash(&self) -> [u8; 32] {
-        let mut bytes = Vec::with_capacity(1024);
-        self.canon(&mut bytes);
-        canon::leaf_hash(&bytes)
+        self.leaf_hash_in(&mut Vec::with_capacity(1024))
+    }
+
+    /// The same; what is hashed is in `buffer` then, in place of what it held.
+    pub fn leaf_hash_in(&self, buffer: &mut Vec<u8>) -> [u8; 32] {
+        buffer.clear();
+        buffer.push(0);
+        buffer.extend_from_slice(LEAF_PREFIX);
+        self.canon(buffer);
+        Sha256::digest(buffer).into()
     }
 }
 
@@ -187,7 +196,8 @@ macro_rules! table {
             }, )* ];
 
             /// Calls `each` with every column's value, in canonical order.
-            pub fn visit<'a>(&'a self, each: &mut dyn FnMut($crate::row::Value<'a>)) {
+            #[inline]
+            pub fn visit<'a>(&'a self, each: &mut (impl FnMut($crate::row::Value<'a>) + ?Sized)) {
                 $( each($crate::row::Field::value(&self.$field)); )*
             }
 

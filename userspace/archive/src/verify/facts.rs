@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use arrow_array::Int64Array;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, Int64Array, StringArray};
 use journal::row::Table;
 use serde::{Deserialize, Serialize};
 
+use super::columns::Strings;
 use crate::key::Rotation;
 use crate::{holds, retention};
 
@@ -157,8 +158,8 @@ fn events(columns: &Columns<'_>, seq: &dyn Fn(usize) -> u64, facts: &mut Facts) 
     };
     let optional = ["approval_id", "approver_id", "actor_sub", "actor_idp"];
     let [requests, approvers, subs, idps] = optional.map(|name| columns.texts(name));
-    let text = |column: Option<&StringArray>, row: usize| {
-        column.filter(|column| !column.is_null(row)).map(|column| column.value(row).to_owned())
+    let text = |column: Option<Strings<'_>>, row: usize| {
+        column.and_then(|column| column.get(row)).map(str::to_owned)
     };
     for row in 0..columns.batch.num_rows() {
         let session = sessions.value(row);
@@ -224,8 +225,8 @@ struct Columns<'b> {
 }
 
 impl<'b> Columns<'b> {
-    fn texts(&self, name: &str) -> Option<&'b StringArray> {
-        self.batch.column_by_name(name)?.as_string_opt::<i32>()
+    fn texts(&self, name: &str) -> Option<Strings<'b>> {
+        Strings::of(self.batch.column_by_name(name)?)
     }
 
     fn numbers(&self, name: &str) -> Option<&'b Int64Array> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, StringBuilder,
-    StructBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, BinaryBuilder, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder,
+    StringBuilder, StructBuilder, TimestampMicrosecondBuilder,
 };
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field};
@@ -148,14 +148,27 @@ impl Builder {
         }
     }
 
-    /// The column; then it is empty.
+    /// The column; then it is empty, with room for as many values again: to grow by doubling would copy each of them once more.
     fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Bool(b) => Arc::new(b.finish()),
-            Self::I32(b) => Arc::new(b.finish()),
-            Self::I64(b) => Arc::new(b.finish()),
-            Self::Ts(b) => Arc::new(b.finish()),
-            Self::Str(b) => Arc::new(b.finish()),
+            Self::I32(b) => {
+                let next = Int32Builder::with_capacity(b.len());
+                Arc::new(std::mem::replace(b, next).finish())
+            }
+            Self::I64(b) => {
+                let next = Int64Builder::with_capacity(b.len());
+                Arc::new(std::mem::replace(b, next).finish())
+            }
+            Self::Ts(b) => {
+                let next = TimestampMicrosecondBuilder::with_capacity(b.len()).with_timezone("UTC");
+                Arc::new(std::mem::replace(b, next).finish())
+            }
+            Self::Str(b) => {
+                let bytes = b.values_slice().len();
+                let next = StringBuilder::with_capacity(b.len(), bytes + bytes / 8);
+                Arc::new(std::mem::replace(b, next).finish())
+            }
             Self::Bytes(b) => Arc::new(b.finish()),
             Self::StrList(b) => Arc::new(b.finish()),
             Self::MaskList(b) => Arc::new(b.finish()),

@@ -22,12 +22,24 @@ use crate::record::{
 use crate::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, ocsf};
 use crate::segment::SegmentHeader;
 
-/// The event row of a command.
+/// What is the same in the event rows of all commands that a session has under one identity; the rest is empty.
+pub(super) fn common(opened: &OpenedSession, identity: &Identity) -> EventRow {
+    let mut row = EventRow {
+        boot_id: boot(opened.boot_id),
+        session_id: opened.session.to_string(),
+        ..EventRow::default()
+    };
+    put_principal(&mut row, &opened.principal, identity);
+    put_ends(&mut row, opened);
+    row
+}
+
+/// The event row of a command, of `common` and what is its own. Texts that a recording row lacks are taken out of `begun`.
 pub(super) fn event(
     segment: &SegmentHeader,
     seq: SequenceNumber,
-    (opened, identity): (&OpenedSession, Option<&Arc<Identity>>),
-    begun: &BegunCommand,
+    (opened, common): (&OpenedSession, &EventRow),
+    begun: &mut BegunCommand,
     ended: &EndedCommand,
 ) -> Row {
     let outcome = &ended.outcome;
@@ -49,8 +61,6 @@ pub(super) fn event(
         ts: micros(begun.at),
         end_ts: Some(micros(ended.at)),
         mono_ns: long(begun.at.mono_ns),
-        boot_id: boot(opened.boot_id),
-        session_id: begun.session.to_string(),
         session_seq: int(begun.command.0),
         class_uid: ids.class_uid,
         activity_id: ids.activity_id,
@@ -59,21 +69,21 @@ pub(super) fn event(
         status_id: ids.status_id,
         kind: begun.kind.as_str().to_owned(),
         phase: "end".to_owned(),
-        verb: begun.verb.clone(),
+        verb: std::mem::take(&mut begun.verb),
         object_schema: common_schema(&objects),
         objects,
         is_privileged: begun.is_privileged,
         is_write: begun.is_write,
         risks: begun.risks.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect(),
-        statement_norm: begun.normalized.clone(),
+        statement_norm: std::mem::take(&mut begun.normalized),
         statement_fp: begun.fingerprint,
         statement_len: i32::try_from(begun.text_bytes).unwrap_or(i32::MAX),
         blind_tokens: blind(&begun.blind),
         batch: int(begun.batch),
         decision: decision(begun.decision.effect, begun.approval.as_ref(), masked_count).to_owned(),
-        rule_id: begun.decision.rule.clone(),
+        rule_id: std::mem::take(&mut begun.decision.rule),
         rule_ids: begun.decision.determining.iter().map(|id| id.0.to_string()).collect(),
-        decision_reason: begun.decision.reason.clone(),
+        decision_reason: std::mem::take(&mut begun.decision.reason),
         policy_digest: hex(&begun.decision.policy_digest),
         disposition_id: ids.disposition_id,
         action_id: ids.action_id,
@@ -90,10 +100,8 @@ pub(super) fn event(
         upstream_us: timed(outcome.sent_at).map(|sent| long(ended.at.us_since(sent))),
         status: outcome.status.as_str().to_owned(),
         error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
-        ..EventRow::default()
+        ..common.clone()
     };
-    put_principal(&mut row, &opened.principal, identity.unwrap_or(&opened.principal.identity));
-    put_ends(&mut row, opened);
     if let Some(approval) = &begun.approval {
         put_approval(&mut row, approval);
     }
@@ -181,7 +189,7 @@ fn tls(opened: &OpenedSession) -> (Option<String>, Option<String>) {
 /// The recording row of a command.
 pub(super) fn recording(
     segment: &SegmentHeader,
-    seq: SequenceNumber,
+    (seq, session): (SequenceNumber, &str),
     begun: BegunCommand,
     ended: &EndedCommand,
 ) -> Row {
@@ -202,7 +210,7 @@ pub(super) fn recording(
         log_epoch: epoch(segment),
         seq,
         ts: micros(begun.at),
-        session_id: begun.session.to_string(),
+        session_id: session.to_owned(),
         session_seq: int(begun.command.0),
         stream: stream.to_owned(),
         chunk: 0,

@@ -30,14 +30,12 @@ pub(crate) fn leaf_hash(canon: &[u8]) -> [u8; 32] {
 }
 
 /// Appends one field.
+#[inline]
 pub(crate) fn put(out: &mut Vec<u8>, value: Value<'_>) {
     let start = out.len();
-    out.push(1);
+    out.push(u8::from(value != Value::Null));
     match value {
-        Value::Null => {
-            out.truncate(start);
-            out.push(0);
-        }
+        Value::Null => {}
         Value::Bool(it) => out.push(u8::from(it)),
         Value::I32(it) => out.extend_from_slice(&it.to_be_bytes()),
         Value::I64(it) => out.extend_from_slice(&it.to_be_bytes()),
@@ -58,15 +56,21 @@ pub(crate) fn put(out: &mut Vec<u8>, value: Value<'_>) {
             }
         }
     }
-    let encoded = out.get(start + 1..).unwrap_or_default();
-    if encoded.len() > FIELD_BYTES_MAX {
-        let digest = Sha256::digest(encoded);
-        out.truncate(start);
-        out.push(2);
-        out.extend_from_slice(&digest);
+    if out.len() - start - 1 > FIELD_BYTES_MAX {
+        shorten(out, start);
     }
 }
 
+/// A field longer than [`FIELD_BYTES_MAX`] enters by its digest.
+#[cold]
+fn shorten(out: &mut Vec<u8>, start: usize) {
+    let digest = Sha256::digest(out.get(start + 1..).unwrap_or_default());
+    out.truncate(start);
+    out.push(2);
+    out.extend_from_slice(&digest);
+}
+
+#[inline]
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_len(out, bytes.len());
     out.extend_from_slice(bytes);

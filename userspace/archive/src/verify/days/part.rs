@@ -12,19 +12,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{Array, RecordBatch};
 use journal::imported;
 use journal::row::Table;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 use types::hex::hex;
 
 use crate::compacted::Part;
 use crate::layout;
 use crate::merkle::Hash;
-use crate::verify::columns::{Taken, batch_leaves};
+use crate::verify::columns::{Strings, Taken, batch_leaves, reader};
 use crate::verify::facts::{self, Fact, Facts};
 use crate::verify::{Options, statistics};
 
@@ -187,23 +186,21 @@ fn leaves(
     send: &mut dyn FnMut(Sent),
 ) -> Result<(), String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
-        .map_err(|e| format!("not readable as Parquet: {e}"))?;
+    let reader = reader(file, BATCH_ROWS).map_err(|e| format!("not readable as Parquet: {e}"))?;
     let (mut buffer, mut of) = (Vec::with_capacity(64 * 1024), (String::new(), i32::MIN));
     let mut says = Says { table, with_facts, digests: HashMap::new(), origin: String::new() };
     for batch in reader {
         let batch = batch.map_err(|e| format!("not readable as Parquet: {e}"))?;
         let mut found = Taken::default();
         batch_leaves(table, &batch, &mut buffer, &mut found).map_err(|e| e.to_string())?;
-        let nodes = batch.column_by_name("node_id").and_then(|c| c.as_string_opt::<i32>());
+        let nodes = batch.column_by_name("node_id").and_then(Strings::of);
         let epochs =
             batch.column_by_name("log_epoch").and_then(|c| c.as_primitive_opt::<Int32Type>());
         let (Some(nodes), Some(epochs)) = (nodes, epochs) else {
             return Err("column node_id is missing or not as it must be".to_owned());
         };
         let marks = batch.column_by_name(imported::column(table));
-        let marks = marks.and_then(|column| column.as_string_opt::<i32>());
+        let marks = marks.and_then(Strings::of);
         let (mut first, mut wrong) = (0, 0);
         let mut rotations = found.rotations.into_iter().peekable();
         let mut rows = Vec::with_capacity(batch.num_rows());
@@ -217,7 +214,7 @@ fn leaves(
                 says.origin = layout::origin(node, epoch);
                 send(Sent::Log(says.origin.clone()));
             }
-            let mark = marks.filter(|marks| !marks.is_null(row)).map(|marks| marks.value(row));
+            let mark = marks.and_then(|marks| marks.get(row));
             let is_marked = mark.is_some_and(|mark| imported::is_mark(table, mark));
             wrong += u64::from(is_marked != layout::is_import(&says.origin));
             rows.push((seq, leaf));
