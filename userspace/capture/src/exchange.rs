@@ -156,7 +156,7 @@ impl Exchanges {
             statement: asked
                 .as_ref()
                 .map_or_else(|_| unreadable(), |asked| Arc::clone(&asked.statement)),
-            parameters: Vec::new(),
+            parameters: Arc::default(),
             batch: self.number,
             transaction: Transaction::None,
         };

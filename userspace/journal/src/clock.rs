@@ -1,6 +1,6 @@
 //! The one place that reads the system's clocks.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 use types::clock::{Clock, Timestamp};
@@ -14,10 +14,9 @@ impl Clock for SystemClock {
         // By the C library: tests of what years do put another time in its place (libfaketime).
         #[expect(clippy::disallowed_methods, reason = "this is the clock")]
         let wall = SystemTime::now();
-        let unix_us = wall.duration_since(UNIX_EPOCH).map_or_else(
-            |before| -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
-            |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
-        );
+        let unix_us = wall
+            .duration_since(UNIX_EPOCH)
+            .map_or_else(|before| -micros(before.duration()), micros);
         let mono = clock_gettime(ClockId::Boottime);
         let mono_s = u64::try_from(mono.tv_sec).unwrap_or(0);
         Timestamp {
@@ -27,6 +26,11 @@ impl Clock for SystemClock {
                 .saturating_add(u64::try_from(mono.tv_nsec).unwrap_or(0)),
         }
     }
+}
+
+fn micros(since: Duration) -> i64 {
+    let whole = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    whole.saturating_mul(1_000_000).saturating_add(i64::from(since.subsec_micros()))
 }
 
 #[cfg(test)]

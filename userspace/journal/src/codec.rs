@@ -40,7 +40,9 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8], max: usize) {
 
 /// Appends a counted string, cut to at most `max` bytes between two characters.
 pub(crate) fn put_str(out: &mut Vec<u8>, text: &str, max: usize) {
-    put_bytes(out, cut(text, max).as_bytes(), max);
+    let kept = if text.len() <= max { text } else { cut(text, max) };
+    put_count(out, kept.len());
+    out.extend_from_slice(kept.as_bytes());
 }
 
 /// Appends a presence byte, and what is present.

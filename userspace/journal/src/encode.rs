@@ -2,12 +2,13 @@
 
 use sha2::{Digest, Sha256};
 use types::approval::Coverage;
+use types::clock::Timestamp;
 use types::command::{
     Access, BlindTokens, Class, Parameter, ParameterValue, Risk, Statement, TableName,
 };
 use types::decision::{Decision, Obligation};
 use types::event::WindowUse;
-use types::id::PolicyId;
+use types::id::{CommandId, PolicyId, SessionId};
 use types::limits::{
     BLIND_TOKENS_MAX, COLUMNS_MAX, COMMAND_LINE_BYTES_MAX, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
     RECORDING_SEALED_BYTES_MAX, RESPONSE_RECORD_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX,
@@ -189,10 +190,7 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
         approval,
         blind,
     } = *begin;
-    out.extend_from_slice(session.as_bytes());
-    put_u32(out, command.0);
-    put_timestamp(out, at);
-    put_u8(out, kind::command_code(kind));
+    put_head(out, session, command, at, kind::command_code(kind));
     put_str(out, text, STATEMENT_TEXT_BYTES_MAX);
     let whole = if text.is_empty() { &statement.text } else { text };
     put_u64(out, u64::try_from(whole.len()).unwrap_or(u64::MAX));
@@ -223,6 +221,21 @@ fn put_begin(out: &mut Vec<u8>, begin: &Begin<'_>, text_sha256: Option<[u8; 32]>
     });
 }
 
+/// Appends what both frames of a command begin with, at once.
+fn put_head(out: &mut Vec<u8>, session: SessionId, command: CommandId, at: Timestamp, code: u8) {
+    let mut head = [0; 16 + 4 + 8 + 8 + 1];
+    let (id, rest) = head.split_at_mut(16);
+    id.copy_from_slice(session.as_bytes());
+    let (number, rest) = rest.split_at_mut(4);
+    number.copy_from_slice(&command.0.to_be_bytes());
+    let (unix_us, rest) = rest.split_at_mut(8);
+    unix_us.copy_from_slice(&at.unix_us.to_be_bytes());
+    let (mono_ns, rest) = rest.split_at_mut(8);
+    mono_ns.copy_from_slice(&at.mono_ns.to_be_bytes());
+    rest.fill(code);
+    out.extend_from_slice(&head);
+}
+
 fn put_approval(out: &mut Vec<u8>, approval: &Approval) {
     let Approval { request, approvers, granted_us, covers, broken_glass, held_us } = approval;
     out.extend_from_slice(request.as_bytes());
@@ -247,18 +260,32 @@ pub(crate) const COVERS_SESSION: u8 = 3;
 
 /// Appends the policies over whose windows a command is counted.
 fn put_windows(out: &mut Vec<u8>, decision: &Decision) {
-    let windows = || {
-        let policies = decision.obligations.iter().filter_map(|obligation| match obligation {
-            Obligation::Limit(limit) if limit.window_s.is_some() => Some(&limit.policy),
-            Obligation::Limit(_)
-            | Obligation::Mask(_)
-            | Obligation::Record(_)
-            | Obligation::Approve(_) => None,
-        });
-        policies.take(NAMES_MAX)
-    };
-    put_u32(out, u32::try_from(windows().count()).expect("no more than are kept"));
-    windows().for_each(|policy| put_policy(out, policy));
+    let policies = decision.obligations.iter().filter_map(|obligation| match obligation {
+        Obligation::Limit(limit) if limit.window_s.is_some() => Some(&limit.policy),
+        Obligation::Limit(_)
+        | Obligation::Mask(_)
+        | Obligation::Record(_)
+        | Obligation::Approve(_) => None,
+    });
+    put_counted(out, policies.take(NAMES_MAX), put_policy);
+}
+
+/// Appends items and, before them, how many they were: for those that are not counted before they are there.
+fn put_counted<T>(
+    out: &mut Vec<u8>,
+    items: impl Iterator<Item = T>,
+    mut put: impl FnMut(&mut Vec<u8>, T),
+) {
+    let at = out.len();
+    put_u32(out, 0);
+    let mut count: u32 = 0;
+    for item in items {
+        put(out, item);
+        count += 1;
+    }
+    if let Some(place) = out.get_mut(at..at + 4) {
+        place.copy_from_slice(&count.to_be_bytes());
+    }
 }
 
 /// Appends a policy's id that was read from a policy set, where it has at most 63 bytes.
@@ -268,10 +295,7 @@ fn put_policy(out: &mut Vec<u8>, policy: &PolicyId) {
 
 /// Appends the base columns that a statement names, `table.column` each.
 fn put_columns(out: &mut Vec<u8>, statement: &Statement) {
-    let at = out.len();
-    put_u32(out, 0);
-    let mut count: u32 = 0;
-    for column in statement.columns().take(COLUMNS_MAX) {
+    put_counted(out, statement.columns().take(COLUMNS_MAX), |out, column| {
         let start = out.len();
         put_table(out, &column.table);
         let name = cut(&column.column, NAME_BYTES_MAX / 2);
@@ -281,11 +305,7 @@ fn put_columns(out: &mut Vec<u8>, statement: &Statement) {
         if let Some(place) = out.get_mut(start..start + 4) {
             place.copy_from_slice(&length.to_be_bytes());
         }
-        count += 1;
-    }
-    if let Some(place) = out.get_mut(at..at + 4) {
-        place.copy_from_slice(&count.to_be_bytes());
-    }
+    });
 }
 
 fn put_access(out: &mut Vec<u8>, access: &Access) {
@@ -350,10 +370,7 @@ fn put_end(out: &mut Vec<u8>, end: &End<'_>) {
         digest,
         used,
     } = end.outcome;
-    out.extend_from_slice(end.session.as_bytes());
-    put_u32(out, command.0);
-    put_timestamp(out, end.at);
-    put_u8(out, kind::status_code(*status));
+    put_head(out, end.session, *command, end.at, kind::status_code(*status));
     put_opt(out, *error_code, |out, code| out.extend_from_slice(&code));
     put_opt(out, *rows, put_u64);
     put_u64(out, *bytes_in);

@@ -189,12 +189,12 @@ pub(crate) fn put_frame(
     body: impl FnOnce(&mut Vec<u8>),
 ) -> Result<(), BodyTooLarge> {
     let start = out.len();
-    out.extend_from_slice(&[0; 8]);
-    out.extend_from_slice(&lsn.0.to_be_bytes());
-    out.extend_from_slice(&seq.to_be_bytes());
     let flags = if carried { CARRIED } else { 0 };
-    out.extend_from_slice(&(kind.code() | flags).to_be_bytes());
-    out.extend_from_slice(&VERSION.to_be_bytes());
+    let numbers = (u128::from(lsn.0) << 64) | u128::from(seq);
+    let kind = (u32::from(kind.code() | flags) << 16) | u32::from(VERSION);
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&numbers.to_be_bytes());
+    out.extend_from_slice(&kind.to_be_bytes());
     let body_start = out.len();
     body(out);
     let body_bytes = out.len() - body_start;

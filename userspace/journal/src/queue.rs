@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rustc_hash::FxBuildHasher;
 use types::clock::Timestamp;
 use types::event::{Outcome, Status};
 use types::id::{CommandId, SessionId};
@@ -18,10 +19,7 @@ use crate::recorder::{AppendError, Health, OPEN_COMMANDS_MAX, OPEN_SESSIONS_MAX}
 
 /// Frames encoded and numbered, waiting for the committer.
 pub(crate) struct Queue {
-    pending: Vec<u8>,
-    next_lsn: Lsn,
-    next_seq: u64,
-    boot_id: BootId,
+    frames: Frames,
     health: Health,
     closing: bool,
     /// The committer is gone: nothing more becomes durable.
@@ -41,7 +39,15 @@ pub(crate) struct Queue {
     pub(crate) awaited: Awaited,
     /// Open sessions, and of each the open commands in ascending order. At most
     /// [`OPEN_SESSIONS_MAX`] × (16 B + 24 B) and 24 B for each command in flight, 56 B more where it changes something.
-    open: HashMap<SessionId, Vec<OpenCommand>>,
+    open: HashMap<SessionId, Vec<OpenCommand>, FxBuildHasher>,
+}
+
+/// The frames that wait, one behind the other, and the numbers of the next.
+struct Frames {
+    pending: Vec<u8>,
+    next_lsn: Lsn,
+    next_seq: u64,
+    boot_id: BootId,
 }
 
 /// A command that has begun.
@@ -96,10 +102,7 @@ impl Queue {
         pending_bytes_max: usize,
     ) -> Self {
         Self {
-            pending: Vec::new(),
-            next_lsn,
-            next_seq,
-            boot_id,
+            frames: Frames { pending: Vec::new(), next_lsn, next_seq, boot_id },
             health: Health::Open,
             closing: false,
             stopped: false,
@@ -110,7 +113,8 @@ impl Queue {
             pending_bytes_max,
             rest: Rest::Awake,
             awaited: Awaited::default(),
-            open: HashMap::new(),
+            // Nobody chooses a session's id: there is nothing to defend.
+            open: HashMap::default(),
         }
     }
 
@@ -134,16 +138,16 @@ impl Queue {
                 if self.open.len() >= OPEN_SESSIONS_MAX {
                     return Err(AppendError::TooMany("sessions"));
                 }
-                let lsn = self.put(frame, FrameKind::SessionOpen, None)?;
+                let lsn = self.frames.put(frame, FrameKind::SessionOpen, None)?;
                 self.open.insert(session, Vec::new());
                 Ok(lsn)
             }
             Frame::Identity(IdentityChange { session, .. }) => {
                 self.commands(session)?;
-                self.put(frame, FrameKind::Identity, None)
+                self.frames.put(frame, FrameKind::Identity, None)
             }
             Frame::Begin(Begin { session, command, at, statement, .. }) => {
-                let commands = self.commands(session)?;
+                let commands = self.open.get_mut(&session).ok_or(NOT_OPEN)?;
                 if commands.len() >= OPEN_COMMANDS_MAX {
                     return Err(AppendError::TooMany("commands"));
                 }
@@ -151,7 +155,7 @@ impl Queue {
                 let Err(place) = place else {
                     return Err(AppendError::OutOfOrder("command begins twice"));
                 };
-                let lsn = self.put(frame, FrameKind::Begin, digest)?;
+                let lsn = self.frames.put(frame, FrameKind::Begin, digest)?;
                 let anchor = if statement.needs_wal() {
                     let (verb, fingerprint) =
                         (statement.analysis.verb, statement.analysis.fingerprint);
@@ -159,32 +163,32 @@ impl Queue {
                 } else {
                     Anchor::No
                 };
-                self.commands(session)?.insert(place, OpenCommand { id: command, anchor });
+                commands.insert(place, OpenCommand { id: command, anchor });
                 Ok(lsn)
             }
             Frame::End(End { session, outcome, .. }) => {
-                let commands = self.commands(session)?;
+                let commands = self.open.get_mut(&session).ok_or(NOT_OPEN)?;
                 let place = commands.binary_search_by_key(&outcome.command, |open| open.id);
                 let Ok(place) = place else {
                     return Err(AppendError::OutOfOrder("command ends that did not begin"));
                 };
-                let lsn = self.put(frame, FrameKind::End, None)?;
-                self.commands(session)?.remove(place);
+                let lsn = self.frames.put(frame, FrameKind::End, None)?;
+                commands.remove(place);
                 Ok(lsn)
             }
             Frame::Chunk(Chunk { session, .. }) => {
                 self.commands(session)?;
-                self.put(frame, FrameKind::Chunk, None)
+                self.frames.put(frame, FrameKind::Chunk, None)
             }
             Frame::SessionClose(SessionClose { session, at, .. }) => {
                 for command in std::mem::take(self.commands(session)?) {
                     self.interrupt(session, command.id, at)?;
                 }
-                let lsn = self.put(frame, FrameKind::SessionClose, None)?;
+                let lsn = self.frames.put(frame, FrameKind::SessionClose, None)?;
                 self.open.remove(&session);
                 Ok(lsn)
             }
-            Frame::Control(_) => self.put(frame, FrameKind::Control, None),
+            Frame::Control(_) => self.frames.put(frame, FrameKind::Control, None),
         }
     }
 
@@ -219,12 +223,12 @@ impl Queue {
 
     /// Bytes that wait.
     pub(crate) fn pending_bytes(&self) -> usize {
-        self.pending.len()
+        self.frames.pending.len()
     }
 
     /// The place of the frame that was pushed last.
     pub(crate) fn last(&self) -> Lsn {
-        Lsn(self.next_lsn.0 - 1)
+        Lsn(self.frames.next_lsn.0 - 1)
     }
 
     /// Whether frames may still be taken.
@@ -310,8 +314,8 @@ impl Queue {
     pub(crate) fn swap(&mut self, empty: &mut Vec<u8>) {
         self.urgent = false;
         self.due = false;
-        self.taken += u64::from(!self.pending.is_empty());
-        std::mem::swap(&mut self.pending, empty);
+        self.taken += u64::from(!self.frames.pending.is_empty());
+        std::mem::swap(&mut self.frames.pending, empty);
     }
 
     /// How often something was taken.
@@ -329,7 +333,7 @@ impl Queue {
         let begins = matches!(frame, Frame::SessionOpen(_) | Frame::Identity(_) | Frame::Begin(_));
         match &self.health {
             Health::Pressure if begins => return Err(AppendError::Pressure),
-            Health::Failing(reason) if begins || self.pending.len() >= self.pending_bytes_max => {
+            Health::Failing(reason) if begins || self.pending_bytes() >= self.pending_bytes_max => {
                 return Err(AppendError::Failing(Arc::clone(reason)));
             }
             _ => {}
@@ -346,7 +350,7 @@ impl Queue {
     }
 
     fn commands(&mut self, session: SessionId) -> Result<&mut Vec<OpenCommand>, AppendError> {
-        self.open.get_mut(&session).ok_or(AppendError::OutOfOrder("session is not open"))
+        self.open.get_mut(&session).ok_or(NOT_OPEN)
     }
 
     fn interrupt(
@@ -356,9 +360,11 @@ impl Queue {
         at: Timestamp,
     ) -> Result<Lsn, AppendError> {
         let outcome = interrupted(command);
-        self.put(&Frame::End(End { session, at, outcome: &outcome }), FrameKind::End, None)
+        self.frames.put(&Frame::End(End { session, at, outcome: &outcome }), FrameKind::End, None)
     }
+}
 
+impl Frames {
     fn put(
         &mut self,
         frame: &Frame<'_>,
@@ -376,6 +382,9 @@ impl Queue {
         Ok(lsn)
     }
 }
+
+/// What is said of a session that is not open.
+const NOT_OPEN: AppendError = AppendError::OutOfOrder("session is not open");
 
 /// Whether somebody waits for such a frame to be durable.
 pub(crate) fn is_urgent(frame: &Frame<'_>) -> bool {

@@ -149,7 +149,9 @@ impl Scan {
 
     fn start(&mut self, text: &[u8]) {
         self.started = true;
-        if text.len() < SHORTEST {
+        if text.len() < SHORTEST
+            || text.len() < SHORTEST_BARE && text.iter().all(u8::is_ascii_digit)
+        {
             return;
         }
         let block = Block::new(text, 0);
@@ -181,6 +183,9 @@ impl Scan {
 
 /// The shortest value of any kind: `a@b.co`.
 const SHORTEST: usize = 6;
+
+/// The shortest of digits alone.
+const SHORTEST_BARE: usize = 9;
 
 #[cfg(test)]
 mod tests {

@@ -342,7 +342,7 @@ fn request(
         id: CommandId(1),
         kind: kind(entry, bad)?,
         statement: Arc::new(statement(entry, bad)?),
-        parameters: Vec::new(),
+        parameters: Arc::default(),
         batch: 1,
         transaction: transaction(entry, bad)?,
     })))

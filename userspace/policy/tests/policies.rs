@@ -366,7 +366,7 @@ fn command(action: Action, risks: Risk) -> Command {
         id: CommandId(1),
         kind: CommandKind::Query,
         statement: Arc::new(Statement::new("q", analysis)),
-        parameters: Vec::new(),
+        parameters: Arc::default(),
         batch: 1,
         transaction: Transaction::None,
     }

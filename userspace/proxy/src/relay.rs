@@ -78,6 +78,15 @@ pub(crate) struct Relay<'w> {
     /// The latest reading of the clock, and whether it is of this turn.
     read_at: Timestamp,
     is_read: bool,
+    idle: Idle,
+}
+
+/// Which sides had nothing to read when they were asked in this turn. The sockets are looked at between turns: until the
+/// next, for which they wake the session, nothing comes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Idle {
+    downstream: bool,
+    upstream: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -157,12 +166,14 @@ impl<'w> Relay<'w> {
             probed: None,
             read_at: Timestamp::default(),
             is_read: false,
+            idle: Idle::default(),
         }
     }
 
     /// Runs the session as far as its sockets and the journal allow; ready when it ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.is_read = false;
+        self.idle = Idle::default();
         self.follower.watch(cx);
         // Mostly it is a socket that has something; what fails there counts once the rest had its turn.
         let mut read = self.poll_reads(cx);

@@ -18,7 +18,7 @@ pub struct Command {
     /// The statement and what its analysis found; shared by every execution of it.
     pub statement: Arc<Statement>,
     /// Bound parameters, in order; empty where there are none.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Arc<[Parameter]>,
     /// Commands of one wire message share a batch: if one is denied, none runs.
     pub batch: u32,
     /// Where it goes up.

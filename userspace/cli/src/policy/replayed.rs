@@ -122,7 +122,7 @@ pub(super) fn asked(row: &EventRow, analyzer: &Analyzer) -> Option<Asked> {
         id: CommandId(u32::try_from(row.session_seq).ok()?),
         kind,
         statement: Arc::new(Statement::new(" ".repeat(length), analysis)),
-        parameters: Vec::new(),
+        parameters: Arc::default(),
         batch: u32::try_from(row.batch).ok()?,
         transaction: Transaction::None,
     }))

@@ -57,7 +57,7 @@ impl PostgresSession {
         }
         match verdict {
             Verdict::Hold => return self.begin_hold(),
-            Verdict::Allow => command.limited = self.cursors.limits_of(command),
+            Verdict::Allow => command.limited = self.cursors.limits_of(command).map(Box::new),
             Verdict::Deny(refusal) => command.refusal = Some(refusal),
             Verdict::RollBack(refusal) => {
                 pending.rolls_back = true;
@@ -67,13 +67,14 @@ impl PostgresSession {
                 if let Some(keep) = record {
                     self.recorder.record(command, keep);
                 }
-                command.limited = match (limits, &pending.kind) {
+                let under = match (limits, &pending.kind) {
                     (None, _) => self.cursors.limits_of(command),
                     (Some(limits), Request::Query) => Some(self.cursors.limited(command, limits)),
                     (Some(limits), Request::Execute { portal, .. }) => {
                         let mut under = self.cursors.limited(command, limits);
                         if let Some(portal) = portal {
-                            under.limited = under.limited.counted_in(&portal.used);
+                            under.limited =
+                                under.limited.counted_in(portal.used.get_or_init(Arc::default));
                         }
                         Some(under)
                     }
@@ -84,6 +85,7 @@ impl PostgresSession {
                         None
                     }
                 };
+                command.limited = under.map(Box::new);
             }
         }
         pending.decided += 1;
@@ -110,6 +112,7 @@ impl PostgresSession {
             Request::Query => self.dispatch_query(commands, frame),
             Request::Startup | Request::Cancel | Request::Function | Request::Execute { .. } => {
                 let Some(command) = commands.pop() else { return };
+                self.agent.spare = commands;
                 match kind {
                     Request::Startup => {
                         let kept = self.passwords.take_startup();

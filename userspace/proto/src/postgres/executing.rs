@@ -111,7 +111,7 @@ impl PostgresSession {
         };
         let name = Arc::clone(name);
         let change = self.statements.change(name.as_bytes(), segment, value.clone());
-        command.change = Some(NameChange { name, change, value });
+        command.change = Some(Box::new(NameChange { name, change, value }));
     }
 
     /// Keeps or drops the change that a command was to make.

@@ -36,15 +36,15 @@ pub(super) struct InFlight {
     /// When the server's answer began.
     pub(super) first_at: Option<Timestamp>,
     /// Set where the response is digested.
-    pub(super) digest: Option<Sha256>,
+    pub(super) digest: Option<Box<Sha256>>,
     /// Set where it may be cut.
-    pub(super) limited: Option<Under>,
+    pub(super) limited: Option<Box<Under>>,
     /// The SQLSTATE of the limit that cut it.
     pub(super) cut: Option<[u8; 5]>,
     /// CopyData messages seen, where it is limited.
     pub(super) copied: u64,
     /// What it makes of a prepared statement's name.
-    pub(super) change: Option<NameChange>,
+    pub(super) change: Option<Box<NameChange>>,
 }
 
 impl InFlight {

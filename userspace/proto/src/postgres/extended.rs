@@ -1,7 +1,7 @@
 //! The extended query protocol as the agent speaks it: Parse, Bind, Describe, Execute, Close.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use types::command::CommandKind;
 use types::limits::PREPARED_MAX;
@@ -48,23 +48,25 @@ impl PostgresSession {
             self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
-        if self.wait_for_statement(bind.statement) || !self.has_room() {
+        let prepared = match self.find_statement(bind.statement) {
+            Lookup::Wait => return false,
+            Lookup::Known(prepared) => Some(prepared),
+            Lookup::Unknown => None,
+        };
+        if !self.has_room() {
             return false;
         }
         if self.server.skipping {
             return self.forward(frame);
         }
-        let prepared = match self.statements.get(bind.statement, self.agent.segment) {
-            Lookup::Known(prepared) => Some(prepared),
-            Lookup::Unknown | Lookup::Wait => None,
-        };
-        let described =
-            prepared.as_ref().and_then(|one| one.description(self.epoch).parameter_types.clone());
+        let description = prepared.as_ref().map(|one| one.description(self.epoch));
+        let described = description.as_ref().and_then(|one| one.parameter_types.as_deref());
         let parameters = bind.parameters(|at| {
             let given = prepared.as_ref().and_then(|one| one.parameter_types.get(at)).copied();
-            let described = described.as_ref().and_then(|types| types.get(at)).copied();
+            let described = described.and_then(|types| types.get(at)).copied();
             given.filter(|oid| *oid != 0).or(described).unwrap_or(0)
         });
+        drop(description);
         let keeps_whole = self.agent.keeps_wholes && are_cut(&parameters);
         let portal = Arc::new(Portal {
             prepared,
@@ -72,7 +74,7 @@ impl PostgresSession {
             parameters,
             whole: keeps_whole.then(|| Box::new(bind.digest())),
             bind_bytes: frame.len() as u64,
-            used: Arc::default(),
+            used: OnceLock::new(),
             _held: Held::new(&self.held, frame.len().min(512 * 1024)),
         });
         self.cursors.forget(bind.portal);
@@ -88,24 +90,16 @@ impl PostgresSession {
             return false;
         };
         let (prepared, portal) = match target {
-            CloseTarget::Statement => {
-                if self.wait_for_statement(name) {
-                    return false;
-                }
-                match self.statements.get(name, self.agent.segment) {
-                    Lookup::Known(prepared) => (Some(prepared), false),
-                    Lookup::Unknown | Lookup::Wait => (None, false),
-                }
-            }
-            CloseTarget::Portal => {
-                if self.wait_for_portal(name) {
-                    return false;
-                }
-                match self.portals.get(name, self.agent.segment) {
-                    Lookup::Known(portal) => (portal.prepared.clone(), true),
-                    Lookup::Unknown | Lookup::Wait => (None, true),
-                }
-            }
+            CloseTarget::Statement => match self.find_statement(name) {
+                Lookup::Wait => return false,
+                Lookup::Known(prepared) => (Some(prepared), false),
+                Lookup::Unknown => (None, false),
+            },
+            CloseTarget::Portal => match self.find_portal(name) {
+                Lookup::Wait => return false,
+                Lookup::Known(portal) => (portal.prepared.clone(), true),
+                Lookup::Unknown => (None, true),
+            },
         };
         if let Some(prepared) = &prepared {
             prepared.description(self.epoch).asked_in = Some(self.agent.segment);
@@ -121,25 +115,23 @@ impl PostgresSession {
             self.refuse_agent(MALFORMED, *b"08P01");
             return false;
         };
-        if self.wait_for_portal(name) {
-            return false;
-        }
-        let portal = match self.portals.get(name, self.agent.segment) {
+        let portal = match self.find_portal(name) {
+            Lookup::Wait => return false,
             Lookup::Known(portal) => Some(portal),
-            Lookup::Unknown | Lookup::Wait => None,
+            Lookup::Unknown => None,
         };
         let prepared = portal.as_ref().and_then(|portal| portal.prepared.as_ref());
         let statement = prepared
             .map_or_else(|| unknown_statement(""), |prepared| Arc::clone(&prepared.statement));
         let Some(statement) = self.resolve_one(statement) else { return false };
-        let parameters = portal.as_ref().map(|portal| portal.parameters.clone());
+        let parameters = portal.as_ref().map(|portal| Arc::clone(&portal.parameters));
         let bound = portal.as_ref().map_or(0, |portal| portal.bind_bytes);
         let id =
             self.ask(CommandKind::Query, Arc::clone(&statement), parameters.unwrap_or_default());
         self.next_batch = self.next_batch.wrapping_add(1);
         let command = InFlight::new(id, statement, bound + frame.len() as u64);
         let request = Request::Execute { name: name.into(), portal };
-        self.agent.pending = Some(Pending::new(frame.len(), request, vec![command]));
+        self.agent.pending = Some(Pending::new(frame.len(), request, self.alone(command)));
         false
     }
 
@@ -183,16 +175,18 @@ impl PostgresSession {
         Rows::Unknown
     }
 
-    fn wait_for_statement(&mut self, name: &[u8]) -> bool {
-        let waits = self.statements.must_wait(name, self.agent.segment);
-        self.agent.waiting |= waits;
-        waits
+    /// What a prepared statement's name means; where that is not known yet, the message waits.
+    fn find_statement(&mut self, name: &[u8]) -> Lookup<Prepared> {
+        let found = self.statements.get(name, self.agent.segment);
+        self.agent.waiting |= matches!(found, Lookup::Wait);
+        found
     }
 
-    fn wait_for_portal(&mut self, name: &[u8]) -> bool {
-        let waits = self.portals.must_wait(name, self.agent.segment);
-        self.agent.waiting |= waits;
-        waits
+    /// What a portal's name means, likewise.
+    fn find_portal(&mut self, name: &[u8]) -> Lookup<Portal> {
+        let found = self.portals.get(name, self.agent.segment);
+        self.agent.waiting |= matches!(found, Lookup::Wait);
+        found
     }
 
     fn has_room(&mut self) -> bool {

@@ -227,10 +227,18 @@ impl PostgresSession {
         length: usize,
         request: Request,
     ) {
-        let id = self.ask(kind, Arc::clone(&statement), Vec::new());
+        let id = self.ask(kind, Arc::clone(&statement), Arc::default());
         self.next_batch = self.next_batch.wrapping_add(1);
         let command = InFlight::new(id, statement, length as u64);
-        self.agent.pending = Some(Pending::new(length, request, vec![command]));
+        self.agent.pending = Some(Pending::new(length, request, self.alone(command)));
+    }
+
+    /// The list of one command.
+    pub(super) fn alone(&mut self, command: InFlight) -> Vec<InFlight> {
+        let mut commands = std::mem::take(&mut self.agent.spare);
+        commands.reserve_exact(1);
+        commands.push(command);
+        commands
     }
 
     fn query(&mut self, frame: &[u8], body: &[u8]) -> bool {
@@ -250,7 +258,7 @@ impl PostgresSession {
         let commands = statements
             .iter()
             .map(|statement| {
-                let id = self.ask(CommandKind::Query, Arc::clone(statement), Vec::new());
+                let id = self.ask(CommandKind::Query, Arc::clone(statement), Arc::default());
                 InFlight::new(id, Arc::clone(statement), std::mem::take(&mut bytes_in))
             })
             .collect();

@@ -90,7 +90,7 @@ impl PostgresSession {
     /// [`Self::take_cancel`]'s.
     pub fn time_out(&mut self, now: Timestamp) {
         let Some(command) = self.worked_at() else { return };
-        let Some(Under { limited, started }) = &command.limited else { return };
+        let Some(Under { limited, started }) = command.limited.as_deref() else { return };
         let ran = started.map_or(0, |started| now.us_since(started));
         let Some((0, limit)) = limited.time_left(ran) else { return };
         let refusal = limit::refusal(limit);
@@ -142,12 +142,11 @@ impl PostgresSession {
     pub(super) fn limit_by_cursor(&mut self) {
         let Some(command) = self.expects.front_mut().and_then(Expect::command) else { return };
         let Some(Under { limited: cursor, .. }) = self.cursors.limits_of(command) else { return };
-        command.limited = match command.limited.take() {
-            None => Some(Under { limited: cursor, started: Some(self.now) }),
-            Some(Under { limited, started }) => {
-                Some(Under { limited: limited.reads(&cursor), started })
-            }
+        let under = match command.limited.take().map(|under| *under) {
+            None => Under { limited: cursor, started: Some(self.now) },
+            Some(Under { limited, started }) => Under { limited: limited.reads(&cursor), started },
         };
+        command.limited = Some(Box::new(under));
     }
 
     /// Whether the agent's message must wait for the end of a limited statement.
@@ -224,7 +223,7 @@ impl PostgresSession {
     /// Relays the DataRows that `bytes` start with as far as the limits allow, and drops the rest.
     pub(super) fn take_limited_rows(&mut self, plan: &Arc<Plan>, bytes: &[u8]) -> usize {
         let Some(command) = self.expects.front_mut().and_then(Expect::command) else { return 0 };
-        let Some(Under { limited, .. }) = command.limited.clone() else { return 0 };
+        let Some(Under { limited, .. }) = command.limited.as_deref().cloned() else { return 0 };
         let here = Frames::of(bytes, u64::MAX, u64::MAX);
         let (rows, rows_by) = limited.take(Measure::Rows, here.rows);
         let (size, size_by) = limited.take(Measure::Bytes, here.bytes);

@@ -211,6 +211,8 @@ struct AgentSide {
     barrier: bool,
     /// A Flush of ours asked for that answer.
     flushed: bool,
+    /// An empty list for the next message of one command.
+    spare: Vec<InFlight>,
 }
 
 /// Where the server's messages are.
@@ -321,7 +323,7 @@ impl PostgresSession {
         &mut self,
         kind: CommandKind,
         statement: Arc<Statement>,
-        parameters: Vec<Parameter>,
+        parameters: Arc<[Parameter]>,
     ) -> CommandId {
         let id = CommandId(self.next_command);
         self.next_command = self.next_command.saturating_add(1);
@@ -334,12 +336,12 @@ impl PostgresSession {
 
     /// Records the end of a command.
     fn finish(&mut self, mut command: InFlight, status: Status, code: Option<[u8; 5]>) {
-        if let Some(Under { limited, started: Some(started) }) = &command.limited {
+        if let Some(Under { limited, started: Some(started) }) = command.limited.as_deref() {
             limited.ran(self.now.us_since(*started));
         }
         let digest = self.digest_of(&mut command);
         if let Some(change) = command.change.take() {
-            self.settle_name(change, status == Status::Ok);
+            self.settle_name(*change, status == Status::Ok);
         }
         let mut outcome = command.outcome(status, code);
         outcome.digest = digest;

@@ -70,11 +70,6 @@ impl<T> Names<T> {
         value.as_ref().map_or(Lookup::Unknown, |value| Lookup::Known(Arc::clone(value)))
     }
 
-    /// Whether an earlier segment's change of `name` is still open.
-    pub(super) fn must_wait(&self, name: &[u8], segment: u64) -> bool {
-        matches!(self.get(name, segment), Lookup::Wait)
-    }
-
     /// Notes that `name` is to become `value` (`None`: is to be closed). An older change may still
     /// be open: its answer comes first, and stands if this one fails.
     pub(super) fn change(&mut self, name: &[u8], segment: u64, value: Option<Arc<T>>) -> Change {

@@ -113,7 +113,11 @@ impl PostgresSession {
         let Some(startup) = &self.startup else { return };
         let (statement, bytes) = (startup.statement(), self.passwords.startup.len() as u64);
         self.phase = Phase::First;
-        let id = self.ask(CommandKind::Connect, std::sync::Arc::clone(&statement), Vec::new());
+        let id = self.ask(
+            CommandKind::Connect,
+            std::sync::Arc::clone(&statement),
+            std::sync::Arc::default(),
+        );
         self.next_batch = self.next_batch.wrapping_add(1);
         let command = InFlight::new(id, statement, bytes);
         // Nothing of it is in the carry.

@@ -1,6 +1,6 @@
 //! Prepared statements and portals: what they say, how their rows come, how they are masked.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use sha2::{Digest, Sha256};
 use types::command::{Parameter, ParameterValue, Statement};
@@ -29,12 +29,41 @@ pub(super) struct Prepared {
 pub(super) struct Description {
     pub(super) epoch: u64,
     pub(super) rows: Rows,
+    /// The message that said so, where it is short.
+    told: Option<Box<[u8]>>,
     /// The segment in which a Describe went up.
     pub(super) asked_in: Option<u64>,
     /// Treatments of the last execution, with the formats they hold for.
     pub(super) plan: Option<(Formats, Arc<Plan>)>,
     /// From ParameterDescription.
     pub(super) parameter_types: Option<Box<[u32]>>,
+}
+
+/// The longest RowDescription that is kept beside its columns: 8 MiB for the 8,192 statements of a session.
+const TOLD_BYTES_MAX: usize = 1_024;
+
+impl Description {
+    /// Takes a RowDescription's body, or `None` where there are no rows; answers the rows, `None` where it is malformed.
+    /// Drivers describe before every execution: what was told before is not read again, and the plan made for it holds.
+    pub(super) fn tell(&mut self, told: Option<&[u8]>) -> Option<Rows> {
+        if told.is_none() || self.told.as_deref() != told {
+            let rows = rows(told)?;
+            if self.rows != rows {
+                self.plan = None;
+                self.rows = rows;
+            }
+            self.told = told.filter(|told| told.len() <= TOLD_BYTES_MAX).map(Box::from);
+        }
+        Some(self.rows.clone())
+    }
+}
+
+/// The rows of a RowDescription's body, or none; `None` where it is malformed.
+pub(super) fn rows(told: Option<&[u8]>) -> Option<Rows> {
+    Some(match told {
+        Some(body) => Rows::Columns(row_description(body)?.into()),
+        None => Rows::None,
+    })
 }
 
 /// The rows of a result.
@@ -81,6 +110,13 @@ impl Formats {
         }
     }
 
+    fn given(given: Given<'_>) -> Self {
+        match given.0 {
+            [] | [_] => Self::All(given.of(0)),
+            each => Self::Each((0..each.len()).map(|at| given.of(at)).collect()),
+        }
+    }
+
     /// `columns` with these formats.
     pub(super) fn apply(&self, columns: &[Column]) -> Vec<Column> {
         let formatted =
@@ -116,12 +152,12 @@ pub(super) struct Portal {
     /// `None` where the statement is not known.
     pub(super) prepared: Option<Arc<Prepared>>,
     pub(super) formats: Formats,
-    pub(super) parameters: Vec<Parameter>,
+    pub(super) parameters: Arc<[Parameter]>,
     /// A digest of all of them, where those are not all and it is wanted.
     pub(super) whole: Option<Box<[u8; 32]>>,
     pub(super) bind_bytes: u64,
-    /// What its executions used of their limits.
-    pub(super) used: Arc<Used>,
+    /// What its executions used of their limits, where they have any.
+    pub(super) used: OnceLock<Arc<Used>>,
     pub(super) _held: Held,
 }
 
@@ -130,7 +166,7 @@ pub(super) struct Portal {
 pub(super) struct Bind<'a> {
     pub(super) portal: &'a [u8],
     pub(super) statement: &'a [u8],
-    parameter_formats: Vec<Format>,
+    parameter_formats: Given<'a>,
     values: Reader<'a>,
     count: usize,
     pub(super) formats: Formats,
@@ -151,11 +187,7 @@ impl<'a> Bind<'a> {
             reader.value()?;
         }
         let bound = bound.get(..bound.len() - reader.rest().len())?;
-        let formats = match formats(&mut reader)?.as_slice() {
-            [] => Formats::All(Format::Text),
-            [one] => Formats::All(*one),
-            each => Formats::Each(each.into()),
-        };
+        let formats = Formats::given(formats(&mut reader)?);
         reader.is_empty().then_some(Self {
             portal,
             statement,
@@ -196,8 +228,8 @@ impl<'a> Bind<'a> {
     /// SHA-256 of all parameters as they are bound: their number, formats and values.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new().chain_update((self.count as u64).to_be_bytes());
-        for format in &self.parameter_formats {
-            digest.update([u8::from(*format == Format::Binary)]);
+        for at in 0..self.parameter_formats.0.len() {
+            digest.update([u8::from(self.parameter_formats.of(at) == Format::Binary)]);
         }
         let mut values = self.values;
         for _ in 0..self.count {
@@ -216,23 +248,21 @@ impl<'a> Bind<'a> {
     }
 
     /// The parameters for the record, the first [`PARAMETERS_MAX`] of them.
-    pub(super) fn parameters(&self, type_of: impl Fn(usize) -> u32) -> Vec<Parameter> {
+    pub(super) fn parameters(&self, type_of: impl Fn(usize) -> u32) -> Arc<[Parameter]> {
         let mut values = self.values;
-        let format_of = |at: usize| match self.parameter_formats.as_slice() {
-            [] => Format::Text,
-            [one] => *one,
-            each => each.get(at).copied().unwrap_or(Format::Text),
+        let count = self.count.min(PARAMETERS_MAX);
+        if count == 0 {
+            return Arc::default();
+        }
+        let parameter = |at| {
+            let type_oid = type_of(at);
+            // All were there when it was read.
+            let value = values.value().flatten().map_or(ParameterValue::Null, |value| {
+                parameter(type_oid, self.parameter_formats.of(at), value)
+            });
+            Parameter { type_oid, value }
         };
-        (0..self.count.min(PARAMETERS_MAX))
-            .map_while(|at| {
-                let value = values.value()?;
-                let type_oid = type_of(at);
-                let value = value.map_or(ParameterValue::Null, |value| {
-                    parameter(type_oid, format_of(at), value)
-                });
-                Some(Parameter { type_oid, value })
-            })
-            .collect()
+        (0..count).map(parameter).collect()
     }
 }
 
@@ -247,15 +277,24 @@ pub(super) fn are_cut(parameters: &[Parameter]) -> bool {
     parameters.len() >= PARAMETERS_MAX || parameters.iter().any(is_cut)
 }
 
-fn formats(reader: &mut Reader<'_>) -> Option<Vec<Format>> {
-    let count = reader.u16()?;
-    (0..count)
-        .map(|_| match reader.u16()? {
-            0 => Some(Format::Text),
-            1 => Some(Format::Binary),
-            _ => None,
-        })
-        .collect()
+/// Formats as they lie in a message: none, one for all, or one for each.
+#[derive(Clone, Copy, Debug)]
+struct Given<'a>(&'a [[u8; 2]]);
+
+impl Given<'_> {
+    fn of(self, at: usize) -> Format {
+        let given = match self.0 {
+            [one] => Some(one),
+            each => each.get(at),
+        };
+        if given == Some(&[0, 1]) { Format::Binary } else { Format::Text }
+    }
+}
+
+fn formats<'a>(reader: &mut Reader<'a>) -> Option<Given<'a>> {
+    let count = usize::from(reader.u16()?);
+    let (given, _) = reader.bytes(2 * count)?.as_chunks();
+    given.iter().all(|one| matches!(one, [0, 0 | 1])).then_some(Given(given))
 }
 
 fn parameter(type_oid: u32, format: Format, value: &[u8]) -> ParameterValue {
@@ -263,7 +302,10 @@ fn parameter(type_oid: u32, format: Format, value: &[u8]) -> ParameterValue {
     // One byte of version before a jsonb, three to end a character that the cut would split.
     let head = value.get(..PARAMETER_BYTES_MAX + 4).unwrap_or(value);
     let text = match format {
-        Format::Text => Some(String::from_utf8_lossy(head).into_owned()),
+        Format::Text => Some(match std::str::from_utf8(head) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(head).into_owned(),
+        }),
         Format::Binary if value::is_textual(type_oid) => value::text(type_oid, whole(head)),
         Format::Binary => value::text(type_oid, value)
             .or_else(|| value::array(type_oid, value, PARAMETER_BYTES_MAX)),
@@ -332,8 +374,9 @@ mod tests {
         let bind = Bind::read(&body).unwrap();
         assert_eq!(bind.formats, Formats::All(Format::Binary));
         let types = [25, 23, 25];
-        let [long, number, null] = bind.parameters(|at| types[at]).try_into().unwrap();
-        let ParameterValue::Text { text, bytes: 2_000 } = long.value else { panic!("{long:?}") };
+        let parameters = bind.parameters(|at| types[at]);
+        let [long, number, null] = &*parameters else { panic!("{parameters:?}") };
+        let ParameterValue::Text { text, bytes: 2_000 } = &long.value else { panic!("{long:?}") };
         assert_eq!(text.len(), 1_024);
         assert_eq!(number.value, ParameterValue::Text { text: "7".into(), bytes: 4 });
         assert_eq!(null.value, ParameterValue::Null);

@@ -23,7 +23,7 @@ impl Recorder {
     pub(super) fn record(&mut self, command: &mut InFlight, keep: Keep) {
         self.asked += 1;
         command.sample = Sample::of(keep.words());
-        command.digest = Some(Sha256::new());
+        command.digest = Some(Box::new(Sha256::new()));
     }
 }
 

@@ -13,7 +13,7 @@ use super::executing::is_execute;
 use super::expect::Expect;
 use super::function_call;
 use super::message::{self, HEADER};
-use super::prepared::{Plan, Portal, Rows, parameter_description, row_description};
+use super::prepared::{self, Plan, Portal, Prepared, Rows, parameter_description, row_description};
 use super::response::has_many_results;
 use super::rows::{self, Passage, Rest};
 use crate::reader::Reader;
@@ -41,11 +41,10 @@ impl PostgresSession {
             self.relay(frame);
             return Some(());
         }
-        let Some(Expect::Describe { prepared, portal, hidden, epoch }) = self.expects.front()
+        let Some(Expect::Describe { prepared, portal, hidden, epoch }) = self.expects.front_mut()
         else {
             return None;
         };
-        let (prepared, hidden, epoch) = (prepared.clone(), *hidden, *epoch);
         if tag == b't' {
             if *portal {
                 return None;
@@ -57,18 +56,12 @@ impl PostgresSession {
             self.relay(frame);
             return Some(());
         }
-        let mut rows =
-            if tag == b'T' { Rows::Columns(row_description(body)?.into()) } else { Rows::None };
-        if let Some(prepared) = prepared.as_ref().filter(|_| epoch == self.epoch) {
-            let mut description = prepared.description(epoch);
-            if description.rows == rows {
-                // Drivers describe before every execution; the plan made for these columns holds.
-                rows = description.rows.clone();
-            } else {
-                description.rows = rows.clone();
-                description.plan = None;
-            }
-        }
+        let (prepared, hidden, epoch) = (prepared.take(), *hidden, *epoch);
+        let told = (tag == b'T').then_some(body);
+        let rows = match prepared.as_ref().filter(|_| epoch == self.epoch) {
+            Some(prepared) => prepared.description(epoch).tell(told)?,
+            None => prepared::rows(told)?,
+        };
         self.server.described = Some((prepared, rows));
         self.expects.pop_front();
         if !hidden {
@@ -123,9 +116,14 @@ impl PostgresSession {
         let Some(Expect::Execute { command, portal, rows }) = self.expects.front() else {
             return None;
         };
-        let (statement, portal, rows) =
-            (Arc::clone(&command.statement), portal.clone(), rows.clone());
-        let plan = self.execution_plan(&statement, portal.as_deref(), rows)?;
+        let kept = kept_plan(&command.statement, portal.as_deref(), self.epoch);
+        let plan = if let Some(plan) = kept {
+            plan
+        } else {
+            let (statement, portal, rows) =
+                (Arc::clone(&command.statement), portal.clone(), rows.clone());
+            self.execution_plan(&statement, portal.as_deref(), rows)?
+        };
         self.server.plan = Some(Arc::clone(&plan));
         Some(plan)
     }
@@ -136,15 +134,7 @@ impl PostgresSession {
         portal: Option<&Portal>,
         known: Rows,
     ) -> Option<Arc<Plan>> {
-        let prepared = portal.and_then(|portal| portal.prepared.as_ref());
-        let prepared = prepared.filter(|prepared| !is_execute(&prepared.statement));
-        if let (Some(portal), Some(prepared)) = (portal, prepared)
-            && !is_fetch(statement)
-            && let Some((formats, plan)) = &prepared.description(self.epoch).plan
-            && *formats == portal.formats
-        {
-            return Some(Arc::clone(plan));
-        }
+        let prepared = portal.and_then(described_by);
         let rows = match (known, &self.server.described) {
             (Rows::Unknown, Some((of, rows)))
                 if of.as_ref().map(Arc::as_ptr) == prepared.map(Arc::as_ptr) =>
@@ -383,6 +373,19 @@ impl PostgresSession {
 /// The plan of these treatments; `None` where they are not the columns'.
 fn planned(treatments: Vec<Treatment>, columns: &[Column]) -> Option<Arc<Plan>> {
     (treatments.len() == columns.len()).then(|| Arc::new(Plan::new(treatments)))
+}
+
+/// The statement whose description holds for a portal's rows.
+fn described_by(portal: &Portal) -> Option<&Arc<Prepared>> {
+    portal.prepared.as_ref().filter(|prepared| !is_execute(&prepared.statement))
+}
+
+/// The plan that the last execution of the same statement had, with the same formats and in the same epoch.
+fn kept_plan(statement: &Statement, portal: Option<&Portal>, epoch: u64) -> Option<Arc<Plan>> {
+    let portal = portal.filter(|_| !is_fetch(statement))?;
+    let description = described_by(portal)?.description(epoch);
+    let (formats, plan) = description.plan.as_ref()?;
+    (*formats == portal.formats).then(|| Arc::clone(plan))
 }
 
 /// Whether the rows are a cursor's, which may be another one each time.

@@ -37,6 +37,9 @@ impl Sample {
 
     /// Adds a DataRow's body (from its column count on), already masked.
     pub(super) fn row(&mut self, body: &[u8], columns: &[Treatment]) {
+        if self.bytes.is_empty() {
+            self.bytes.reserve(body.len().min(self.most));
+        }
         let mut reader = Reader::new(body);
         let _count = reader.u16();
         for (at, column) in columns.iter().enumerate() {
@@ -83,14 +86,21 @@ impl Sample {
     /// One value stays in its line: tabs and line ends are escaped as COPY does.
     fn text(&mut self, value: &[u8]) {
         let room = self.most - self.bytes.len();
-        for byte in value.iter().take(room) {
-            match byte {
-                b'\t' => self.push(br"\t"),
-                b'\n' => self.push(br"\n"),
-                b'\r' => self.push(br"\r"),
-                b'\\' => self.push(br"\\"),
-                other => self.push(&[*other]),
-            }
+        let mut rest = value.get(..room).unwrap_or(value);
+        let escape = |byte: &u8| match byte {
+            b'\t' => Some(br"\t"),
+            b'\n' => Some(br"\n"),
+            b'\r' => Some(br"\r"),
+            b'\\' => Some(br"\\"),
+            _ => None,
+        };
+        while let Some((at, escaped)) =
+            rest.iter().enumerate().find_map(|(at, byte)| Some((at, escape(byte)?)))
+        {
+            self.push(rest.get(..at).unwrap_or_default());
+            self.push(escaped);
+            rest = rest.get(at + 1..).unwrap_or_default();
         }
+        self.push(rest);
     }
 }

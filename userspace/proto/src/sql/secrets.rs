@@ -276,6 +276,10 @@ fn words(line: &str) -> Vec<String> {
 /// Whether a text may hold a secret or its name; quick, since it is asked of every text.
 fn may_hold(text: &str) -> bool {
     let bytes = text.as_bytes();
+    if bytes.iter().all(u8::is_ascii_digit) {
+        // Mostly a key.
+        return false;
+    }
     let holds = |(at, window): (usize, &[u8])| {
         let [a, b, c] = *window else { return false };
         let begins = [a, b, c].map(|byte| byte.to_ascii_lowercase());

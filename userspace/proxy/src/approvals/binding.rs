@@ -41,7 +41,7 @@ impl Bindings {
         fields.add(command.kind.as_str());
         fields.add(&*command.statement.text);
         fields.count(command.parameters.len());
-        for parameter in &command.parameters {
+        for parameter in command.parameters.iter() {
             fields.parameter(parameter);
         }
         fields.option(whole);

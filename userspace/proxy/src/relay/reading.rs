@@ -23,18 +23,19 @@ impl Relay<'_> {
     }
 
     fn poll_read(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let leg = match side {
-            Side::Downstream => &mut self.downstream,
-            Side::Upstream => &mut self.upstream,
+        let (leg, idle) = match side {
+            Side::Downstream => (&mut self.downstream, &mut self.idle.downstream),
+            Side::Upstream => (&mut self.upstream, &mut self.idle.upstream),
         };
         let is_held = side == Side::Downstream && self.held_back.is_some();
-        if is_held || leg.ended() || !self.session.wants_input(side) {
+        if *idle || is_held || leg.ended() || !self.session.wants_input(side) {
             return Poll::Pending;
         }
         let worker = self.worker;
         let mut scratch = worker.scratch.borrow_mut();
-        let read = ready!(leg.poll_read(cx, &mut scratch));
-        let read = match read {
+        let read = leg.poll_read(cx, &mut scratch);
+        *idle = read.is_pending();
+        let read = match ready!(read) {
             Ok(read) => read,
             Err(error) => return Poll::Ready(Err(End::Socket(side, error))),
         };

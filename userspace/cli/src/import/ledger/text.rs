@@ -27,7 +27,7 @@ impl Texts {
             Cow::Borrowed(text) => self.0.redact_literals(text),
             Cow::Owned(text) => self.0.redact_literals(&text).into_owned().into(),
         };
-        let mut parameters = command.parameters.clone();
+        let mut parameters = command.parameters.to_vec();
         for (at, parameter) in (1..).zip(&mut parameters) {
             if !secrets::leave_out(parameter, found.parameters.contains(&at)) {
                 self.0.redact_parameter(parameter);

@@ -47,7 +47,7 @@ impl Talk<'_> {
             id: CommandId(state.commands),
             kind: CommandKind::Request,
             statement,
-            parameters: Vec::new(),
+            parameters: Arc::default(),
             batch: state.commands,
             transaction: Transaction::None,
         };
