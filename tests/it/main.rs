@@ -67,6 +67,7 @@ mod packets;
 mod pins;
 mod podman;
 mod prepared;
+mod pruned_journal;
 mod psycopg;
 mod reads;
 mod reconcile;

@@ -2,7 +2,7 @@
 //! out of it, nor it out of a checkpoint: its second line is no number.
 
 use types::clock::utc;
-use types::hex::hex;
+use types::hex::{hex, unhex};
 
 use crate::merkle::Hash;
 use crate::note::{self, PublicKey};
@@ -56,7 +56,7 @@ pub fn attested(note: &str, key: &PublicKey, document: Document) -> Option<Hash>
     let mut lines = note::open(note, key)?.lines();
     let head = ["vestibule/attestation/v1".to_owned(), format!("document {}", document.as_str())];
     let is_it = head.iter().all(|line| lines.next() == Some(line));
-    note::unhex(lines.next()?.strip_prefix("sha256 ")?).filter(|_| is_it)
+    unhex(lines.next()?.strip_prefix("sha256 ")?).filter(|_| is_it)
 }
 
 #[cfg(test)]

@@ -2,9 +2,7 @@
 //! digits.
 
 use journal::sealing::Secret;
-use types::hex::hex;
-
-use crate::note::unhex;
+use types::hex::{hex, unhex};
 
 const MAGIC: &str = "vestibule-seal-secret-1";
 

@@ -5,6 +5,7 @@ mod blind;
 mod compact;
 mod delta;
 mod export;
+mod prune_journal;
 mod recorded;
 mod remote;
 mod replay;
@@ -35,6 +36,7 @@ pub(crate) enum Args {
     Delta(delta::Args),
     RotateKey(RotateKey),
     DestroyKeys(DestroyKeys),
+    PruneJournal(prune_journal::Args),
     SealSecret(seal_secret::Args),
     Verify(verifier::Args),
     Fetch(remote::Fetch),
@@ -137,6 +139,7 @@ pub(crate) fn verify(args: &verifier::Args) -> Result<ExitCode> {
 pub(crate) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
     match args {
         Args::Seal(Seal { output }) => seal(control, &Request::Seal, *output),
+        Args::PruneJournal(args) => prune_journal::run(control, args),
         Args::SealSecret(args) => seal_secret::run(args),
         Args::RotateKey(RotateKey { revoked_from, output }) => {
             seal(control, &Request::RotateKey { revoked_from: *revoked_from }, *output)

@@ -9,8 +9,8 @@ use clap::Args as ClapArgs;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use types::control::{
-    ForwardStanding, HubStanding, JournalSealStanding, Request, Response, ShipStanding, Status,
-    WitnessStanding,
+    ForwardStanding, HubStanding, JournalSealStanding, JournalStanding, Request, Response,
+    ShipStanding, Status, WitnessStanding,
 };
 
 use crate::Output;
@@ -67,6 +67,7 @@ fn table(status: &Status) -> Table {
         ship,
         archive_immutable,
         archive_trouble,
+        journal,
         journal_seal,
         forwards,
     } = status;
@@ -89,10 +90,20 @@ fn table(status: &Status) -> Table {
     table.add_row(["webhooks", &format!("{webhooks_due} messages due")]);
     table.add_row(["agents", &if agents.is_empty() { "none".into() } else { agents.join(", ") }]);
     let trouble = journal_trouble.as_ref().map_or_else(String::new, |why| format!("; {why}"));
-    let journal = format!("{journal_durable_lsn} frames durable, {rows} rows{trouble}");
-    table.add_row(["journal", &journal]);
+    let durable = format!("{journal_durable_lsn} frames durable, {rows} rows{trouble}");
+    table.add_row(["journal", &durable]);
+    kept(&mut table, journal.as_deref());
     table.add_row(["policy", policy_digest]);
     table.add_row(["hooks pinned in", pin_dir]);
+    reached(&mut table, hub.as_ref());
+    sealing(&mut table, journal_seal.as_deref(), archive_trouble.as_deref());
+    evidence(&mut table, witnesses, *archive_immutable, ship.as_deref());
+    forwarding(&mut table, forwards);
+    table
+}
+
+/// Where people of several hosts answer.
+fn reached(table: &mut Table, hub: Option<&HubStanding>) {
     if let Some(HubStanding { hub, since_us: _, backlog, votes, error }) = hub {
         let reached =
             hub.clone().or_else(|| error.as_ref().map(|why| format!("not reached: {why}")));
@@ -102,10 +113,16 @@ fn table(status: &Status) -> Table {
             &format!("{reached}; {votes} votes taken, {backlog} requests to tell"),
         ]);
     }
-    sealing(&mut table, journal_seal.as_deref(), archive_trouble.as_deref());
-    evidence(&mut table, witnesses, *archive_immutable, ship.as_deref());
-    forwarding(&mut table, forwards);
-    table
+}
+
+/// What the journal takes.
+fn kept(table: &mut Table, journal: Option<&JournalStanding>) {
+    if let Some(JournalStanding { first_row, segments, bytes, lets_go }) = journal {
+        let megabytes = bytes / 1_000_000;
+        let stays = if *lets_go { "" } else { "; nothing of it is let go ([journal] prune)" };
+        let kept = format!("from row {first_row} on, {segments} segments, {megabytes} MB{stays}");
+        table.add_row(["journal kept", &kept]);
+    }
 }
 
 /// How far the journal is sealed, and why nothing is sealed into the archive.

@@ -54,6 +54,7 @@ use crate::environment::Environment;
 use crate::execs::Follower;
 use crate::forwarding::Forwarding;
 use crate::inside::{self, Inside};
+use crate::journal_prune::Pruner;
 use crate::keeper::{self, Bearers, Keeper};
 use crate::kernel::Records;
 use crate::names::Service;
@@ -63,8 +64,8 @@ use crate::stamps::Stamps;
 use crate::tap::{Surroundings, Taps};
 use crate::watch::Watch;
 use crate::{
-    blinding, bundle, console, control, credential, durable, guard, journal_seal, link, recordings,
-    sources, tls,
+    blinding, bundle, console, control, credential, durable, guard, journal_prune, journal_seal,
+    link, recordings, sources, tls,
 };
 
 /// How often agents whose last process ended are forgotten.
@@ -278,6 +279,7 @@ fn prepare(
     let (own_recorder, own_clock) = (recorder.clone(), Arc::clone(&clock));
     let archiver = Archiver::start(config, stores.environment, vault, recorder, clock)?;
     let compactor = Compactor::start(config, archiver.shipment(), own_recorder, own_clock)?;
+    let pruner = Pruner::new(config, &door.policy)?;
     let (letting_go, disarmed) = (AtomicBool::new(false), Notify::new());
     Ok(Desk {
         node: config.node(),
@@ -292,6 +294,7 @@ fn prepare(
         blind_keys: blinding::dir(config),
         forwarding,
         compactor,
+        pruner,
         key_vault: recordings::vault_dir(config),
         enroller: Enroller::new(config.enroll.clone(), config.engines.clone()),
         letting_go,
@@ -413,6 +416,8 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
     let mut heartbeat = tokio::time::interval(HEARTBEAT_INTERVAL);
     let mut seal = tokio::time::interval(seal_interval);
     seal.reset();
+    let mut prune = tokio::time::interval(journal_prune::INTERVAL);
+    prune.reset();
     tokio::task::spawn_local(control::serve(socket, Arc::clone(&desk)));
     tokio::task::spawn_local(ephemeral::keep(Arc::clone(&desk.door)));
     loop {
@@ -439,6 +444,14 @@ async fn attend(desk: Arc<Desk>, socket: UnixListener, seal_interval: Duration) 
                         warn!(error = format!("{error:#}"), "not sealed");
                     }
                     desk.compactor.wake();
+                });
+            }
+            _ = prune.tick() => {
+                let desk = Arc::clone(&desk);
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = desk.pruner.run(&desk, false) {
+                        warn!(error = format!("{error:#}"), "the journal's segments stay");
+                    }
                 });
             }
         }

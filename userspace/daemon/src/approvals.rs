@@ -26,6 +26,7 @@ use webhook::{Hook, Queue, Webhooks};
 pub(crate) use config::{ApprovalsRule, WebhookRule, check, hooks, places};
 pub(crate) use desk::HostDesk;
 use past::Past;
+pub(crate) use past::reach;
 
 /// How often requests are looked at that nobody answered in time.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);

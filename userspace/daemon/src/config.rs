@@ -16,6 +16,7 @@ use crate::approvals::{self, ApprovalsRule, WebhookRule};
 use crate::console::{self, ConsoleRule};
 use crate::credential::{self, Catalog, Credential};
 use crate::forwarding::{self, ForwardRule};
+use crate::journal_prune::{self, PruneJournal};
 use crate::journal_seal::SealRule;
 use crate::keeper::{IdentityRule, IssuerRule, Logout, Rules};
 use crate::link::HubRule;
@@ -298,7 +299,7 @@ impl From<ProtocolName> for Protocol {
 }
 
 /// The journal.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Journal {
     /// Where it lies; `journal` below the state directory where absent.
@@ -307,8 +308,27 @@ pub(crate) struct Journal {
     pub(crate) segment_bytes: Option<u64>,
     /// Free space below which nothing more is accepted; 5 % + 1 GiB of the file system where absent.
     pub(crate) reserve_bytes: Option<u64>,
+    /// When segments go whose rows are safe elsewhere; `witnessed` where there are a store and witnesses, else `never`.
+    pub(crate) prune: Option<PruneJournal>,
+    /// Days for which they stay nevertheless; longer where a start reads back further: for approvals a day and two hours,
+    /// for limits over windows as long as the longest.
+    pub(crate) keep_days: u32,
     /// Forward-secure seals between checkpoints; none where absent.
     pub(crate) seal: Option<SealRule>,
+}
+
+impl Default for Journal {
+    /// A week, in which what went wrong elsewhere is noticed.
+    fn default() -> Self {
+        Self {
+            dir: None,
+            segment_bytes: None,
+            reserve_bytes: None,
+            prune: None,
+            keep_days: 7,
+            seal: None,
+        }
+    }
 }
 
 /// TLS taps: what agents say through libssl, observed and recorded, masked.
@@ -354,6 +374,7 @@ impl Config {
         ship.as_ref().map_or(Ok(()), |ship| ship.check(witnesses.is_some()))?;
         config.archive.key.as_ref().map_or(Ok(()), |key| key.pin().map(drop))?;
         forwarding::check(&config.forward)?;
+        journal_prune::check(&config)?;
         let prune = ship.as_ref().map(|ship| ship.prune);
         compact
             .as_ref()
@@ -540,6 +561,9 @@ mod tests {
                 "[[forward]]\nname='a'\nto='syslog+tcp://h:1'\nformat='json'",
                 "over syslog it is syslog's own",
             ),
+            ("[journal]\nprune = 'after-remote'", "journal.prune: \"after-remote\" needs a store"),
+            ("[journal]\nprune = 'witnessed'", "needs a store and witnesses"),
+            ("[journal]\nprune = 'always'", "unknown variant `always`"),
             ("[journal.seal]\nrecipients = []", "journal.seal.recipients: at least one"),
             ("[journal.seal]\nrecipients = ['/a']\ninterval_ms = 1", "journal.seal.interval_ms"),
             ("[archive.key]\nmodule='/m'\ntoken='t'", "one of pin_file and pin_credential"),

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use archive::attest::Document;
-use archive::note::unhex;
 use archive::seal::Sealed;
 use hub::link::Link;
 use identity::Enrollment;
@@ -21,7 +20,7 @@ use types::clock::Timestamp;
 use types::control::{
     ActingAgent, Check, JournalSealStanding, OpenSession, Request, Response, Status, Verdict, Whom,
 };
-use types::hex::hex;
+use types::hex::{hex, unhex};
 use types::id::{AgentName, SessionId};
 
 use crate::agents::Agents;
@@ -32,6 +31,7 @@ use crate::compactor::Compactor;
 use crate::control::Answer;
 use crate::enroller::Enroller;
 use crate::forwarding::Forwarding;
+use crate::journal_prune::Pruner;
 use crate::keeper::{Binding, Cut, CutBy, Keeper, acting};
 use crate::link;
 use crate::names::Service;
@@ -53,6 +53,7 @@ pub(crate) struct Desk {
     pub(crate) blind_keys: PathBuf,
     pub(crate) forwarding: Forwarding,
     pub(crate) compactor: Compactor,
+    pub(crate) pruner: Pruner,
     /// Where wrapped keys of recordings are.
     pub(crate) key_vault: PathBuf,
     pub(crate) enroller: Enroller,
@@ -130,6 +131,9 @@ impl Answer for Desk {
             Request::Approvals { ask } => self.approvals(ask, tgid),
             Request::Seal => self.seal().map(sealed),
             Request::Compact { before, dry_run } => self.compactor.ask(before.as_deref(), *dry_run),
+            Request::PruneJournal { dry_run } => {
+                self.pruner.run(self, *dry_run).map(Response::JournalPruned)
+            }
             Request::RotateKey { revoked_from } => {
                 self.archiver.rotate_key(*revoked_from).map(sealed)
             }
@@ -445,6 +449,7 @@ impl Desk {
             ship: self.archiver.shipping().map(Box::new),
             archive_immutable: self.archiver.is_immutable(),
             archive_trouble: self.archiver.trouble().map(Into::into),
+            journal: self.pruner.standing().map(Box::new),
             journal_seal: self.journal_seal().map(Box::new),
             forwards: self.forwarding.standings().into(),
         }

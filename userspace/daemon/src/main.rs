@@ -22,6 +22,7 @@ mod forwarding;
 mod guard;
 mod hub;
 mod inside;
+mod journal_prune;
 mod journal_seal;
 mod keeper;
 mod kernel;

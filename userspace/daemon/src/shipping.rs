@@ -276,7 +276,8 @@ impl Work {
 /// Names of a record: of 200 B each, 40 KiB of a detail.
 const NAMES_MAX: usize = 200;
 
-fn policy(path: &Path) -> Result<Policy> {
+/// The policy of witnesses in a file.
+pub(crate) fn policy(path: &Path) -> Result<Policy> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     Policy::parse(&text).with_context(|| path.display().to_string())
 }

@@ -48,7 +48,8 @@ pub enum ForwardError {
     Journal(#[from] journal::assemble::AssembleError),
     /// The journal begins behind the row that is due.
     #[error(
-        "the journal begins at row {found}, and row {due} is due: it was taken away before it was forwarded"
+        "the journal begins at row {found}, and row {due} is due: what is between is in the archive alone \
+         (`vestibule archive export`); remove this receiver's position in the state directory to go on from there"
     )]
     Gap {
         /// The row that is due.

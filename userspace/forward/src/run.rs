@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use journal::record::Lsn;
+use journal::start::Start;
 use types::clock::Clock;
 
 use crate::file::Lines;
@@ -12,7 +13,7 @@ use crate::otlp::Otlp;
 use crate::position::Position;
 use crate::rows::{Batch, Source};
 use crate::syslog::Syslog;
-use crate::{Format, ForwardError, Place, with_sources};
+use crate::{Format, ForwardError, Place, io_error, with_sources};
 
 /// How often is looked for what is new, at least apart.
 const LOOK: Duration = Duration::from_millis(500);
@@ -120,7 +121,13 @@ impl Service {
         let taken = if let Some(Position { next_row }) = kept {
             next_row
         } else {
-            let next_row = if job.from_the_beginning { 0 } else { (job.durable)().1 };
+            let next_row = if job.from_the_beginning {
+                // What was let go before is in the archive.
+                let start = Start::read(&job.journal);
+                start.map_err(io_error("reading", &job.journal))?.map_or(0, |start| start.seq)
+            } else {
+                (job.durable)().1
+            };
             Position { next_row }.keep(&job.position)?;
             next_row
         };

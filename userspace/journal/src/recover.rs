@@ -9,6 +9,7 @@
 //! A changed frame of the very last commit looks like a torn one, unless a checkpoint covers it: then it is
 //! tampering. Nothing on the disk is changed before it is known that the journal opens.
 
+mod beginning;
 mod end;
 mod harm;
 mod seals;
@@ -101,6 +102,14 @@ pub enum OpenError {
         damage: ReadError,
         /// What was done.
         harm: Harm,
+    },
+    /// What says where the journal begins is wrong.
+    #[error("journal was tampered with: {} {what}; {REMEDY}", path.display())]
+    Start {
+        /// The file that says it.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// The journal yields fewer rows than a signed checkpoint covers.
     #[error(

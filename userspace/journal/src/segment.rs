@@ -13,6 +13,7 @@ use crate::codec::{Cursor, Malformed, put_str, put_timestamp, put_u16, put_u32, 
 use crate::disk::{Disk, DiskFile};
 use crate::frame::{Chain, FrameKind, HEADER_BYTES, Header, VERSION, is_known};
 use crate::record::{BootId, Lsn, NAME_BYTES_MAX};
+use crate::start::Start;
 
 const MAGIC: &[u8; 16] = b"vestibulejournal";
 
@@ -83,8 +84,20 @@ pub struct Segment {
     pub path: PathBuf,
 }
 
-/// The segments in `dir`, in order; other files are passed over.
+/// The segments of the journal in `dir`, in order: those that are not let go ([`Start`]).
+///
+/// # Errors
+/// If the directory, or where the journal begins, can't be read.
 pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
+    let mut segments = list_all(dir)?;
+    if let Some(start) = Start::read(dir)? {
+        segments.retain(|segment| segment.first_lsn >= start.lsn);
+    }
+    Ok(segments)
+}
+
+/// The segment files in `dir`, in order; other files are passed over.
+pub(crate) fn list_all(dir: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -138,7 +151,10 @@ fn fill(disk: &dyn Disk, path: &Path, bytes: u64, head: &[u8]) -> io::Result<Box
 pub(crate) fn remove_unnamed(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.to_str().is_some_and(|path| path.ends_with(".vjl.new")) {
+        if path
+            .to_str()
+            .is_some_and(|path| path.ends_with(".vjl.new") || path.ends_with("/start.new"))
+        {
             disk.remove(&path)?;
         }
     }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use archive::layout::{self, FileEntry};
 use archive::merkle::Tile;
-use archive::note;
 use archive::retention::{self, Gone};
 use serde::Serialize;
+use types::hex::unhex;
 
 use crate::fetch::{Covered, Fetched, bring, covered, hex_sum};
 use crate::place::Lock;
@@ -123,7 +123,7 @@ pub fn check(remote: &mut Remote, is_read: bool) -> Result<Report, ShipError> {
                 report.find(name, format!("object has {bytes} bytes instead of {}", entry.bytes));
             }
             Some(_) if is_read => {
-                let sha256 = note::unhex(&entry.sha256).unwrap_or_default();
+                let sha256 = unhex(&entry.sha256).unwrap_or_default();
                 let found = remote.sum(name)?;
                 if let Some(found) =
                     found.filter(|found| *found != Sum { sha256, bytes: entry.bytes })

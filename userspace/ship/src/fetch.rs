@@ -10,7 +10,7 @@ use archive::merkle::Tile;
 use archive::note::{self, Checkpoint};
 use archive::pruned::{self, Pruned};
 use archive::retention::{self, Gone};
-use types::hex::hex;
+use types::hex::{hex, unhex};
 
 use crate::pass::tables;
 use crate::remote::{Remote, file_sum, sum};
@@ -283,7 +283,7 @@ pub(crate) fn bring(
 ) -> Result<(), ShipError> {
     let name = &entry.path;
     let path = below(to, name)?;
-    let sha256 = note::unhex(&entry.sha256).unwrap_or_default();
+    let sha256 = unhex(&entry.sha256).unwrap_or_default();
     let due = Sum { sha256, bytes: entry.bytes };
     if path.exists() {
         let here = file_sum(&path)?;

@@ -12,7 +12,7 @@ use archive::files;
 use archive::layout::{self, FileEntry, Manifest};
 use archive::note;
 use archive::retention::{self, Gone};
-use types::hex::hex;
+use types::hex::{hex, unhex};
 
 use crate::remote::{Judged, Put, Remote, Until, sum};
 use crate::snapshot::{Snapshot, Step};
@@ -216,8 +216,7 @@ impl Shipper {
             if !path.exists() && self.is_disposed(entry)? {
                 continue;
             }
-            let sha256 =
-                note::unhex(&entry.sha256).ok_or_else(|| ShipError::Changed(path.clone()))?;
+            let sha256 = unhex(&entry.sha256).ok_or_else(|| ShipError::Changed(path.clone()))?;
             let due = Sum { sha256, bytes: entry.bytes };
             if self.is_lost && self.remote.length(&entry.path)?.is_some() {
                 let there = self.remote.sum(&entry.path)?;

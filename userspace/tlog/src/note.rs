@@ -9,7 +9,7 @@ use p256::ecdsa;
 use sha2::{Digest, Sha256};
 
 use crate::merkle::Hash;
-use types::hex::hex;
+use types::hex::{hex, unhex};
 
 /// Signature lines of a note at most: the log's and those of many witnesses.
 pub const LINES_MAX: usize = 64;
@@ -261,16 +261,6 @@ pub fn open<'a>(note: &'a str, key: &PublicKey) -> Option<&'a str> {
     let [line] = lines.as_slice() else { return None };
     let whole = format!("{text}\n{line}") == note;
     (whole && is_signed(text, &lines, key)).then_some(text)
-}
-
-/// 32 bytes from lower-case hex.
-pub fn unhex(text: &str) -> Option<Hash> {
-    let mut out = [0; 32];
-    let pairs = text.as_bytes().as_chunks::<2>().0;
-    for (byte, pair) in out.iter_mut().zip(pairs) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    (hex(&out) == text).then_some(out)
 }
 
 #[cfg(test)]

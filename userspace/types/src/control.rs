@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::login::StandingLogin;
 pub use self::standing::{
-    CompactedDay, ForwardStanding, HubStanding, JournalSealStanding, ShipStanding, WitnessStanding,
+    CompactedDay, ForwardStanding, HubStanding, JournalPruned, JournalSealStanding,
+    JournalStanding, ShipStanding, WitnessStanding,
 };
 use crate::id::{AgentName, CgroupId, SessionId};
 
@@ -100,6 +101,11 @@ pub enum Request {
         /// The first day that stays as it is, `2026-11-21`, UTC; as configured where absent.
         before: Option<String>,
         /// Only tell what would be.
+        dry_run: bool,
+    },
+    /// Let go of the journal's segments whose rows are safe elsewhere, as configured.
+    PruneJournal {
+        /// Only tell what would go.
         dry_run: bool,
     },
     /// Sign what a document is, by its digest, with the node's key; recorded first.
@@ -299,6 +305,8 @@ pub enum Response {
         /// What stays as it is, and why.
         stays: Vec<String>,
     },
+    /// To [`Request::PruneJournal`].
+    JournalPruned(JournalPruned),
     /// To [`Request::Attest`].
     Attested {
         /// The signed note (C2SP).
@@ -540,6 +548,9 @@ pub struct Status {
     /// Why what is recorded is not sealed now; absent where it is, or was not tried.
     #[serde(default)]
     pub archive_trouble: Option<Box<str>>,
+    /// What the journal takes, where that can be read.
+    #[serde(default)]
+    pub journal: Option<Box<JournalStanding>>,
     /// How the journal is sealed between checkpoints, where it is.
     #[serde(default)]
     pub journal_seal: Option<Box<JournalSealStanding>>,

@@ -3,14 +3,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use journal::assemble::{AssembleError, Rows};
 use journal::clock::SystemClock;
 use journal::disk::Os;
+use journal::prune::{self, Limits};
 use journal::reader::Reader;
 use journal::record::Lsn;
 use journal::recorder::{Options, Recorder, Seals};
 use journal::sealing::{self, Secret};
+use journal::segment;
+use journal::start::Start;
 use types::clock::Clock;
 
 use crate::disk::{Dice, Recorded};
@@ -59,8 +64,13 @@ pub(crate) fn run(trial: Trial) -> Counts {
     let mut disk = Recorded::over(&home);
     disk.lies = trial.lies;
     let writers = *dice.pick(&[1, 2, 5, 16]);
-    load(&home, &disk, writers, *dice.pick(&[10, 40, 120]));
-    let written = frames(&home).expect("what was written without a crash is sound");
+    // All that was ever written, also what the journal lets go meanwhile.
+    let all = dir.path().join("all");
+    std::fs::create_dir(&all).unwrap();
+    let gone = (!trial.lies && dice.below(2) == 0).then_some(all.as_path());
+    load(&home, &disk, (writers, *dice.pick(&[10, 40, 120])), gone);
+    keep(&home, &all, Lsn(u64::MAX));
+    let written = frames(&all).expect("what was written without a crash is sound");
     let mut counts = Counts::default();
     for number in 0..trial.crashes {
         let image = dir.path().join(format!("crash-{number}"));
@@ -87,7 +97,10 @@ fn options(dir: &Path) -> Options {
     let path = dir.join(SEAL);
     // As often as there are commits, about.
     let seals = path.exists().then_some(Seals { path, interval: Duration::from_millis(1) });
-    Options { segment_bytes: 24 * 1024, seals, ..world::options(dir) }
+    // What was let go is taken for archived.
+    let start = Start::read(dir).ok().flatten();
+    let checkpointed_rows = start.map_or(0, |start| start.seq);
+    Options { segment_bytes: 24 * 1024, seals, checkpointed_rows, ..world::options(dir) }
 }
 
 /// The file with the key of the next seal.
@@ -97,14 +110,25 @@ fn secret() -> Secret {
     Secret::new([5; 32])
 }
 
-/// Sessions run commands one after the other, and each is told when its command is durable.
-fn load(dir: &Path, disk: &Recorded, writers: u64, commands: u32) {
+/// Sessions run commands one after the other, and each is told when its command is durable. The journal lets go of what it can
+/// meanwhile, where a folder for that is given.
+fn load(dir: &Path, disk: &Recorded, (writers, commands): (u64, u32), gone: Option<&Path>) {
     let options = Options { disk: Arc::new(disk.clone()), ..options(dir) };
     let (recorder, _) = Recorder::open(&options, Arc::new(SystemClock), Box::new(|_| {})).unwrap();
     let world = World::new();
+    let writing = AtomicU64::new(writers);
     std::thread::scope(|scope| {
+        if let Some(gone) = gone {
+            let (recorder, writing) = (recorder.clone(), &writing);
+            scope.spawn(move || {
+                while writing.load(Ordering::Acquire) > 0 {
+                    let_go(dir, disk, recorder.durable_rows(), gone);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
         for number in 1..=writers {
-            let (world, recorder) = (&world, recorder.clone());
+            let (world, recorder, writing) = (&world, recorder.clone(), &writing);
             scope.spawn(move || {
                 let told = |lsn: Lsn| {
                     recorder.wait(lsn).unwrap();
@@ -126,10 +150,27 @@ fn load(dir: &Path, disk: &Recorded, writers: u64, commands: u32) {
                     }
                 }
                 world::close(&recorder, number).unwrap();
+                writing.fetch_sub(1, Ordering::Release);
             });
         }
     });
     recorder.close().unwrap();
+}
+
+/// Lets go of all segments that can go; what they hold is kept elsewhere before.
+fn let_go(dir: &Path, disk: &Recorded, rows: u64, gone: &Path) {
+    let limits = Limits { rows, now: SystemClock.now(), keep: Duration::ZERO };
+    if let Some(due) = prune::due(dir, &limits).unwrap() {
+        keep(dir, gone, due.start.lsn);
+        prune::let_go(disk, dir, &due.start).unwrap();
+    }
+}
+
+/// Copies the segments before `end`.
+fn keep(dir: &Path, to: &Path, end: Lsn) {
+    for segment in segment::list(dir).unwrap().iter().filter(|segment| segment.first_lsn < end) {
+        std::fs::copy(&segment.path, to.join(segment.path.file_name().unwrap())).unwrap();
+    }
 }
 
 /// The power goes once more, while the journal is opened.
@@ -151,6 +192,15 @@ fn lose_again(image: &Path, dice: &mut Dice) -> std::path::PathBuf {
 
 fn check(image: &Path, acknowledged: Lsn, written: &[Frame], trial: Trial) -> Counts {
     let mut counts = Counts { crashes: 1, ..Counts::default() };
+    let start =
+        Start::read(image).map(|start| start.map_or((1, 0), |start| (start.lsn.0, start.seq)));
+    let Ok((first_lsn, first_seq)) = start else {
+        eprintln!("seed {}: where the journal begins is torn", trial.seed);
+        counts.gaps += 1;
+        return counts;
+    };
+    let before = usize::try_from(first_lsn - 1).unwrap();
+    let written = written.get(before..).unwrap_or_default();
     let opened = Recorder::open(&options(image), Arc::new(SystemClock), Box::new(|_| {}));
     let (recorder, recovery) = match opened {
         Ok(opened) => opened,
@@ -169,15 +219,15 @@ fn check(image: &Path, acknowledged: Lsn, written: &[Frame], trial: Trial) -> Co
             return counts;
         }
     };
-    // Frame number n has place n + 1: none is missing or comes twice, or the reader had refused it.
+    // Frame number n has place n + 1 from the first on: none is missing or comes twice, or the reader had refused it.
     let same = written.iter().zip(&found).take_while(|(written, found)| written == found).count();
-    let due = usize::try_from(acknowledged.0).unwrap();
+    let due = usize::try_from(acknowledged.0).unwrap().saturating_sub(before);
     if same < due {
         eprintln!("seed {}: {} records of {due} are lost", trial.seed, due - same);
         counts.lost += (due - same) as u64;
     }
     // What is behind those that were written is what recovery wrote.
-    let kept = usize::try_from(recovery.last_lsn.0).unwrap();
+    let kept = usize::try_from(recovery.last_lsn.0).unwrap().saturating_sub(before);
     let made_up = found
         .get(same..kept.min(written.len()))
         .is_some_and(|rest| rest.iter().any(|(kind, _)| !is_of_recovery(*kind)));
@@ -185,7 +235,12 @@ fn check(image: &Path, acknowledged: Lsn, written: &[Frame], trial: Trial) -> Co
         eprintln!("seed {}: the seals do not hold", trial.seed);
         counts.gaps += 1;
     }
-    if made_up || (trial.seals && !is_sealed(image, trial)) {
+    let is_sound = match first_seq {
+        0 => !trial.seals || is_sealed(image, trial),
+        // An archive made anew would lack what was let go.
+        _ => has_rows_from(image, first_seq),
+    };
+    if made_up || !is_sound {
         counts.gaps += 1;
     }
     counts
@@ -210,6 +265,21 @@ fn frames(dir: &Path) -> Result<Vec<Frame>, String> {
             frames.push((frame.header.kind, frame.body.to_vec()));
         }
     }
+}
+
+/// Whether the rows from `first` on are there, without a gap.
+fn has_rows_from(image: &Path, first: u64) -> bool {
+    let count = || -> Result<u64, AssembleError> {
+        let (mut rows, mut due) = (Rows::open(image, 0, None)?, first);
+        while let Some(row) = rows.next_row()? {
+            if row.seq().0 != due {
+                return Ok(0);
+            }
+            due += 1;
+        }
+        Ok(due - first)
+    };
+    count().is_ok_and(|count| count > 0)
 }
 
 /// Whether the forward-secure seals cover all of it: none was lost with its key, and no key was used twice.

@@ -16,6 +16,7 @@ mod delta;
 mod disposed;
 mod files;
 mod keys;
+mod pruned;
 mod rewritten;
 mod tools;
 mod world;
@@ -84,6 +85,7 @@ fn all(world: &World, quick: bool) -> Vec<Case> {
     compacted::add(quick, &mut cases);
     delta::add(quick, &mut cases);
     disposed::add(&mut cases);
+    pruned::add(&mut cases);
     cases
 }
 

@@ -3,9 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use archive::continues;
 use archive::retention::{self, Disposition, Gone, Periods};
+use journal::disk::Os;
+use journal::prune::{self, Limits};
+use journal::start::Start;
+use types::clock::Clock;
 use witness::client::{self, Added};
 
 use crate::common::{self, Node};
@@ -33,6 +38,8 @@ pub(crate) struct World {
     pub(crate) usurped: PathBuf,
     /// A node whose first recordings were disposed of.
     pub(crate) disposed: PathBuf,
+    /// A node whose journal let go of its first segments.
+    pub(crate) pruned: PathBuf,
     /// Another host.
     pub(crate) other: PathBuf,
     /// What was verified of the node after its second seal.
@@ -87,6 +94,7 @@ impl World {
         let (large, largest) = large(quick, &at("large"));
         rotate(&at("rotated"), &at("stolen"), &at("usurped"));
         dispose(&at("disposed"));
+        let_go(&at("pruned"));
         let mut other = Node::start_as("n2", 64 * 1024);
         other.session(170);
         other.seal();
@@ -114,6 +122,7 @@ impl World {
             stolen: at("stolen"),
             usurped: at("usurped"),
             disposed: at("disposed"),
+            pruned: at("pruned"),
             other: at("other"),
             state,
             policy: at("policy"),
@@ -252,6 +261,23 @@ fn dispose(to: &Path) {
     node.seal();
     retention::remove(&node.archive(), ORIGIN, &files).unwrap();
     assert!(!files.is_empty());
+    keep(&node, to);
+}
+
+/// A node whose journal let go of what was sealed, as the daemon does it.
+fn let_go(to: &Path) {
+    let mut node = Node::start(16 * 1024);
+    node.session(170);
+    node.session(170);
+    let rows = node.seal().tree_size;
+    let limits = Limits { rows, now: node.clock.now(), keep: Duration::ZERO };
+    let due = prune::due(&node.journal(), &limits).unwrap().unwrap();
+    node.last = node.recorder.control(Start::RECORD, &due.start.json().to_string()).unwrap();
+    node.seal();
+    prune::let_go(&Os, &node.journal(), &due.start).unwrap();
+    // So that more than the last two segments are left of it.
+    node.session(170);
+    node.seal();
     keep(&node, to);
 }
 

@@ -8,13 +8,12 @@ use std::process::{Command, Stdio};
 
 use journal::row::{Row, Table};
 
+use super::columns::OF_THE_LOG;
 use super::statistics;
 use crate::key::Rotation;
 use crate::merkle::Hash;
-use crate::note::unhex;
-use crate::retention::DISPOSED;
 use crate::{decode, layout};
-use types::hex::hex;
+use types::hex::{hex, unhex};
 
 /// What a program is called with, before table, sealed length and path, to print a changed file's rows.
 pub const READ_CHANGED: &str = "--read-changed";
@@ -157,9 +156,7 @@ pub(super) fn describe(row: &Row) -> String {
 
 fn found(row: &Row) -> Found {
     let rotation = match row {
-        Row::Control(row) if [Rotation::KIND, DISPOSED].contains(&row.kind.as_str()) => {
-            Some(row.detail.clone())
-        }
+        Row::Control(row) if OF_THE_LOG.contains(&row.kind.as_str()) => Some(row.detail.clone()),
         _ => None,
     };
     Found { seq: row.seq().0, leaf: row.leaf_hash(), what: describe(row), rotation }

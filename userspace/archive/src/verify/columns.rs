@@ -9,6 +9,7 @@ mod values;
 use arrow_array::RecordBatch;
 use journal::imported;
 use journal::row::{LEAF_PREFIX, Table};
+use journal::start::Start;
 use sha2::{Digest, Sha256};
 
 use super::facts::{self, Facts};
@@ -99,6 +100,9 @@ pub(crate) fn batch_leaves(
     Ok(())
 }
 
+/// The kinds of records that say what became of the log itself: its keys, its files, its journal.
+pub(super) const OF_THE_LOG: [&str; 3] = [Rotation::KIND, DISPOSED, Start::RECORD];
+
 fn rotations(batch: &RecordBatch, found: &mut Taken) {
     let text = |name| batch.column_by_name(name).and_then(Strings::of);
     let (Some(kinds), Some(details)) = (text("kind"), text("detail")) else { return };
@@ -108,7 +112,7 @@ fn rotations(batch: &RecordBatch, found: &mut Taken) {
         if kind == Some(KIND) {
             found.compactions.push(detail());
         }
-        if kind.is_some_and(|kind| [Rotation::KIND, DISPOSED].contains(&kind))
+        if kind.is_some_and(|kind| OF_THE_LOG.contains(&kind))
             && let Some((seq, _)) = found.rows.get(first + row)
         {
             found.rotations.push((*seq, detail()));

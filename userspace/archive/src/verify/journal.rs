@@ -1,5 +1,6 @@
 //! The leaves that a journal says the archive must have.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(super) struct Journal {
     fault: Option<AssembleError>,
     /// Its first record.
     begins: u64,
+    /// The record before which it was let go, by a record of that.
+    let_go: u64,
 }
 
 impl Journal {
@@ -36,8 +39,15 @@ impl Journal {
             Ok(rows) => (Some(rows), None),
             Err(fault) => (None, Some(fault)),
         };
-        let mut journal =
-            Self { dir: dir.to_owned(), origin: None, rows, next: None, fault, begins: 0 };
+        let mut journal = Self {
+            dir: dir.to_owned(),
+            origin: None,
+            rows,
+            next: None,
+            fault,
+            begins: 0,
+            let_go: 0,
+        };
         journal.advance();
         journal.begins =
             journal.rows.as_ref().and_then(Rows::segment).map_or(0, |header| header.first_seq);
@@ -62,6 +72,11 @@ impl Journal {
         leaves
     }
 
+    /// Archived records say that it was let go before the record `seq`.
+    pub(super) fn let_go_before(&mut self, seq: u64) {
+        self.let_go = self.let_go.max(seq);
+    }
+
     /// Reads to the end and says what is wrong, and whether rows of the `sealed` ones are missing.
     pub(super) fn finish(mut self, sealed: u64, report: &mut Report) {
         while self.next.is_some() {
@@ -69,10 +84,17 @@ impl Journal {
         }
         let held = self.rows.as_ref().and_then(Rows::next_seq).unwrap_or(0);
         report.journal_rows = Some(held);
-        if self.begins > 0 {
-            let text =
-                format!("journal begins at record {}: its first segments are missing", self.begins);
+        if self.begins > self.let_go {
+            let text = format!(
+                "journal begins at record {}, and no record says that what was before was let go: its first segments are missing",
+                self.begins
+            );
             report.find(Level::Journal, None, text);
+        } else if self.begins > 0 {
+            report.notes.push(format!(
+                "the journal begins at record {}: the node let go of what was before, and recorded that",
+                self.begins
+            ));
         }
         let Some(fault) = self.fault.take() else {
             if held < sealed {
@@ -90,8 +112,9 @@ impl Journal {
         if held >= sealed && self.rows.is_some() && self.reads_now(held) {
             return;
         }
+        let why = fault.source().map_or_else(String::new, |why| format!(": {why}"));
         let text = format!(
-            "{fault}: the journal is changed there; from record {held} on the archive is checked by its own tree alone"
+            "{fault}{why}: the journal is changed there; from record {held} on the archive is checked by its own tree alone"
         );
         report.find(Level::Journal, None, text);
     }

@@ -9,6 +9,7 @@ use std::fs;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use journal::imported;
+use journal::start::Start;
 use sha2::{Digest, Sha256};
 use types::hex::hex;
 
@@ -49,6 +50,8 @@ struct Log<'a> {
     rewritten: Vec<FileEntry>,
     /// The records in which one key follows another.
     rotations: Vec<(u64, String)>,
+    /// The row before which the journal was let go, by its records of that.
+    journal_from: u64,
     /// What is not here, and why.
     elsewhere: Elsewhere,
     /// What is asked beyond L3.
@@ -130,7 +133,8 @@ pub(super) fn verify(
     immutable::tell(&options.archive, steps.iter().map(|(step, _)| step), log.report);
     log.summarize(&checkpoint, &steps, signature);
     if let Some(tree) = compared.tree {
-        let verified = Verified::new(&tree, &checkpoint.manifest, &rotations);
+        let said = (rotations.as_slice(), log.journal_from);
+        let verified = Verified::new(&tree, &checkpoint.manifest, said);
         state.logs.insert(origin.to_owned(), verified);
     }
     Ok(checkpoint.size)
@@ -160,6 +164,7 @@ impl<'a> Log<'a> {
             changed_files: Vec::new(),
             rewritten: Vec::new(),
             rotations: Vec::new(),
+            journal_from: 0,
             elsewhere: Elsewhere::default(),
             beyond: Beyond::new(options.level),
         }
@@ -206,6 +211,7 @@ impl<'a> Log<'a> {
         let tree = before.tree().filter(|_| earlier.iter().all(|at| *at >= size));
         let Some(tree) = tree else { return Tree::default() };
         self.rotations.clone_from(&before.rotations);
+        self.journal_from = before.journal_from;
         self.report
             .notes
             .push(format!("records before {size} were verified before and not read again"));
@@ -285,17 +291,30 @@ impl<'a> Log<'a> {
         }
         (next..checkpoint.size).for_each(|_| comparison.push(Leaf::Unknown));
         self.take_rotations();
+        if let Some(journal) = journal {
+            journal.let_go_before(self.journal_from);
+        }
         self.elsewhere.tell(self.report);
         self.report.rows_read += progress.done;
         self.report.bytes_read += progress.bytes;
         comparison.finish()
     }
 
-    /// Takes the records by which one key follows another that are in files of days that were put together.
+    /// Takes what records say of keys and journal that are in files of days that were put together.
     fn take_rotations(&mut self) {
-        let found = self.files.days.take_rotations(self.origin).into_iter();
-        let is_rotation = |(_, detail): &(u64, String)| absent::disposition(detail).is_none();
-        self.rotations.extend(found.filter(is_rotation));
+        let found = self.files.days.take_rotations(self.origin);
+        self.take_said(found);
+    }
+
+    /// Takes what records say of keys and journal; what they say of files is told elsewhere.
+    fn take_said(&mut self, found: Vec<(u64, String)>) {
+        for (seq, detail) in found {
+            if let Some(start) = Start::parse(&detail) {
+                self.journal_from = self.journal_from.max(start.seq);
+            } else if absent::disposition(&detail).is_none() {
+                self.rotations.push((seq, detail));
+            }
+        }
     }
 
     /// Adds the leaves of a step to the comparison.
@@ -359,8 +378,7 @@ impl<'a> Log<'a> {
                 None => strange += 1,
             }
         }
-        let is_rotation = |(_, detail): &(u64, String)| absent::disposition(detail).is_none();
-        self.rotations.extend(rows.rotations.into_iter().filter(is_rotation));
+        self.take_said(rows.rotations);
         rows.compactions.iter().for_each(|detail| self.files.days.attest(detail));
         match fault {
             None => {}

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use types::hex::unhex;
 
 use super::report::{Level, Report};
 use super::{Files, VerifyError, io_error};
 use crate::layout::Manifest;
 use crate::merkle::Hash;
-use crate::note::unhex;
 use crate::seal::STEP_ROWS_MAX;
 use crate::{files, layout};
 

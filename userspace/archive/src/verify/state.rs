@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use types::hex::hex;
+use types::hex::{hex, unhex};
 
 use crate::merkle::{Hash, Tile, Tree};
-use crate::note::unhex;
 
 /// What was verified of an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +34,18 @@ pub struct Verified {
     edge: BTreeMap<PathBuf, String>,
     /// The records by which keys followed one another: sequence number and detail.
     pub(super) rotations: Vec<(u64, String)>,
+    /// The row before which the journal was let go, by its last record of that.
+    #[serde(default)]
+    pub(super) journal_from: u64,
 }
 
 impl Verified {
-    /// Of a tree that was verified.
-    pub(super) fn new(tree: &Tree, manifest: &Hash, rotations: &[(u64, String)]) -> Self {
+    /// Of a tree that was verified, and what its records say of keys and journal.
+    pub(super) fn new(
+        tree: &Tree,
+        manifest: &Hash,
+        (rotations, journal_from): (&[(u64, String)], u64),
+    ) -> Self {
         let edge = tree.partial().map(|tile| (tile.path(), hex_all(&tile.bytes())));
         Self {
             size: tree.size(),
@@ -47,6 +53,7 @@ impl Verified {
             manifest: hex(manifest),
             edge: edge.collect(),
             rotations: rotations.to_vec(),
+            journal_from,
         }
     }
 

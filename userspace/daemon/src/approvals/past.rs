@@ -22,6 +22,13 @@ const REACH: Duration = Duration::from_hours(26);
 /// The file that says that approvals are in use.
 const MARK: &str = "approvals-in-use";
 
+/// How far back a start reads the journal: not at all where approvals are not in use and were not.
+pub(crate) fn reach(state_dir: &Path, is_used: bool) -> Duration {
+    // What can't be told is taken for used.
+    let is_unused = !is_used && matches!(state_dir.join(MARK).try_exists(), Ok(false));
+    if is_unused { Duration::ZERO } else { REACH }
+}
+
 /// What the journal says.
 #[derive(Debug)]
 pub(super) struct Past {

@@ -4,17 +4,19 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::beginning::{begin_anew, beginning};
 use super::harm::{Harm, name};
 use super::torn::is_torn;
 use super::{OpenError, Recovery, io_error};
 use crate::codec::Malformed;
 use crate::disk::Disk;
-use crate::frame::{Chain, HEADER_BYTES, Header, genesis};
+use crate::frame::{Chain, HEADER_BYTES, Header};
 use crate::live::{self, Live, Place};
-use crate::reader::{Fault, ReadError, SegmentReader, follows_genesis};
+use crate::reader::{Fault, ReadError, SegmentReader};
 use crate::record::Lsn;
 use crate::recorder::Options;
 use crate::segment::{self, Segment};
+use crate::start::{self, Start};
 use crate::writer::Position;
 
 /// Where the journal ends, and what a crash left behind that.
@@ -38,23 +40,34 @@ impl Tear {
     }
 }
 
-/// Finds the end. Each round of the loop sets one segment aside, or all of it but its good beginning.
+/// Finds the end. Each round of the loop sets one segment aside, or all of it but its good beginning; or takes what is
+/// there for the journal's beginning.
 pub(super) fn find(options: &Options, recovery: &mut Recovery) -> Result<End, OpenError> {
     let dir = &options.dir;
     loop {
+        let start = match beginning(options) {
+            Err(error @ OpenError::Start { .. }) if options.accept_loss => {
+                recovery.note(&error);
+                set_aside(&*options.disk, &dir.join(start::NAME), None, recovery)?;
+                continue;
+            }
+            start => start?,
+        };
         let segments = segment::list(dir).map_err(io_error("list", dir))?;
         let Some((last, earlier)) = segments.split_last() else {
-            let chain = genesis(&options.node, options.epoch);
-            let live = Live::new();
-            let position = Position { next_lsn: Lsn(1), next_seq: 0, chain, live, file: None };
+            let Start { lsn: next_lsn, seq: next_seq, chain } = start;
+            let position = Position { next_lsn, next_seq, chain, live: Live::new(), file: None };
             return Ok(End { position, tear: None, segment: None });
         };
-        match scan(earlier, last, options) {
+        match scan(&start, earlier, last, options) {
             Ok((position, tear)) => {
                 return Ok(End { position, tear, segment: Some(last.path.clone()) });
             }
             Err(Damage { error, .. }) if !options.accept_loss => return Err(error),
             Err(Damage { error: OpenError::Tampered { damage, harm }, keep }) => {
+                if begin_anew(options, &damage, harm, recovery)? {
+                    continue;
+                }
                 let keep = keep.filter(|_| damage.segment == last.path);
                 recovery.note(&OpenError::Tampered { damage, harm });
                 set_aside(&*options.disk, &last.path, keep, recovery)?;
@@ -78,6 +91,8 @@ pub(super) fn begin_behind_checkpoint(
     // A first segment that is not the log's first stands for what was taken away before it.
     let next_lsn = Lsn(end.next_lsn.0.max(2));
     let (chain, next_seq) = (end.chain, options.checkpointed_rows);
+    let start = Start { lsn: next_lsn, seq: next_seq, chain };
+    start.keep(&*options.disk, dir).map_err(io_error("write the start of", dir))?;
     Ok(Position { next_lsn, next_seq, chain, live: Live::new(), file: None })
 }
 
@@ -110,14 +125,15 @@ impl From<ReadError> for Damage {
 /// Checks the segments and returns where the last one ends. Those are read whole that hold rows which no
 /// checkpoint covers, and the last two; of others the headers.
 fn scan(
+    start: &Start,
     earlier: &[Segment],
     last: &Segment,
     options: &Options,
 ) -> Result<(Position, Option<Tear>), Damage> {
-    let mut end = None;
+    let mut end = Some((start.chain, start.lsn, start.seq));
     let mut behind = earlier.iter().skip(1).chain([last]);
     for (number, segment) in earlier.iter().enumerate() {
-        let mut reader = open_segment(segment, end.take(), number == 0, options)?;
+        let mut reader = open_segment(segment, end.take(), options)?;
         let next = behind.next().and_then(|next| segment::peek(&next.path).ok().flatten());
         let is_covered = next.is_some_and(|next| next.first_seq <= options.checkpointed_rows);
         if number + 1 == earlier.len() || !is_covered {
@@ -125,7 +141,7 @@ fn scan(
             end = Some((reader.chain(), reader.next_lsn(), reader.next_seq()));
         }
     }
-    let reader = open_segment(last, end, earlier.is_empty(), options)?;
+    let reader = open_segment(last, end, options)?;
     scan_last(last, reader, &*options.disk)
 }
 
@@ -133,7 +149,6 @@ fn scan(
 fn open_segment(
     segment: &Segment,
     end: Option<(Chain, Lsn, u64)>,
-    is_first: bool,
     options: &Options,
 ) -> Result<SegmentReader, Damage> {
     let reader = SegmentReader::open(segment)?;
@@ -143,11 +158,7 @@ fn open_segment(
         return Err(OpenError::Foreign { segment: segment.path.clone(), node, epoch }.into());
     }
     let start = (header.previous_chain, header.first_lsn, header.first_seq);
-    let follows = match end {
-        Some(end) => end == start,
-        None => !is_first || follows_genesis(header),
-    };
-    if follows {
+    if end.is_none_or(|end| end == start) {
         return Ok(reader);
     }
     let (path, lsn) = (segment.path.clone(), header.first_lsn);
@@ -241,7 +252,7 @@ fn cut_tail(disk: &dyn Disk, path: &Path, offset: u64) -> io::Result<u64> {
 }
 
 /// Sets a segment aside; of it stays, under its own name, what is good: `keep` bytes.
-fn set_aside(
+pub(super) fn set_aside(
     disk: &dyn Disk,
     path: &Path,
     keep: Option<u64>,

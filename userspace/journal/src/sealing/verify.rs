@@ -11,8 +11,9 @@ use crate::segment;
 /// Breaks told of at most; more are the same story.
 const BREAKS_MAX: usize = 100;
 
-/// Numbers of seals that may be left out before the first one here: a year of one a second.
-const SKIPPED_MAX: u64 = 366 * 86_400;
+/// Numbers of seals that may be left out before the first one here, in a journal that let go of its first segments: ten
+/// years of one a second, each half a microsecond, three minutes in all.
+const SKIPPED_MAX: u64 = 10 * 366 * 86_400;
 
 /// What the seals of a journal say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 mod disks;
 #[cfg(test)]
 mod identities;
+#[cfg(test)]
+mod prune;
 mod recorder;
 #[cfg(test)]
 mod recovery;

@@ -60,6 +60,32 @@ pub struct JournalSealStanding {
     pub lsn: u64,
 }
 
+/// What the journal takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalStanding {
+    /// The sequence number of its first row.
+    pub first_row: u64,
+    /// Its segments.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether segments go by themselves once they are safe elsewhere.
+    pub lets_go: bool,
+}
+
+/// Segments of the journal that went, or would go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalPruned {
+    /// How many.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The sequence number of the first row that is in the journal then.
+    pub first_row: u64,
+    /// What says how far they may go, in words.
+    pub limits: Vec<String>,
+}
+
 /// How far events are forwarded to a receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardStanding {
