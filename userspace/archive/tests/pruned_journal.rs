@@ -14,17 +14,6 @@ use journal::prune::{self, Limits};
 use journal::start::Start;
 use types::clock::Clock;
 
-/// 700 rows in two seals, over many segments of the journal.
-fn node() -> Node {
-    let mut node = Node::start(16 * 1024);
-    node.session(170);
-    node.seal();
-    node.session(170);
-    node.heartbeat();
-    node.seal();
-    node
-}
-
 /// Where the journal can begin, all of it being sealed.
 fn due(node: &Node) -> Start {
     let limits =
@@ -50,7 +39,7 @@ fn says(report: &Report, what: &str) -> bool {
 
 #[test]
 fn what_the_node_let_go_and_recorded_is_no_finding() {
-    let mut node = node();
+    let mut node = Node::sealed_twice();
     let mut state = State::default();
     assert!(verify::verify_from(&options(&node), &mut state).unwrap().is_ok());
     let start = due(&node);
@@ -74,7 +63,7 @@ fn what_the_node_let_go_and_recorded_is_no_finding() {
 
 #[test]
 fn what_nobody_recorded_is_one() {
-    let mut node = node();
+    let mut node = Node::sealed_twice();
     let start = due(&node);
     prune::let_go(&Os, &node.journal(), &start).unwrap();
     let finds = |node: &Node| {
@@ -96,9 +85,7 @@ fn what_nobody_recorded_is_one() {
     fs::remove_file(&first.path).unwrap();
     assert!(finds(&node).contains("no record says"));
     let next = journal::segment::list(&node.journal()).unwrap().remove(0);
-    let header = journal::reader::SegmentReader::open(&next).unwrap().header().clone();
-    let further =
-        Start { lsn: header.first_lsn, seq: header.first_seq, chain: header.previous_chain };
+    let further = Start::of(journal::reader::SegmentReader::open(&next).unwrap().header());
     fs::write(node.journal().join("start"), further.json().to_string()).unwrap();
     assert!(finds(&node).contains(&format!("begins at record {}, and no", further.seq)));
 }

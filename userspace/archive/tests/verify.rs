@@ -24,20 +24,9 @@ fn flip(path: &Path, at: usize) {
     fs::write(path, bytes).unwrap();
 }
 
-/// 700 rows in two seals, over several journal segments.
-fn node() -> Node {
-    let mut node = Node::start(16 * 1024);
-    node.session(170);
-    node.seal();
-    node.session(170);
-    node.heartbeat();
-    node.seal();
-    node
-}
-
 #[test]
 fn a_sound_archive_passes_alone_with_journal_and_with_a_kept_key() {
-    let mut node = node();
+    let mut node = Node::sealed_twice();
     for journal in [None, Some(node.journal())] {
         let report = check(&node.archive(), journal.as_deref());
         assert!(report.is_ok(), "{report}");
@@ -55,7 +44,7 @@ fn a_sound_archive_passes_alone_with_journal_and_with_a_kept_key() {
 
 #[test]
 fn another_nodes_key_does_not_pass() {
-    let node = node();
+    let node = Node::sealed_twice();
     let other = archive::key::Signer::load_or_create(&node.dir.path().join("other"), "n1").unwrap();
     let key = Some(node.dir.path().join("other/n1.vkey"));
     let report = verify(&Options { key, ..Options::new(node.archive()) }).unwrap();
@@ -71,7 +60,7 @@ fn an_empty_archive_proves_nothing() {
 
 #[test]
 fn one_flipped_byte_in_any_archive_file_is_found_and_the_file_named() {
-    let node = node();
+    let node = Node::sealed_twice();
     let files = tree(&node.archive());
     let dir = node.dir.path().join("flipped");
     plant(&dir, &files);
@@ -94,7 +83,7 @@ fn one_flipped_byte_in_any_archive_file_is_found_and_the_file_named() {
 
 #[test]
 fn a_missing_and_an_added_file_are_found() {
-    let node = node();
+    let node = Node::sealed_twice();
     let files = tree(&node.archive());
     for path in files.keys() {
         let file = node.archive().join(path);
@@ -112,7 +101,7 @@ fn a_missing_and_an_added_file_are_found() {
 
 #[test]
 fn one_flipped_byte_in_any_journal_segment_is_found() {
-    let node = node();
+    let node = Node::sealed_twice();
     for segment in journal::segment::list(&node.journal()).unwrap() {
         let length = fs::read(&segment.path).unwrap().len();
         for at in [0, 5, length / 3, length / 2, length - 1] {
@@ -158,7 +147,7 @@ fn alter(archive: &Path, seq: u64) -> PathBuf {
 
 #[test]
 fn a_changed_record_is_named() {
-    let node = node();
+    let node = Node::sealed_twice();
     let files = tree(&node.archive());
     // 343 rows in the first seal; the refused DROP TABLE of each session is the last command.
     for (seq, exact) in [(341, false), (684, true)] {
@@ -185,7 +174,7 @@ fn a_changed_record_is_named() {
 
 #[test]
 fn files_written_anew_keep_the_root() {
-    let node = node();
+    let node = Node::sealed_twice();
     let path = alter(&node.archive(), 1);
     // Row 1 was a masked read; put back what it said.
     let mut rows = Vec::new();

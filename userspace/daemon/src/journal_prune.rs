@@ -97,24 +97,19 @@ impl Pruner {
         let (rows, mut limits) = self.safe(desk)?;
         let keep = humantime(self.keep);
         limits.push(format!("segments stay for {keep}, and the last two of them in any case"));
-        if self.rule == PruneJournal::Never {
+        let due = if self.rule == PruneJournal::Never {
             limits.insert(0, "[journal] prune is \"never\"".to_owned());
-        }
-        let nothing = |extent: Extent, limits| JournalPruned {
-            first_row: extent.first_seq,
-            limits,
-            ..JournalPruned::default()
+            None
+        } else {
+            if !dry_run {
+                prune::finish(&Os, &self.journal, rows).context("segments let go before")?;
+            }
+            let now = desk.door.clock.now();
+            prune::due(&self.journal, &Limits { rows, now, keep: self.keep })?
         };
-        if self.rule == PruneJournal::Never {
-            return Ok(nothing(prune::extent(&self.journal)?, limits));
-        }
-        if !dry_run {
-            prune::finish(&Os, &self.journal, rows).context("segments let go before")?;
-        }
-        let now = desk.door.clock.now();
-        let due = prune::due(&self.journal, &Limits { rows, now, keep: self.keep })?;
         let Some(due) = due else {
-            return Ok(nothing(prune::extent(&self.journal)?, limits));
+            let first_row = prune::extent(&self.journal)?.first_seq;
+            return Ok(JournalPruned { first_row, limits, ..JournalPruned::default() });
         };
         if !dry_run {
             self.let_go(desk, &due, rows)?;

@@ -15,7 +15,7 @@ mod value;
 use sha2::{Digest, Sha256};
 use types::id::SequenceNumber;
 
-pub use canon::{FIELD_BYTES_MAX, LEAF_PREFIX};
+pub use canon::{FIELD_BYTES_MAX, LEAF_PREFIX, end_field};
 pub use control::ControlRow;
 pub use event::EventRow;
 pub use ocsf::{Ocsf, ocsf};

@@ -39,7 +39,7 @@ impl Start {
     }
 
     /// Where a segment begins.
-    pub(crate) fn of(header: &SegmentHeader) -> Self {
+    pub fn of(header: &SegmentHeader) -> Self {
         Self { lsn: header.first_lsn, seq: header.first_seq, chain: header.previous_chain }
     }
 

@@ -30,14 +30,12 @@ pub(crate) fn add(cases: &mut Vec<Case>) {
     ));
     cases.push(Case::attack("a further one, and the start put behind it", move |world, _| {
         let copy = Copy::of(&world.pruned);
-        let start = take_first(&copy.journal());
-        write(&copy.journal(), &start);
+        behead(&copy.journal());
         of(copy, &["no record says that what was before was let go"])
     }));
     cases.push(Case::attack("a further one, and the record made to fit", move |world, _| {
         let copy = Copy::of(&world.pruned);
-        let start = take_first(&copy.journal());
-        write(&copy.journal(), &start);
+        let start = behead(&copy.journal());
         let is_it = |row: &Row| matches!(row, Row::Control(row) if row.kind == Start::RECORD);
         let files = tools::parquet(&copy.archive());
         let mut control = files.iter().filter(|path| tools::table(path) == Some(Table::Control));
@@ -55,8 +53,7 @@ pub(crate) fn add(cases: &mut Vec<Case>) {
     let title = "the first segments of a whole journal taken away, and a start that says so";
     cases.push(Case::attack(title, move |world, _| {
         let copy = Copy::of(&world.node);
-        let start = take_first(&copy.journal());
-        write(&copy.journal(), &start);
+        behead(&copy.journal());
         of(copy, &["no record says that what was before was let go"])
     }));
     cases.push(Case::attack("where a journal begins made unreadable", move |world, _| {
@@ -77,11 +74,12 @@ pub(crate) fn add(cases: &mut Vec<Case>) {
 fn take_first(journal: &Path) -> Start {
     let segments = segment::list(journal).unwrap();
     fs::remove_file(&segments[0].path).unwrap();
-    let reader = SegmentReader::open(&segments[1]).unwrap();
-    let header = reader.header();
-    Start { lsn: header.first_lsn, seq: header.first_seq, chain: header.previous_chain }
+    Start::of(SegmentReader::open(&segments[1]).unwrap().header())
 }
 
-fn write(journal: &Path, start: &Start) {
+/// The same, and has the journal say that it begins there.
+fn behead(journal: &Path) -> Start {
+    let start = take_first(journal);
     fs::write(journal.join("start"), start.json().to_string()).unwrap();
+    start
 }

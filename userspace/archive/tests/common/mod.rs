@@ -63,6 +63,17 @@ impl Node {
         Self { dir, clock, recorder, last: Lsn(0), name, segment_bytes, sessions: 0 }
     }
 
+    /// One with 700 rows in two seals, over many segments of the journal.
+    pub(crate) fn sealed_twice() -> Self {
+        let mut node = Self::start(16 * 1024);
+        node.session(170);
+        node.seal();
+        node.session(170);
+        node.heartbeat();
+        node.seal();
+        node
+    }
+
     pub(crate) fn restart(&mut self) {
         self.recorder.close().unwrap();
         let closed =

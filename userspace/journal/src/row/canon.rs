@@ -56,6 +56,12 @@ pub(crate) fn put(out: &mut Vec<u8>, value: Value<'_>) {
             }
         }
     }
+    end_field(out, start);
+}
+
+/// Ends a field that `out` has from `start` on: one longer than [`FIELD_BYTES_MAX`] enters by its digest.
+#[inline]
+pub fn end_field(out: &mut Vec<u8>, start: usize) {
     if out.len() - start - 1 > FIELD_BYTES_MAX {
         shorten(out, start);
     }

@@ -6,8 +6,7 @@ use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, GenericByteArray, Int32Array, Int64Array,
     ListArray, StringArray, TimestampMicrosecondArray,
 };
-use journal::row::{Column, FIELD_BYTES_MAX, Kind};
-use sha2::{Digest, Sha256};
+use journal::row::{Column, Kind, end_field};
 
 use super::Strings;
 
@@ -138,9 +137,7 @@ fn put_field<T: ByteArrayType<Offset = i32>>(
 ) {
     let start = out.len();
     put_bytes(out, 5, values, row);
-    if out.len() - start - 1 > FIELD_BYTES_MAX {
-        shorten(out, start);
-    }
+    end_field(out, start);
 }
 
 fn put_list(
@@ -155,9 +152,7 @@ fn put_list(
     let bound = |at: usize| bounds.get(at).and_then(|n| usize::try_from(*n).ok()).unwrap_or(0);
     put_len(out, bound(1) - bound(0));
     (bound(0)..bound(1)).for_each(|at| item(at, out));
-    if out.len() - start - 1 > FIELD_BYTES_MAX {
-        shorten(out, start);
-    }
+    end_field(out, start);
 }
 
 /// Bytes that are copied at once, whatever a value's length: most are no longer, and to copy so many takes a fraction of
@@ -193,13 +188,4 @@ fn put_bytes<T: ByteArrayType<Offset = i32>>(
 #[inline]
 fn put_len(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-}
-
-/// A field longer than [`FIELD_BYTES_MAX`] enters by its digest.
-#[cold]
-fn shorten(out: &mut Vec<u8>, start: usize) {
-    let digest = Sha256::digest(out.get(start + 1..).unwrap_or_default());
-    out.truncate(start);
-    out.push(2);
-    out.extend_from_slice(&digest);
 }
