@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::paths;
 use crate::port::Port;
 use crate::process::{Running, run, wait_until};
+use crate::slice;
 
 /// A policy that the harness adds to the shipped ones: file name and text.
 pub type ExtraPolicy<'a> = (&'a str, &'a str);
@@ -154,7 +155,7 @@ impl Daemon {
         // Clients' scripts lie below it, and agents may run as anyone.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
             .context("the temporary folder's mode")?;
-        let (port, dns_port) = (Port::take()?, Port::take()?);
+        let (port, dns_port) = (slice::take()?, Port::take()?);
         let policies = directory.path().join("policies");
         run(Command::new("cp").arg("-r").arg(paths::policies()).arg(&policies), 10)?.ok()?;
         for (name, text) in extra {
@@ -336,7 +337,7 @@ impl Daemon {
 
     /// Answers where its hooks are pinned.
     pub fn pins(&self) -> PathBuf {
-        Path::new("/sys/fs/bpf").join(self.slice())
+        slice::pins(&self.slice())
     }
 
     /// Answers its process id.
@@ -418,7 +419,7 @@ impl Daemon {
 
     /// Answers the folder of the BPF file system that holds its pins.
     pub fn pin_dir(&self) -> PathBuf {
-        Path::new("/sys/fs/bpf").join(self.slice())
+        slice::pins(&self.slice())
     }
 
     /// Answers the path of its control socket.
@@ -461,7 +462,7 @@ impl Daemon {
 
     /// Answers the name of its slice: the listener's port makes it unique.
     pub fn slice(&self) -> String {
-        format!("vestibule-t{}", self.port.number())
+        slice::name(self.port.number())
     }
 
     fn config(&self) -> PathBuf {
@@ -484,10 +485,14 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
-        // What is pinned outlives the daemon by design; an operator takes it away with a reason.
+        // What is pinned outlives the daemon by design; an operator takes it away with a reason, which is recorded.
+        // A daemon whose journal was spoilt can't record it: then it goes as what a killed test leaves.
         let disarmed = run(self.command().args(["--disarm", "the test instance ends"]), 90);
         if let Err(error) = disarmed.and_then(crate::Output::ok) {
-            eprintln!("{} stays armed: {error:#}", self.slice());
+            eprintln!("{} is taken away by hand: {error:#}", self.slice());
+        }
+        if let Err(error) = slice::remove(&self.slice()) {
+            eprintln!("of {}: {error:#}", self.slice());
         }
     }
 }

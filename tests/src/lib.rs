@@ -29,6 +29,7 @@ pub mod process;
 pub mod receiver;
 pub mod rsyslog;
 mod script;
+mod slice;
 pub mod small_disk;
 pub mod tokens;
 pub mod tsa;
