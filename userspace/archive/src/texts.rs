@@ -11,12 +11,31 @@ pub(crate) fn class(table: Table) -> &'static str {
     if table == Table::Recordings { layout::PAYLOAD } else { layout::STANDARD }
 }
 
+/// How a view comes to its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// All files have those of this version: DuckDB opens what may hold rows that are asked for, and nothing else.
+    Same,
+    /// Files may lack some, or have others: DuckDB reads the end of each before it begins.
+    ByName,
+}
+
 /// A view of a table whose files are below `root`, which ends with a slash or is empty.
-pub(crate) fn view(table: Table, root: &str) -> String {
+pub(crate) fn view(table: Table, root: &str, columns: Columns) -> String {
     let (class, name, root) = (class(table), table.as_str(), root.replace('\'', "''"));
+    let files = format!("'{root}{class}/table={name}/**/*.parquet', hive_partitioning = true");
+    let (listed, by_name) = match columns {
+        Columns::ByName => ("*".to_owned(), ", union_by_name = true"),
+        // By name, so that a file that lacks one after all is an error: nothing is left out in silence.
+        Columns::Same => {
+            let own = table.columns().iter().map(|column| column.name);
+            let all: Vec<String> =
+                own.chain(["dt", "node", "table"]).map(|name| format!("\"{name}\"")).collect();
+            (all.join(", "), "")
+        }
+    };
     format!(
-        "CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet(\
-         '{root}{class}/table={name}/**/*.parquet', hive_partitioning = true, union_by_name = true);\n"
+        "CREATE OR REPLACE VIEW {name} AS SELECT {listed} FROM read_parquet({files}{by_name});\n"
     )
 }
 
@@ -35,7 +54,9 @@ pub(crate) fn empty_view(table: Table) -> String {
 /// `views/duckdb.sql`: to be read by DuckDB started in the archive's folder; tables that have no
 /// files are empty views.
 pub fn views(has_files: impl Fn(Table) -> bool) -> String {
-    let one = |table: &Table| if has_files(*table) { view(*table, "") } else { empty_view(*table) };
+    let one = |table: &Table| {
+        if has_files(*table) { view(*table, "", Columns::ByName) } else { empty_view(*table) }
+    };
     Table::ALL.iter().map(one).chain([DERIVED.to_owned()]).collect()
 }
 
