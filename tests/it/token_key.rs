@@ -226,6 +226,49 @@ fn a_retired_key_is_destroyed_in_its_token_and_none_that_signs() {
 }
 
 #[test]
+fn keys_of_an_earlier_label_are_found_and_destroyed() {
+    let token = Token::softhsm("hsm").unwrap();
+    let mut world = moved_to(&token);
+    let ask = |world: &World, arguments: &[&str]| {
+        let mut archive = world.daemon.cli();
+        run(archive.arg("archive").args(arguments), 60).unwrap()
+    };
+    // Others' keys are none of the node's, whatever they are called.
+    for (label, id) in [("audit-1", "a1"), ("checkpoints-2", "a2")] {
+        let pair = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", label, "--id", id];
+        token.as_user(&pair).unwrap();
+    }
+    let text = fs::read_to_string(world.daemon.config()).unwrap();
+    let renamed = text.replace("label = \"checkpoints\"", "label = \"audit\"");
+    assert_ne!(text, renamed);
+    fs::write(world.daemon.config(), renamed).unwrap();
+    world.daemon.stop().unwrap();
+    world.daemon.restart().unwrap();
+    // The key in force keeps its name until it is replaced, and stays as long.
+    assert!(ask(&world, &["destroy-keys"]).ok().unwrap().starts_with("0 keys"));
+    assert!(ask(&world, &["destroy-keys", "checkpoints"]).ok().is_err());
+    ask(&world, &["rotate-key"]).ok().unwrap();
+    let names = || {
+        let mut names: Vec<_> = halves(&token).into_iter().map(|(name, _)| name).collect();
+        names.dedup();
+        names
+    };
+    assert_eq!(names(), ["audit", "audit-1", "checkpoints", "checkpoints-2"]);
+    let listed = ask(&world, &["destroy-keys"]).ok().unwrap();
+    assert!(listed.starts_with("checkpoints (vestibule/node/"), "{listed}");
+    assert!(listed.contains("\n1 keys"), "{listed}");
+    for name in ["audit", "audit-1", "checkpoints-2"] {
+        let refused = ask(&world, &["destroy-keys", "checkpoints", name]);
+        assert!(refused.ok().is_err(), "{name}");
+    }
+    ask(&world, &["destroy-keys", "checkpoints"]).ok().unwrap();
+    assert_eq!(names(), ["audit", "audit-1", "checkpoints-2"]);
+    world.read().unwrap();
+    seal(&world).ok().unwrap();
+    verify(&world).ok().unwrap();
+}
+
+#[test]
 fn a_tpm_signs_and_openssl_and_a_kit_say_so() {
     let token = Token::tpm("tpm").unwrap();
     let mut world = moved_to(&token);

@@ -465,7 +465,8 @@ impl Daemon {
         slice::name(self.port.number())
     }
 
-    fn config(&self) -> PathBuf {
+    /// The file of its configuration.
+    pub fn config(&self) -> PathBuf {
         self.directory.path().join("vestibule.toml")
     }
 

@@ -74,10 +74,11 @@ pub(crate) struct RotateKey {
     output: Output,
 }
 
-/// Have the daemon destroy private keys in the token ([archive.key]) that others have followed; without a name, list them. First it
-/// seals, so that the key in force has signed a checkpoint; a key that signs, or is to, or is not this node's, is refused. It is
-/// recorded who asked, before (`key.destroying`) and after (`key.destroyed`). What the key signed verifies as before. It can't be
-/// undone, and a key that another host uses, too, is gone there as well.
+/// Have the daemon destroy private keys in the token ([archive.key]) that others have followed, whatever `label` said
+/// when they were made; without a name, list them. First it seals, so that the key in force has signed a checkpoint; a key that
+/// signs, or is to, or is not this node's, is refused. It is recorded who asked, before (`key.destroying`) and after
+/// (`key.destroyed`). What the key signed verifies as before. It can't be undone, and a key that another host uses, too, is gone
+/// there as well.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct DestroyKeys {
     /// Their names in the token.

@@ -79,18 +79,26 @@ impl Keep for Token {
         self.open(name)
     }
 
-    fn public(&self, name: &str) -> Result<Option<VerifierKey>, TokenFailure> {
-        let found = TokenKey::find(&self.0.with_object(name))?;
-        found.map(|public| verifier(name, &public)).transpose()
+    fn all(&self) -> Result<Vec<(String, VerifierKey)>, TokenFailure> {
+        let mut found = Vec::new();
+        for (name, public) in TokenKey::all(&self.0)? {
+            // What is no point on its curve signed nothing of ours.
+            if let Ok(public) = verifier(&name, &public) {
+                found.push((name, public));
+            }
+        }
+        Ok(found)
     }
 
     fn destroy(&self, name: &str, public: VerifierKey) -> Result<(), TokenFailure> {
-        let uri = self.0.with_object(name);
-        let found = TokenKey::find(&uri)?.ok_or_else(|| format!("`{name}` is not there"))?;
-        if verifier(name, &found)? != public {
-            return Err(format!("the token has another key by the name `{name}`").into());
-        }
-        Ok(TokenKey::destroy(&uri, &found)?)
+        let all = TokenKey::all(&self.0)?;
+        let is_it = |(called, key): &&(String, Public)| {
+            called == name && verifier(name, key).is_ok_and(|key| key == public)
+        };
+        let (_, found) = all.iter().find(is_it).ok_or_else(|| {
+            format!("the token has no such key by the name `{name}`, or another than before")
+        })?;
+        Ok(TokenKey::destroy(&self.0.with_object(name), found)?)
     }
 }
 

@@ -12,6 +12,13 @@ use crate::der::{self, ED25519, EDWARDS25519, P256};
 use crate::module::{self, Open, calling, refused};
 use crate::{TokenError, TokenUri};
 
+/// The kinds of key objects that ours are among.
+const KINDS: [KeyType; 2] = [KeyType::EC, KeyType::EC_EDWARDS];
+
+/// Keys of one kind in a token at most that are looked through: a node's 520, and as many of others' on the way, each a call of
+/// about a millisecond.
+pub const LISTED_MAX: usize = 4_096;
+
 /// What kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -87,17 +94,35 @@ impl TokenKey {
         made.map_err(refused("making a key"))
     }
 
-    /// The public half of the key that `uri` names, whether its private half is there or not; `None` where there is none.
+    /// The public halves of keys in the token that are understood, each with its name there, whether their private halves are
+    /// there or not; `uri` names the token, not the key. At most [`LISTED_MAX`].
     ///
     /// # Errors
-    /// If it is none that is understood, or the token does not let its owner in.
-    pub fn find(uri: &TokenUri) -> Result<Option<Public>, TokenError> {
+    /// If the token does not let its owner in, or holds more.
+    pub fn all(uri: &TokenUri) -> Result<Vec<(String, Public)>, TokenError> {
         let _calling = calling();
         let open = module::open(uri)?;
-        if find(&open.session, uri, ObjectClass::PUBLIC_KEY)?.is_empty() {
-            return Ok(None);
+        let mut found = Vec::new();
+        for kind in KINDS {
+            let wanted = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::KeyType(kind)];
+            let listed = open.session.find_objects(&wanted).map_err(refused("listing keys"))?;
+            if listed.len() > LISTED_MAX {
+                return Err(TokenError::TooMany(listed.len()));
+            }
+            for half in listed {
+                let named = open.session.get_attributes(half, &[AttributeType::Label]);
+                let named = named.map_err(refused("reading a key's name"))?;
+                // What has no name that could be given here, or is on another curve, is no key that was made for us.
+                let name = named.into_iter().find_map(|attribute| match attribute {
+                    Attribute::Label(bytes) => String::from_utf8(bytes).ok(),
+                    _ => None,
+                });
+                if let (Some(name), Some(public)) = (name, read(&open.session, half)?) {
+                    found.push((name, public));
+                }
+            }
         }
-        public(&open.session, uri).map(Some)
+        Ok(found)
     }
 
     /// Removes the key that `uri` names from the token for good, both halves, the private one first: what a crash leaves can be
@@ -110,6 +135,12 @@ impl TokenKey {
         let open = module::open(uri)?;
         if public(&open.session, uri)? != *expected {
             return Err(TokenError::Exchanged(uri.object.clone()));
+        }
+        // Of two by one name, one may be another's.
+        let privates = find(&open.session, uri, ObjectClass::PRIVATE_KEY)?;
+        if privates.len() > 1 {
+            let (object, count) = (uri.object.clone(), privates.len());
+            return Err(TokenError::NoKey { object, count });
         }
         for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
             for half in find(&open.session, uri, class)? {
@@ -250,7 +281,7 @@ fn find(
     class: ObjectClass,
 ) -> Result<Vec<ObjectHandle>, TokenError> {
     let mut found = Vec::new();
-    for kind in [KeyType::EC, KeyType::EC_EDWARDS] {
+    for kind in KINDS {
         let label = Attribute::Label(uri.object.clone().into_bytes());
         let wanted = [Attribute::Class(class), Attribute::KeyType(kind), label];
         found.extend(session.find_objects(&wanted).map_err(refused("looking for the key"))?);
@@ -258,13 +289,19 @@ fn find(
     Ok(found)
 }
 
-/// The public half: its curve, and an OCTET STRING around the point (PKCS#11, "Elliptic curve public key objects").
+/// The public half of the key that `uri` names.
 fn public(session: &Session, uri: &TokenUri) -> Result<Public, TokenError> {
     let other = || TokenError::OtherKey(uri.object.clone());
     let found = find(session, uri, ObjectClass::PUBLIC_KEY)?;
     let [public] = found.as_slice() else { return Err(other()) };
+    read(session, *public)?.ok_or_else(other)
+}
+
+/// A public half: its curve, and an OCTET STRING around the point (PKCS#11, "Elliptic curve public key objects"); `None` where it
+/// is on no curve that is understood.
+fn read(session: &Session, public: ObjectHandle) -> Result<Option<Public>, TokenError> {
     let wanted = [AttributeType::EcParams, AttributeType::EcPoint];
-    let found = session.get_attributes(*public, &wanted);
+    let found = session.get_attributes(public, &wanted);
     let (mut curve, mut point) = (Vec::new(), Vec::new());
     for attribute in found.map_err(refused("reading the public key"))? {
         match attribute {
@@ -275,10 +312,10 @@ fn public(session: &Session, uri: &TokenUri) -> Result<Public, TokenError> {
     }
     let bare = der::bare(&point);
     if curve == P256 && bare.first() == Some(&0x04) {
-        return bare.try_into().map(Public::P256).map_err(|_| other());
+        return Ok(bare.try_into().map(Public::P256).ok());
     }
     if curve == ED25519 || curve == EDWARDS25519 {
-        return bare.try_into().map(Public::Ed25519).map_err(|_| other());
+        return Ok(bare.try_into().map(Public::Ed25519).ok());
     }
-    Err(other())
+    Ok(None)
 }

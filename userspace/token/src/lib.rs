@@ -10,7 +10,7 @@ mod module;
 mod pin;
 mod uri;
 
-pub use self::key::{Kind, Public, TokenKey};
+pub use self::key::{Kind, LISTED_MAX, Public, TokenKey};
 pub use self::uri::{InvalidUri, TokenUri};
 
 use std::path::PathBuf;
@@ -52,6 +52,9 @@ pub enum TokenError {
         "the token's key `{0}` is on neither P-256 nor Ed25519, or its public half is not there"
     )]
     OtherKey(String),
+    /// It holds more keys than are looked through.
+    #[error("the token has {0} public keys, more than are looked through")]
+    TooMany(usize),
     /// The token makes no key that is understood.
     #[error("the token makes keys neither on P-256 nor on Ed25519")]
     NoKind,

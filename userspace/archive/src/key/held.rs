@@ -39,8 +39,8 @@ pub trait Keep: Send {
     /// The same, made where there is none.
     fn make(&self, name: &str) -> Result<Box<dyn Sign>, TokenFailure>;
 
-    /// The public half of the key of that name; `None` where there is none.
-    fn public(&self, name: &str) -> Result<Option<VerifierKey>, TokenFailure>;
+    /// The public halves of all keys in it that are understood, each with its name there, whoever made them.
+    fn all(&self) -> Result<Vec<(String, VerifierKey)>, TokenFailure>;
 
     /// Removes both halves of the key of that name for good; an error where its public half is another.
     fn destroy(&self, name: &str, public: VerifierKey) -> Result<(), TokenFailure>;
@@ -141,7 +141,7 @@ fn make_in(token: &dyn Keep, known: &[PublicKey]) -> Result<(String, Box<dyn Sig
 }
 
 /// What the key of a number is called in a token.
-pub(super) fn numbered(first: &str, number: usize) -> String {
+fn numbered(first: &str, number: usize) -> String {
     if number == 1 { first.to_owned() } else { format!("{first}-{number}") }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::held::{failed, numbered};
+use super::held::failed;
 use super::{KeyError, Signer};
 use crate::layout;
 use crate::note::{self, PublicKey};
@@ -18,7 +18,8 @@ pub struct Retired {
 }
 
 impl Signer {
-    /// This node's keys in the token that others have followed, by the names that it gives them; none where keys are in files.
+    /// This node's keys in the token that others have followed, by whatever names they have there: what a key is called may have been
+    /// changed since. None where keys are in files. The oldest first.
     ///
     /// # Errors
     /// If the token can't be looked into.
@@ -28,15 +29,13 @@ impl Signer {
         let is_used = |key: &PublicKey| {
             std::iter::once(self.public()).chain(next).any(|used| used.key == key.key)
         };
+        let there = token.all().map_err(failed(token.name()))?;
         let mut found = Vec::new();
-        // The n-th key of a node has no name beyond the n-th.
-        for number in 1..=self.keys.len() {
-            let name = numbered(token.name(), number);
-            let Some(key) = token.public(&name).map_err(failed(&name))? else { continue };
-            let known = self.keys.iter().find(|known| known.key == key);
-            if let Some(public) = known.filter(|known| !is_used(known)).cloned() {
-                found.push(Retired { name, public });
-            }
+        for public in self.keys.iter().filter(|known| !is_used(known)) {
+            let its = there.iter().filter(|(_, key)| *key == public.key);
+            found.extend(
+                its.map(|(name, _)| Retired { name: name.clone(), public: public.clone() }),
+            );
         }
         Ok(found)
     }
