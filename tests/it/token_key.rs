@@ -301,4 +301,28 @@ fn a_tpm_signs_and_openssl_and_a_kit_say_so() {
     world.read().unwrap();
     seal(&world).ok().unwrap();
     verify(&world).ok().unwrap();
+
+    // It has no resource manager and holds three objects at once: keys are replaced and destroyed in it all the same.
+    let ask = |arguments: &[&str]| {
+        let mut archive = world.daemon.cli();
+        run(archive.arg("archive").args(arguments), 60).unwrap().ok().unwrap()
+    };
+    for replaced in 3..=5 {
+        ask(&["rotate-key"]);
+        assert_eq!(public(&world).len(), replaced);
+        world.read().unwrap();
+        seal(&world).ok().unwrap();
+    }
+    let newest = public(&world).pop().unwrap();
+    let said = openssl_says(&checkpoint(&world), &newest, folder.path());
+    assert!(said.ok().unwrap().contains("Verified OK"));
+    let destroyed = ask(&["destroy-keys", "checkpoints", "checkpoints-2", "checkpoints-3"]);
+    assert_eq!(destroyed.lines().count(), 3, "{destroyed}");
+    let of = |half: &str| ("checkpoints-4".to_owned(), half.to_owned());
+    world.daemon.stop().unwrap();
+    assert_eq!(halves(&token), [of("Private"), of("Public")]);
+    world.daemon.restart().unwrap();
+    world.read().unwrap();
+    seal(&world).ok().unwrap();
+    verify(&world).ok().unwrap();
 }

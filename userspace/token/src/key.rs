@@ -62,7 +62,7 @@ impl TokenKey {
     /// # Errors
     /// If there is not one such key, or the token does not let its owner in.
     pub fn open(uri: &TokenUri) -> Result<Self, TokenError> {
-        let (held, public) = hold(uri)?;
+        let (held, public) = with_room(uri, || hold(uri))?;
         Ok(Self { uri: uri.clone(), public, held: Mutex::new(Some(held)) })
     }
 
@@ -72,6 +72,10 @@ impl TokenKey {
     /// # Errors
     /// If it makes none of these, or does not let its owner in.
     pub fn make(uri: &TokenUri, kinds: &[Kind]) -> Result<(), TokenError> {
+        with_room(uri, || Self::make_now(uri, kinds))
+    }
+
+    fn make_now(uri: &TokenUri, kinds: &[Kind]) -> Result<(), TokenError> {
         let _calling = calling();
         let open = module::open(uri)?;
         if !find(&open.session, uri, ObjectClass::PRIVATE_KEY)?.is_empty() {
@@ -100,6 +104,10 @@ impl TokenKey {
     /// # Errors
     /// If the token does not let its owner in, or holds more.
     pub fn all(uri: &TokenUri) -> Result<Vec<(String, Public)>, TokenError> {
+        with_room(uri, || Self::all_now(uri))
+    }
+
+    fn all_now(uri: &TokenUri) -> Result<Vec<(String, Public)>, TokenError> {
         let _calling = calling();
         let open = module::open(uri)?;
         let mut found = Vec::new();
@@ -131,6 +139,10 @@ impl TokenKey {
     /// # Errors
     /// If its public half is another than `expected`, or the token does not remove it.
     pub fn destroy(uri: &TokenUri, expected: &Public) -> Result<(), TokenError> {
+        with_room(uri, || Self::destroy_now(uri, expected))
+    }
+
+    fn destroy_now(uri: &TokenUri, expected: &Public) -> Result<(), TokenError> {
         let _calling = calling();
         let open = module::open(uri)?;
         if public(&open.session, uri)? != *expected {
@@ -221,6 +233,19 @@ impl TokenKey {
             module::start_anew(&self.uri)?;
             self.hold_again()
         })?;
+        let done = {
+            let _calling = calling();
+            act(held.insert(again))
+        };
+        if !done.as_ref().is_err_and(module::is_for_room) {
+            return done;
+        }
+        if let Some(full) = held.take() {
+            let _calling = calling();
+            full.open.let_go();
+        }
+        module::start_anew(&self.uri)?;
+        let again = self.hold_again()?;
         let _calling = calling();
         act(held.insert(again))
     }
@@ -232,6 +257,17 @@ impl TokenKey {
         }
         Ok(held)
     }
+}
+
+/// Does something with a token; where that has no room left, once more with its module started anew: what others have loaded there is
+/// put out, and loaded again as they use it. A TPM without a resource manager holds three objects at once.
+fn with_room<T>(uri: &TokenUri, act: impl Fn() -> Result<T, TokenError>) -> Result<T, TokenError> {
+    let done = act();
+    if !done.as_ref().is_err_and(module::is_for_room) {
+        return done;
+    }
+    module::start_anew(uri)?;
+    act()
 }
 
 fn hold(uri: &TokenUri) -> Result<(Held, Public), TokenError> {

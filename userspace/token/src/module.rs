@@ -97,6 +97,15 @@ pub(crate) fn is_of_login(error: &TokenError) -> bool {
     }
 }
 
+/// Whether the token may have had no room: it has a code for that, and a TPM's module says that something went wrong.
+pub(crate) fn is_for_room(error: &TokenError) -> bool {
+    let TokenError::Refused { source, .. } = error else { return false };
+    matches!(
+        **source,
+        Error::Pkcs11(RvError::DeviceMemory | RvError::HostMemory | RvError::GeneralError, _)
+    )
+}
+
 fn is_refused(uri: &TokenUri, written: Written) -> bool {
     let is_it = |wrong: &Wrong| is_of(wrong, uri) && wrong.written == written;
     wrong_pins().iter().any(is_it)
