@@ -1,6 +1,7 @@
 //! Recordings that are sealed: nothing of them lies in clear, and whoever has a key of those to whom they are sealed reads
 //! what the agent said and saw.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -226,6 +227,48 @@ fn rewrite_where(evidence: &Evidence<'_>, sealed: &str, kept: &str) {
     }
 }
 
+#[test]
+fn commands_that_come_together_share_chunks() {
+    const COMMANDS: usize = 60;
+    let sealed = Sealed::start();
+    let asked: Vec<String> = (1..=COMMANDS)
+        .map(|n| format!("SELECT id, 'sharequill {n}' FROM customers WHERE id = {n}"))
+        .collect();
+    let seen = sealed.world.reader().psql(&asked.join("; ")).unwrap().ok().unwrap();
+    assert_eq!(seen.lines().count(), COMMANDS);
+    let evidence = sealed.world.evidence().unwrap();
+    assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
+    assert_eq!(is_anywhere(&sealed.state(), "sharequill"), None);
+    let session = session(&evidence, "SELECT id, ? FROM customers%");
+    // Each command has its row, and what it said and was answered, by its own number.
+    let entries = sealed.entries(&evidence, "audit", &session);
+    let of_kind = |kind: &str| {
+        let found = entries.iter().filter(|entry| entry["kind"] == kind);
+        let found = found
+            .map(|entry| (entry["command"].as_u64().unwrap(), entry["text"].as_str().unwrap()));
+        found.filter(|(_, text)| text.contains("sharequill")).collect::<Vec<_>>()
+    };
+    let (said, answers) = (of_kind("statement"), of_kind("answer"));
+    assert!(said.iter().map(|(_, text)| *text).eq(&asked), "{said:?}");
+    assert!(answers.iter().map(|(_, text)| text.trim_end()).eq(seen.lines()), "{answers:?}");
+    assert!(said.iter().map(|(n, _)| n).eq(answers.iter().map(|(n, _)| n)));
+    let sql = format!(
+        "SELECT session_seq, statement_norm FROM events WHERE session_id = '{session}' AND verb = 'SELECT' ORDER BY 1"
+    );
+    let rows = evidence.duckdb(&sql).unwrap();
+    assert!(
+        rows.iter()
+            .map(|row| row["session_seq"].as_u64().unwrap())
+            .eq(said.iter().map(|(n, _)| *n))
+    );
+    // One read brought them all. Of the answers the server sends some at a time.
+    let chunks = format!(
+        "SELECT count(*) FROM recordings WHERE session_id = '{session}' AND sealed IS NOT NULL"
+    );
+    let chunks = evidence.count(&chunks).unwrap();
+    assert!(chunks <= 12, "{chunks} chunks of {COMMANDS} commands");
+}
+
 /// Asks one thing after the other, and says what was answered.
 const ASK_ON: &str = "
 import psycopg
@@ -237,10 +280,23 @@ with psycopg.connect(autocommit=True) as c:
         print(n, flush=True)
 ";
 
-#[test]
-fn no_acknowledged_request_is_lost_by_kill_9_and_no_key_outlives_the_daemon() {
+/// The same with twenty at a time, of which none waits for the one before.
+const ASK_ON_TOGETHER: &str = "
+import psycopg
+with psycopg.connect(autocommit=True) as c:
+    n = 0
+    while True:
+        with c.pipeline():
+            for _ in range(20):
+                n += 1
+                c.execute('INSERT INTO case_notes (marker, body) VALUES (%s, %s)', (n, f'sealed {n}'))
+        print(n, flush=True)
+";
+
+/// Kills the daemon while an agent asks on, and looks for all that it was answered, once it runs again.
+fn acknowledged_are_kept(asks: &str) -> Sealed {
     let mut sealed = Sealed::start();
-    let mut agent = sealed.world.writer().start_python(ASK_ON).unwrap();
+    let mut agent = sealed.world.writer().start_python(asks).unwrap();
     let mut told = BufReader::new(agent.take_stdout().unwrap()).lines();
     let acknowledged: usize = told.by_ref().take(40).last().unwrap().unwrap().parse().unwrap();
     sealed.world.daemon.kill();
@@ -253,10 +309,21 @@ fn no_acknowledged_request_is_lost_by_kill_9_and_no_key_outlives_the_daemon() {
     assert!(told.stderr.contains("has no end"), "{}", told.stderr);
     let entries: Vec<Value> =
         told.ok().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let parameters = texts(&entries, "parameters");
+    let parameters: HashSet<&str> = texts(&entries, "parameters").into_iter().collect();
     for n in 1..=acknowledged {
-        assert!(parameters.contains(&format!(r#"["{n}","sealed {n}"]"#).as_str()), "{n}");
+        assert!(parameters.contains(format!(r#"["{n}","sealed {n}"]"#).as_str()), "{n}");
     }
+    sealed
+}
+
+#[test]
+fn no_acknowledged_request_is_lost_by_kill_9_where_commands_share_chunks() {
+    drop(acknowledged_are_kept(ASK_ON_TOGETHER));
+}
+
+#[test]
+fn no_acknowledged_request_is_lost_by_kill_9_and_no_key_outlives_the_daemon() {
+    let sealed = acknowledged_are_kept(ASK_ON);
     // What is said after the start is under a key of its own.
     sealed.world.reader().psql("SELECT id FROM customers WHERE id = 1").unwrap().ok().unwrap();
     let nonces = "SELECT count(*) - count(DISTINCT dek_id || nonce) FROM recordings WHERE sealed IS NOT NULL";

@@ -299,8 +299,8 @@ impl Queue {
     }
 
     /// Whether somebody waits for what waits here: ends of commands and sessions can stay until
-    /// the next commit, or [`crate::committer::DOZE`], because nothing is held back for them. What a
-    /// chunk is of comes after it, and whoever waits for that waits for the chunk.
+    /// the next commit, or [`crate::committer::DOZE`], because nothing is held back for them. A
+    /// chunk comes with the beginning of what it is of, before or after that, and is committed with it.
     pub(crate) fn is_urgent(&self) -> bool {
         self.urgent
     }

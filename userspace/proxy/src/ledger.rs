@@ -59,6 +59,11 @@ pub(crate) struct Ledger<'d> {
     /// The tokens of the command that is written next.
     blind: Option<BlindTokens>,
     taping: Rc<RefCell<Taping>>,
+    /// Where recordings are sealed: whether commands share chunks, whether one has begun since the last, and how those
+    /// ended whose answers wait for the next.
+    gathers: bool,
+    has_begun: bool,
+    ended: Vec<(Outcome, Timestamp)>,
     notified: Sparing,
     /// Which of the session's identities the principal has, and whether that is written.
     identity: u32,
@@ -110,6 +115,9 @@ impl<'d> Ledger<'d> {
             blinding: None,
             blind: None,
             taping: Rc::new(RefCell::new(Taping::none())),
+            gathers: false,
+            has_begun: false,
+            ended: Vec::new(),
             notified: Sparing::default(),
             identity: 0,
             unwritten: false,
@@ -366,9 +374,9 @@ impl<'d> Ledger<'d> {
     }
 
     /// Writes how a command ended.
-    pub(crate) fn end(&mut self, mut outcome: Outcome, now: Timestamp) {
+    pub(crate) fn end(&mut self, outcome: Outcome, now: Timestamp) {
         if self.is_sealed() {
-            self.seal_answer(&mut outcome, now);
+            return self.seal_answer(outcome, now);
         }
         self.write(Frame::End(End { session: self.session, at: now, outcome: &outcome }));
     }
@@ -410,6 +418,7 @@ impl<'d> Ledger<'d> {
         self.closed = true;
         self.door.sessions.leave(self.session);
         self.taping.borrow_mut().end(self.door, self.session, reason, now);
+        self.write_ended();
         self.write(Frame::SessionClose(SessionClose { session: self.session, at: now, reason }));
         let cookie = self.accepted.socket_cookie;
         if let Some(difference) = self.door.flows.session_ended(cookie, carried, now) {

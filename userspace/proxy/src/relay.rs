@@ -93,6 +93,8 @@ struct Idle {
 struct Gates {
     downstream: Lsn,
     upstream: Lsn,
+    /// A command has begun in this turn that goes to the server no sooner than it is recorded.
+    awaits_begun: bool,
 }
 
 /// What a session's driver is made of.
@@ -136,9 +138,10 @@ impl<'w> Relay<'w> {
         (seat, ack): (Seat, Ack),
         (session, (login, bearer), limiter, follower): Parts<'w>,
         knowledge: Knowledge<'w>,
-        ledger: Ledger<'w>,
+        mut ledger: Ledger<'w>,
         (downstream, upstream): (Leg, Leg),
     ) -> Self {
+        ledger.gather();
         Self {
             worker,
             seat,
@@ -283,6 +286,10 @@ impl<'w> Relay<'w> {
     }
 
     fn poll_write(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
+        if !self.seal_gathered() {
+            self.tell_unrecorded();
+            return Poll::Ready(Err(End::Journal));
+        }
         if self.session.transmit(side).is_empty() {
             let flushed = ready!(self.leg(side).poll_flush(cx));
             return Poll::Ready(flushed.map(|()| false).map_err(|error| End::Socket(side, error)));
@@ -477,6 +484,7 @@ impl<'w> Relay<'w> {
                 };
                 if !denied && (command.kind != CommandKind::Query || waits || said.is_some()) {
                     self.gates.upstream = lsn;
+                    self.gates.awaits_begun = true;
                 }
                 self.wrote |= is_write && !denied;
                 verdict

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use journal::record::{Chunk, Frame};
+use journal::record::{Chunk, Frame, Lsn};
 use journal::recorder::{AppendError, Recorder};
 use proto::piece::{Gap, Piece};
 use recording::entry::Kind;
@@ -23,6 +23,8 @@ pub(crate) struct Taping {
     lost: Option<Arc<str>>,
     /// The last command that began.
     command: CommandId,
+    /// Where the last chunk is in the journal; 0 where there is none.
+    last: Lsn,
     /// Bytes of the wire that were not kept since some were, by direction and reason: at most eight.
     gaps: Vec<(Kind, Gap, u64)>,
     has_wire: bool,
@@ -58,7 +60,14 @@ impl Taping {
     }
 
     fn new(tape: Option<Box<Tape>>) -> Self {
-        Self { tape, lost: None, command: CommandId(0), gaps: Vec::new(), has_wire: false }
+        Self {
+            tape,
+            lost: None,
+            command: CommandId(0),
+            last: Lsn(0),
+            gaps: Vec::new(),
+            has_wire: false,
+        }
     }
 
     /// Whether recordings are sealed: the journal has nothing of them in clear then.
@@ -88,13 +97,20 @@ impl Taping {
         }
     }
 
-    /// Seals what was put, and appends it to the journal. What is appended after it is durable no sooner. An error stays:
-    /// what is lost of a recording is not made good by what follows.
-    pub(crate) fn seal(&mut self, recorder: &Recorder) -> Result<(), AppendError> {
-        if let Some(why) = &self.lost {
-            return Err(AppendError::Failed(Arc::clone(why)));
+    /// Whether all that was put so far is recorded, or waits here. An error stays: what is lost of a recording is not made
+    /// good by what follows.
+    pub(crate) fn is_whole(&self) -> Result<(), AppendError> {
+        match &self.lost {
+            Some(why) => Err(AppendError::Failed(Arc::clone(why))),
+            None => Ok(()),
         }
-        let Some(tape) = &mut self.tape else { return Ok(()) };
+    }
+
+    /// Seals what was put, and appends it to the journal; answers where the last chunk is there: all that was put is
+    /// durable with it. What is appended after it is durable no sooner.
+    pub(crate) fn seal(&mut self, recorder: &Recorder) -> Result<Lsn, AppendError> {
+        self.is_whole()?;
+        let Some(tape) = &mut self.tape else { return Ok(self.last) };
         let sealed = tape.seal(|sealed| {
             recorder.append(Frame::Chunk(Chunk {
                 session: sealed.session,
@@ -109,7 +125,11 @@ impl Taping {
             }))
         });
         let why: Arc<str> = match sealed {
-            Ok(None | Some(Ok(_))) => return Ok(()),
+            Ok(Some(Ok(lsn))) => {
+                self.last = lsn;
+                return Ok(lsn);
+            }
+            Ok(None) => return Ok(self.last),
             Ok(Some(Err(error))) => error.to_string().into(),
             Err(error) => error.to_string().into(),
         };

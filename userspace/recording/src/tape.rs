@@ -1,5 +1,5 @@
-//! One session's recording as it is made: entries gather in one buffer, which is sealed into a chunk before the journal
-//! takes what they belong to, or when it is full. No allocation for an entry: the one buffer is the session's, and what
+//! One session's recording as it is made: entries gather in one buffer, which is sealed into a chunk before
+//! anything goes anywhere because of them, or when it is full: commands that come together share one. No allocation for an entry: the one buffer is the session's, and what
 //! compresses and seals is the thread's.
 
 use std::cell::RefCell;

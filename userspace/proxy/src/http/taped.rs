@@ -110,7 +110,10 @@ impl Taped {
             tell((&*taping, &*door), (Kind::Received, *keeps), piece, now);
         });
         self.ahead = bytes.len();
-        if self.keeps { self.taping.borrow_mut().seal(&self.door.recorder) } else { Ok(()) }
+        if !self.keeps {
+            return Ok(());
+        }
+        self.taping.borrow_mut().seal(&self.door.recorder).map(drop)
     }
 
     /// Notes how much of that was written.

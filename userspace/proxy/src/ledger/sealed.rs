@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use journal::record::{End, Frame, Lsn};
 use journal::recorder::AppendError;
 use proto::piece::Piece;
 use recording::entry::Kind;
@@ -18,6 +19,10 @@ use types::principal::Principal;
 use super::Ledger;
 use crate::taping::Taping;
 use crate::targets::Protocol;
+
+/// How many ends of commands wait for their answers to be sealed: 64 × about 400 B = 25 KiB of one session, until the turn
+/// in which they came is over.
+const ENDED_MAX: usize = 64;
 
 impl Ledger<'_> {
     /// Records what is said and answered on this tape.
@@ -72,7 +77,27 @@ impl Ledger<'_> {
         Some(principal)
     }
 
-    /// Seals what a command says: the journal has it before the command.
+    /// Has commands that come together share a chunk: what they say, are answered and how they ended waits for
+    /// [`Ledger::seal_gathered`], which whoever calls this calls before a byte goes anywhere.
+    pub(crate) fn gather(&mut self) {
+        self.gathers = true;
+    }
+
+    /// Seals what commands said and were answered since this was last called, and writes how those ended. Answers what
+    /// must be durable before a byte goes where one of them does; nothing where none has begun.
+    pub(crate) fn seal_gathered(&mut self) -> Result<Option<Lsn>, AppendError> {
+        let has_begun = std::mem::take(&mut self.has_begun);
+        if !has_begun && self.ended.is_empty() {
+            return Ok(None);
+        }
+        let sealed = self.taping.borrow_mut().seal(&self.door.recorder);
+        self.write_ended();
+        // What a command was answered is waited for by nobody: where that can't be, the next one is refused.
+        if has_begun { sealed.map(Some) } else { Ok(None) }
+    }
+
+    /// Puts what a command says on the tape; where it comes alone the journal has it before the command, else before a
+    /// byte goes anywhere.
     pub(super) fn seal_request(
         &mut self,
         command: CommandId,
@@ -87,17 +112,35 @@ impl Ledger<'_> {
             let parameters = journal::assemble::parameters(parameters);
             taping.put(recorder, (Kind::Parameters, command), now, parameters.as_bytes());
         }
-        taping.seal(recorder)
+        if self.gathers {
+            self.has_begun = true;
+            return taping.is_whole();
+        }
+        taping.seal(recorder).map(drop)
     }
 
-    /// Seals what a command was answered, and takes it out of what goes to the journal in clear.
-    pub(super) fn seal_answer(&mut self, outcome: &mut Outcome, now: Timestamp) {
+    /// Puts what a command was answered on the tape, and takes it out of what goes to the journal in clear: that is
+    /// written behind it.
+    pub(super) fn seal_answer(&mut self, mut outcome: Outcome, now: Timestamp) {
         let (what, sample) = ((Kind::Answer, outcome.command), std::mem::take(&mut outcome.sample));
         let mut taping = self.taping.borrow_mut();
         if !sample.is_empty() {
             taping.put(&self.door.recorder, what, now, &sample);
         }
+        self.ended.push((outcome, now));
+        if self.gathers && self.ended.len() < ENDED_MAX {
+            return;
+        }
         // Where that can't be, the next command is refused.
         drop(taping.seal(&self.door.recorder));
+        drop(taping);
+        self.write_ended();
+    }
+
+    /// Writes how commands ended whose answers are sealed.
+    pub(super) fn write_ended(&mut self) {
+        for (outcome, at) in std::mem::take(&mut self.ended) {
+            self.write(Frame::End(End { session: self.session, at, outcome: &outcome }));
+        }
     }
 }

@@ -6,7 +6,7 @@ use types::addr::Side;
 use types::command::Command;
 use types::decision::Keep;
 
-use super::Relay;
+use super::{Gates, Relay};
 
 impl Relay<'_> {
     /// Whether the bytes of the wire are kept from here on: all that comes is, from a command of which policy has all
@@ -24,6 +24,21 @@ impl Relay<'_> {
             // What is refused changes nothing.
             Verdict::Deny(_) | Verdict::RollBack(_) | Verdict::Hold => {}
         }
+    }
+
+    /// Seals what commands said and were answered in this turn, together. What goes anywhere because of them waits for
+    /// that; false where it can't be sealed.
+    pub(super) fn seal_gathered(&mut self) -> bool {
+        let Ok(sealed) = self.ledger.seal_gathered() else { return false };
+        let Gates { downstream, upstream, awaits_begun } = &mut self.gates;
+        let awaits_begun = std::mem::take(awaits_begun);
+        if let Some(lsn) = sealed {
+            *downstream = lsn.max(*downstream);
+            if awaits_begun {
+                *upstream = lsn.max(*upstream);
+            }
+        }
+        true
     }
 
     /// Records what came from the agent and went its way.
