@@ -239,7 +239,7 @@ fn commands_that_come_together_share_chunks() {
     let evidence = sealed.world.evidence().unwrap();
     assert_eq!(evidence.verify_with_journal().unwrap().code, Some(0));
     assert_eq!(is_anywhere(&sealed.state(), "sharequill"), None);
-    let session = session(&evidence, "SELECT id, ? FROM customers%");
+    let session = session(&evidence, "SELECT id, $1 FROM customers%");
     // Each command has its row, and what it said and was answered, by its own number.
     let entries = sealed.entries(&evidence, "audit", &session);
     let of_kind = |kind: &str| {
@@ -250,7 +250,8 @@ fn commands_that_come_together_share_chunks() {
     };
     let (said, answers) = (of_kind("statement"), of_kind("answer"));
     assert!(said.iter().map(|(_, text)| *text).eq(&asked), "{said:?}");
-    assert!(answers.iter().map(|(_, text)| text.trim_end()).eq(seen.lines()), "{answers:?}");
+    let as_printed = |text: &str| text.trim_end().replace('\t', "|");
+    assert!(answers.iter().map(|(_, text)| as_printed(text)).eq(seen.lines()), "{answers:?}");
     assert!(said.iter().map(|(n, _)| n).eq(answers.iter().map(|(n, _)| n)));
     let sql = format!(
         "SELECT session_seq, statement_norm FROM events WHERE session_id = '{session}' AND verb = 'SELECT' ORDER BY 1"
