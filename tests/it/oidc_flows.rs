@@ -121,6 +121,9 @@ fn a_public_client_logs_in_and_a_person_may_refuse() {
         Ok(matches!(poll(&place, &public, &mut login), Poll::Expired))
     })
     .unwrap();
+    // The provider has forgotten it by then.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(matches!(poll(&place, &public, &mut login), Poll::Expired));
     let stranger = Client { id: "nobody".to_owned(), secret: None };
     let refused = place.wait(place.provider.login(&stranger, bank(), now(0)));
     assert_eq!(refused.unwrap_err().reason(), "invalid_client");

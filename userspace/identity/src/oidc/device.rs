@@ -25,6 +25,9 @@ const INTERVAL_S_MAX: u64 = 60;
 /// Seconds that a code may stand: an hour; issuers give 5 to 30 minutes.
 const EXPIRES_S_MAX: u64 = 3600;
 
+/// Microseconds in which a poll reaches the issuer: a code that stands when it leaves may be over when it comes.
+const WAY_US: u64 = 1_000_000;
+
 /// A login under way.
 #[derive(Clone, Debug)]
 pub struct Login {
@@ -38,6 +41,8 @@ pub struct Login {
     pub expires_in: Duration,
     /// How long to wait before the next poll.
     pub interval: Duration,
+    /// When it was asked for: before the issuer began to count.
+    asked: Timestamp,
     device_code: Secret<String>,
 }
 
@@ -52,6 +57,13 @@ pub enum Poll {
     Denied,
     /// The code is over.
     Expired,
+}
+
+impl Login {
+    /// Whether the code may be over by the issuer's count once a poll of now arrives.
+    fn is_over(&self, now: Timestamp) -> bool {
+        u128::from(now.us_since(self.asked) + WAY_US) >= self.expires_in.as_micros()
+    }
 }
 
 impl Provider {
@@ -90,6 +102,7 @@ impl Provider {
             verification_uri_complete: complete.map(shown).transpose()?,
             expires_in: Duration::from_secs(expires_s),
             interval: Duration::from_secs(interval_s),
+            asked: now,
             device_code: Secret::new(needed("device_code", 2048)?.to_owned()),
         })
     }
@@ -115,6 +128,10 @@ impl Provider {
             }
             Err(FlowError::Refused(OAuthError::AccessDenied)) => Ok(Poll::Denied),
             Err(FlowError::Refused(OAuthError::ExpiredToken)) => Ok(Poll::Expired),
+            // Issuers forget codes that are over, and then know of none.
+            Err(FlowError::Refused(OAuthError::InvalidGrant)) if login.is_over(now) => {
+                Ok(Poll::Expired)
+            }
             Err(error) => Err(error),
         }
     }
