@@ -97,7 +97,7 @@ fn command(
         Mode::Csv => "-csv",
     });
     command.args(["-init", "/dev/null", "-no-stdin", "-bail"]);
-    command.args(["-cmd", &views(&archive)?, "-cmd", &confine(&archive), "-c", &select(sql)]);
+    command.args(["-cmd", &views(&archive, sql)?, "-cmd", &confine(&archive), "-c", &select(sql)]);
     Ok(command)
 }
 
@@ -127,9 +127,10 @@ fn quoted(text: &str) -> String {
 }
 
 /// Views over the tables that have files; tables without are empty views with their columns.
-fn views(archive: &Path) -> Result<String, QueryError> {
+fn views(archive: &Path, asked: &str) -> Result<String, QueryError> {
+    let (tables, derived) = meant(asked);
     let mut sql = String::from("SET TimeZone = 'UTC';");
-    for table in Table::ALL {
+    for table in tables {
         let mut found = files::walk(&layout::table_dir(archive, table))?;
         found.retain(|path| path.extension().is_some_and(|end| end == "parquet"));
         let root = format!("{}/", archive.display());
@@ -139,8 +140,30 @@ fn views(archive: &Path) -> Result<String, QueryError> {
             texts::view(table, &root, columns(table, &found))
         });
     }
-    sql.push_str(texts::DERIVED);
+    sql.push_str(&derived);
     Ok(sql)
+}
+
+/// The tables that a statement may mean, and the views over them: to make one, DuckDB lists its files and opens one of
+/// them. All where it names none, as `SHOW TABLES` does.
+fn meant(sql: &str) -> (Vec<Table>, String) {
+    let sql = sql.to_lowercase();
+    let derived: String = texts::DERIVED
+        .split_inclusive(";\n")
+        .filter(|view| sql.contains(derived_name(view)))
+        .collect();
+    let is_meant = |table: &Table| sql.contains(table.as_str()) || derived.contains(table.as_str());
+    let tables: Vec<Table> = Table::ALL.into_iter().filter(is_meant).collect();
+    if tables.is_empty() {
+        return (Table::ALL.to_vec(), texts::DERIVED.to_owned());
+    }
+    (tables, derived)
+}
+
+/// What a statement of [`texts::DERIVED`] makes.
+fn derived_name(statement: &str) -> &str {
+    let words = statement.trim_start_matches("CREATE OR REPLACE VIEW ");
+    words.split_once(' ').map_or(words, |(name, _)| name)
 }
 
 /// Whether all of these files have this version's columns. One that can't be read is DuckDB's to refuse, if it is asked for.
@@ -188,6 +211,21 @@ mod tests {
             format!("PRAGMA json_execute_serialized_sql(json_serialize_sql({literal}));")
         );
         assert!(confine(Path::new("/a'b")).contains("['/a''b/']"));
+    }
+
+    #[test]
+    fn only_what_a_statement_may_mean_is_made() {
+        for (sql, tables, views) in [
+            ("SELECT * FROM Events", vec![Table::Events], 0),
+            ("SELECT 'sessions' FROM \"events\"", vec![Table::Events, Table::Sessions], 0),
+            ("SELECT max(gap_s) FROM HEARTBEATS", vec![Table::Control], 1),
+            ("FROM masked_values m, blind_values b", vec![Table::Events], 2),
+            ("SHOW TABLES", Table::ALL.to_vec(), 3),
+        ] {
+            let (meant, derived) = meant(sql);
+            assert_eq!(meant, tables, "{sql}");
+            assert_eq!(derived.matches("CREATE OR REPLACE VIEW").count(), views, "{sql}");
+        }
     }
 
     #[test]

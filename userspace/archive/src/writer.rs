@@ -237,15 +237,13 @@ fn properties(
         .set_key_value_metadata(Some(metadata));
     for column in table.columns() {
         let path = ColumnPath::from(column.name);
-        let dense = matches!(column.kind, Kind::Ts | Kind::I64)
-            || matches!(column.name, "session_seq" | "statement_len");
         if column.name == "sealed" {
             // Ciphertext: nothing in it comes twice, and nothing makes it shorter.
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
                 .set_column_statistics_enabled(path, EnabledStatistics::None);
-        } else if dense {
+        } else if is_dense(column) {
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
@@ -256,6 +254,16 @@ fn properties(
         }
     }
     Ok(properties)
+}
+
+/// Whether a value is mostly near the one before it; a hash and what is the session's come again instead.
+fn is_dense(column: &Column) -> bool {
+    let comes_again = ["statement_fp", "cgroup_id", "uid_os", "masked_count"];
+    match column.kind {
+        Kind::Ts => true,
+        Kind::I64 => !comes_again.contains(&column.name),
+        _ => matches!(column.name, "session_seq" | "statement_len"),
+    }
 }
 
 fn is_free_text(name: &str) -> bool {
