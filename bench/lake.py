@@ -1,9 +1,13 @@
 """Asks DuckDB and Spark the questions that auditors ask first on an archive that the bench made, and the same of the files with a
-JSON column: lake.py DIR JSON [--no-spark]. DIR has `archive`, `json` and `made.json`; what was measured goes to JSON."""
+JSON column."""
 
+import argparse
+import csv
+import io
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,7 +28,15 @@ LONG_S = 30
 
 
 def main():
-    folder, to = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="has `archive`, `json` and `made.json`")
+    parser.add_argument("to", type=Path, help="what was measured, as JSON")
+    parser.add_argument("--no-spark", action="store_true")
+    parser.add_argument("--vestibule", type=Path, required=True, help="the command, which asks point questions, too")
+    parser.add_argument("--duckdb", type=Path, required=True, help="the executable that it runs")
+    args = parser.parse_args()
+    folder, to = args.folder.resolve(), args.to.resolve()
+    command = [str(args.vestibule.resolve()), "archive", "query", "--duckdb", str(args.duckdb.resolve()), "--output", "csv"]
     said = json.loads((folder / "made.json").read_text())
     os.environ["TZ"] = "UTC"
     time.tzset()
@@ -35,7 +47,7 @@ def main():
     said["duckdb"] = duckdb.__version__
     said["tables"] = tables(con)
     told = chosen(con)
-    said["points"] = points(con, told)
+    said["points"] = points(con, told, [*command, "--archive", str(folder / "archive")])
     said["layouts"] = layouts(con, folder, said["json_days"])
     questions = {name: asked.filled(text, told_to(text, told)) for name, text in asked.texts() if name in TWELVE}
     said["questions"] = {}
@@ -44,7 +56,7 @@ def main():
         print(f"DuckDB  {name:<20} {said['questions'][name]['duckdb']}", flush=True)
     to.write_text(json.dumps(said, indent=2) + "\n")
     con.close()
-    if "--no-spark" not in sys.argv:
+    if not args.no_spark:
         spark(questions, said, to)
     to.write_text(json.dumps(said, indent=2) + "\n")
 
@@ -82,8 +94,8 @@ def chosen(con):
     return {"object": OBJECT, "session": session, "old": old, "day": str(middle), "first": str(days[0])}
 
 
-def points(con, told):
-    """Questions about one thing."""
+def points(con, told, command):
+    """Questions about one thing, by the views that lie in the archive and by the command with its start."""
     columns = "session_seq, ts, verb, statement_norm, decision, rule_id, rows, masked_count, duration_us, status"
     session = f"SELECT {columns} FROM events WHERE session_id = '%s'%s ORDER BY session_seq"
     touched = (
@@ -98,15 +110,22 @@ def points(con, told):
         "a table, two hours of a day": touched % (day, day, day),
         "a table, two hours of a day that was put together": touched % (first, first, first),
     }
-    return each(con, asked_for)
-
-
-def each(con, asked_for):
     found = {}
     for name, sql in asked_for.items():
-        found[name] = measured(con, sql, 5)
+        found[name] = {**measured(con, sql, 5), "command": by_command([*command, sql], 5)}
+        assert found[name]["rows"] == found[name]["command"]["rows"], found[name]
         print(f"DuckDB  {name:<50} {found[name]}", flush=True)
     return found
+
+
+def by_command(command, times):
+    """Seconds from the start of a process to its end, the median of so many warm times, and rows."""
+    took = []
+    for _ in range(times + 1):
+        begun = time.monotonic()
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        took.append(time.monotonic() - begun)
+    return {"s": round(statistics.median(took[1:]), 4), "rows": len(list(csv.reader(io.StringIO(out)))) - 1}
 
 
 def layouts(con, folder, days):

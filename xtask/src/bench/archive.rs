@@ -49,12 +49,15 @@ fn make_and_ask(
     (python, has_spark): (&str, bool),
     json: Option<&Path>,
 ) -> Result<()> {
+    run_command(cargo(None).args(["build", "--release", "--quiet", "-p", "cli"]))?;
     let mut make = example("lake");
     make.arg("--out").arg(dir).arg("--events").arg(events.to_string());
     run_command(make.arg("--json").arg(dir.join("made.json")))?;
     let to: PathBuf = json.map_or_else(|| Ok(dir.join("asked.json")), std::path::absolute)?;
     let mut ask = command(python);
     ask.arg("bench/lake.py").arg(dir).arg(to);
+    ask.arg("--vestibule").arg(paths::root().join("target/release/vestibule"));
+    ask.arg("--duckdb").arg(paths::duckdb());
     if !has_spark {
         heading(
             "Spark is left out: it needs Java 17 or later, and `cargo xtask spark-test` brings the rest",
