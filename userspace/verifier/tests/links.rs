@@ -10,7 +10,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
 fn linked(package: &str) -> BTreeSet<String> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
     let mut command = MetadataCommand::new();
-    let options = ["--offline", "--locked"].map(str::to_owned);
+    // Of this platform: what only others need was never fetched.
+    let options = ["--offline", "--locked", "--filter-platform", "host-tuple"].map(str::to_owned);
     let metadata = command.manifest_path(manifest).other_options(options).exec().unwrap();
     let resolve = metadata.resolve.as_ref().unwrap();
     let name = |id: &PackageId| metadata[id].name.to_string();
