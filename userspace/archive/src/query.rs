@@ -148,22 +148,16 @@ fn views(archive: &Path, asked: &str) -> Result<String, QueryError> {
 /// them. All where it names none, as `SHOW TABLES` does.
 fn meant(sql: &str) -> (Vec<Table>, String) {
     let sql = sql.to_lowercase();
-    let derived: String = texts::DERIVED
-        .split_inclusive(";\n")
-        .filter(|view| sql.contains(derived_name(view)))
-        .collect();
+    // Each begins with `CREATE OR REPLACE VIEW name`.
+    let name = |view: &'static str| view.split_whitespace().nth(4).unwrap_or_default();
+    let views = texts::DERIVED.split_inclusive(";\n");
+    let derived: String = views.filter(|view| sql.contains(name(view))).collect();
     let is_meant = |table: &Table| sql.contains(table.as_str()) || derived.contains(table.as_str());
     let tables: Vec<Table> = Table::ALL.into_iter().filter(is_meant).collect();
     if tables.is_empty() {
         return (Table::ALL.to_vec(), texts::DERIVED.to_owned());
     }
     (tables, derived)
-}
-
-/// What a statement of [`texts::DERIVED`] makes.
-fn derived_name(statement: &str) -> &str {
-    let words = statement.trim_start_matches("CREATE OR REPLACE VIEW ");
-    words.split_once(' ').map_or(words, |(name, _)| name)
 }
 
 /// Whether all of these files have this version's columns. One that can't be read is DuckDB's to refuse, if it is asked for.

@@ -179,15 +179,13 @@ impl Keeper {
         mut device: Device,
     ) -> Result<Tokens, &'static str> {
         let (provider, own) = self.at(issuer).ok_or("no_client")?;
-        let began = self.clock.now();
-        let stands_us = u64::try_from(device.expires_in.as_micros()).unwrap_or(u64::MAX);
         loop {
             tokio::time::sleep(device.interval).await;
             let now = self.clock.now();
             if !self.logins.is_waited_for(id, now) {
                 return Err(WITHDRAWN);
             }
-            if now.us_since(began) > stands_us {
+            if device.is_over(now) {
                 return Err("expired_token");
             }
             let client = own.get().await.map_err(|_| "client_secret")?;

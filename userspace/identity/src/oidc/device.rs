@@ -60,9 +60,13 @@ pub enum Poll {
 }
 
 impl Login {
-    /// Whether the code may be over by the issuer's count once a poll of now arrives.
-    fn is_over(&self, now: Timestamp) -> bool {
-        u128::from(now.us_since(self.asked) + WAY_US) >= self.expires_in.as_micros()
+    /// Whether the code has stood its time, counted from before the issuer began to.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.is_over_in(0, now)
+    }
+
+    fn is_over_in(&self, us: u64, now: Timestamp) -> bool {
+        u128::from(now.us_since(self.asked) + us) >= self.expires_in.as_micros()
     }
 }
 
@@ -129,7 +133,7 @@ impl Provider {
             Err(FlowError::Refused(OAuthError::AccessDenied)) => Ok(Poll::Denied),
             Err(FlowError::Refused(OAuthError::ExpiredToken)) => Ok(Poll::Expired),
             // Issuers forget codes that are over, and then know of none.
-            Err(FlowError::Refused(OAuthError::InvalidGrant)) if login.is_over(now) => {
+            Err(FlowError::Refused(OAuthError::InvalidGrant)) if login.is_over_in(WAY_US, now) => {
                 Ok(Poll::Expired)
             }
             Err(error) => Err(error),
