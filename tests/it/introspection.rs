@@ -115,11 +115,12 @@ fn a_token_that_its_issuer_takes_back_ends_live_sessions() {
     let mut others = Asked::of(watched.story.agent("back-office", &other, ASKS));
     assert_eq!(others.ask("SELECT 'now'"), "now");
 
-    // Three agents by two tokens: each is asked about once in each interval.
+    // Three agents by two tokens: each is asked about once in each interval. A round that comes late
+    // is followed by one in time, but no token is asked about again within half an interval.
     let introspections = || watched.story.place.idp.asked().unwrap().introspections;
     let (before, since) = (introspections(), Instant::now());
     wait_until("two rounds", 20, || Ok(introspections() >= before + 4)).unwrap();
-    assert!(since.elapsed() >= Duration::from_secs(2), "{:?}", since.elapsed());
+    assert!(since.elapsed() >= Duration::from_secs(1), "{:?}", since.elapsed());
     assert_eq!(watched.doctor("introspection")["verdict"], "ok");
 
     let before = Instant::now();
