@@ -191,6 +191,7 @@ impl Press {
         let (kind, detail) = ("log.resumed", detail.to_string());
         // Refused only where the journal closes; then its end says what is missing.
         let _refused = queue.push(&Frame::Control(Control { at, kind, detail: &detail }), None);
+        let _refused = queue.part();
     }
 
     /// The disk refused: nothing is acknowledged until it works again.

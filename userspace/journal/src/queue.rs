@@ -40,6 +40,9 @@ pub(crate) struct Queue {
     /// Open sessions, and of each the open commands in ascending order. At most
     /// [`OPEN_SESSIONS_MAX`] × (16 B + 24 B) and 24 B for each command in flight, 56 B more where it changes something.
     open: HashMap<SessionId, Vec<OpenCommand>, FxBuildHasher>,
+    /// When and why sessions ended whose end found no room while the disk refuses. Each is open still: at most
+    /// [`OPEN_SESSIONS_MAX`] × about 100 B.
+    parted: HashMap<SessionId, (Timestamp, Box<str>), FxBuildHasher>,
 }
 
 /// The frames that wait, one behind the other, and the numbers of the next.
@@ -115,6 +118,7 @@ impl Queue {
             awaited: Awaited::default(),
             // Nobody chooses a session's id: there is nothing to defend.
             open: HashMap::default(),
+            parted: HashMap::default(),
         }
     }
 
@@ -126,7 +130,11 @@ impl Queue {
         digest: Option<[u8; 32]>,
     ) -> Result<Lsn, AppendError> {
         if let Err(error) = self.admit(frame) {
-            self.refused += u64::from(matches!(error, AppendError::Failing(_)));
+            let is_failing = matches!(error, AppendError::Failing(_));
+            match *frame {
+                Frame::SessionClose(close) if is_failing => self.note_parted(&close),
+                _ => self.refused += u64::from(is_failing),
+            }
             return Err(error);
         }
         self.urgent |= is_urgent(frame);
@@ -219,6 +227,21 @@ impl Queue {
             )?;
         }
         Ok(())
+    }
+
+    /// Writes the ends that found no room while the disk refused. What they push is as much as is open, whatever may wait.
+    pub(crate) fn part(&mut self) -> Result<(), AppendError> {
+        for (session, (at, reason)) in std::mem::take(&mut self.parted) {
+            let close = SessionClose { session, at, reason: &reason };
+            self.push(&Frame::SessionClose(close), None)?;
+        }
+        Ok(())
+    }
+
+    fn note_parted(&mut self, close: &SessionClose<'_>) {
+        if self.open.contains_key(&close.session) {
+            self.parted.insert(close.session, (close.at, close.reason.into()));
+        }
     }
 
     /// Bytes that wait.

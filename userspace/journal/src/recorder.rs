@@ -118,7 +118,7 @@ pub enum Health {
     /// The reserve is touched: takes ends, closes and control records only.
     Pressure,
     /// The disk refuses: acknowledges nothing, and takes ends, closes and control records as far as there is room,
-    /// until the disk works again; why.
+    /// until the disk works again; why. Ends of sessions that find no room are written then.
     Failing(Arc<str>),
     /// Takes nothing, for good; why.
     Failed(Arc<str>),

@@ -12,7 +12,7 @@ use journal::record::Lsn;
 use journal::recorder::{AppendError, Health, Options, Recorder};
 use journal::row::{Row, Table};
 
-use crate::world::{World, controls, count, end, options, rows, segments};
+use crate::world::{World, close, controls, count, end, options, rows, segments};
 
 /// How a disk refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,6 +220,48 @@ fn it_goes_on_by_itself_when_the_disk_works_again() {
         assert!(resumed[0]["from_us"].as_i64() < resumed[0]["to_us"].as_i64(), "{ill:?}");
         assert_eq!(controls(&rows).iter().filter(|kind| *kind == "heartbeat").count(), 1);
     }
+}
+
+/// What is kept for later has its limit, and an end of a session is kept whatever that is.
+#[test]
+fn sessions_that_end_while_nothing_more_can_be_kept_have_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, disk) = (World::new(), Patient::new());
+    let mut options = Options { disk: Arc::new(disk.clone()), ..options(dir.path()) };
+    options.pending_bytes_max = 2000;
+    let (recorder, _) =
+        Recorder::open(&options, Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+    for session in 1..=30 {
+        world.open(&recorder, session).unwrap();
+        recorder.wait(world.begin(&recorder, session, 1).unwrap()).unwrap();
+    }
+    disk.make(Ill::ReadOnly);
+    run_until_refused(&world, &recorder, 2);
+    while recorder.control("heartbeat", "{}").is_ok() {}
+    let is_refused = |told| matches!(told, Err(AppendError::Failing(_)));
+    assert!(is_refused(end(&recorder, 2, 1)), "nothing more can be kept");
+    for session in 2..=30 {
+        assert!(is_refused(close(&recorder, session)), "{session}");
+    }
+    // Said twice, it has one.
+    assert!(is_refused(close(&recorder, 30)));
+    disk.make(Ill::Not);
+    until("goes on", || recorder.health() == Health::Open);
+    // The ids are free again, and what was not closed is open.
+    world.open(&recorder, 30).unwrap();
+    end(&recorder, 1, 1).unwrap();
+    recorder.close().unwrap();
+    let rows = rows(dir.path());
+    assert_eq!(count(&rows, Table::Sessions), 29);
+    let interrupted = |row: &&Row| {
+        matches!(row, Row::Event(event) if event.status == "interrupted")
+    };
+    assert_eq!(rows.iter().filter(interrupted).count(), 29, "a command of each");
+    let closed = |row: &Row| match row {
+        Row::Session(session) => Some(session.close_reason.clone()),
+        _ => None,
+    };
+    assert!(rows.iter().filter_map(closed).all(|reason| reason.as_deref() == Some("client")));
 }
 
 /// The folder itself is away, as while a file system is unmounted and repaired: no file of it is held meanwhile.
