@@ -19,7 +19,7 @@ use crate::key::Rotation;
 use crate::merkle::Hash;
 use crate::retention::DISPOSED;
 
-pub(crate) use open::reader;
+pub(crate) use open::{group_reader, reader};
 use plan::Plan;
 pub(crate) use strings::Strings;
 use values::Values;

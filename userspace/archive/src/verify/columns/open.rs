@@ -19,6 +19,19 @@ pub(crate) fn reader<T: ChunkReader + 'static>(
     file: T,
     rows: usize,
 ) -> Result<ParquetRecordBatchReader> {
+    builder(file)?.with_batch_size(rows).build()
+}
+
+/// The same of one group of its rows.
+pub(crate) fn group_reader<T: ChunkReader + 'static>(
+    file: T,
+    group: usize,
+    rows: usize,
+) -> Result<ParquetRecordBatchReader> {
+    builder(file)?.with_row_groups(vec![group]).with_batch_size(rows).build()
+}
+
+fn builder<T: ChunkReader + 'static>(file: T) -> Result<ParquetRecordBatchReaderBuilder<T>> {
     let plain = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
     let in_dictionaries = in_dictionaries(plain.metadata());
     let fields = plain.schema().fields().iter().map(|field| {
@@ -32,7 +45,7 @@ pub(crate) fn reader<T: ChunkReader + 'static>(
     let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
     let metadata =
         ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).unwrap_or(plain);
-    ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_batch_size(rows).build()
+    Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata))
 }
 
 /// The columns all of whose pages are places in a dictionary. Where the file says so and it is not so, the decoder makes a

@@ -46,12 +46,19 @@ impl<'a> Strings<'a> {
 
     /// Where the value of a row that has one is.
     #[inline]
-    pub(super) fn place(&self, row: usize) -> (&'a StringArray, usize) {
+    pub(crate) fn place(&self, row: usize) -> (&'a StringArray, usize) {
         match self {
             Self::Plain(values) => (values, row),
             Self::Places(places, values) => {
                 (values, usize::try_from(places.value(row)).unwrap_or(usize::MAX))
             }
+        }
+    }
+
+    /// How many places there are that [`Strings::place`] may name.
+    pub(crate) fn places(&self) -> usize {
+        match self {
+            Self::Plain(values) | Self::Places(_, values) => values.len(),
         }
     }
 
