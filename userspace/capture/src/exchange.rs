@@ -190,9 +190,10 @@ impl Exchanges {
             }
             Part::Framing(_) | Part::Trailers(_) => Ok(()),
             Part::End => self.ended(at, hear),
-            Part::Unreadable(_) if self.waiting.front().is_some_and(|one| one.upgrades) => {
+            Part::Unreadable(bytes) if self.switches(bytes) => {
+                self.answered(Status::Ok, bytes, at);
                 self.stopped = Some(Unread::OtherProtocol);
-                Ok(())
+                self.ended(at, hear)
             }
             Part::Unreadable(_) => self.breaks(Side::Upstream, UNREADABLE_ANSWER, at, hear),
         }
@@ -200,25 +201,38 @@ impl Exchanges {
 
     fn answers<E>(&mut self, bytes: &[u8], at: Timestamp, hear: Hear<'_, E>) -> Result<(), E> {
         let status = head::status(bytes).unwrap_or_default();
-        let Some(Waiting { outcome, is_connect, .. }) = self.waiting.front_mut() else {
+        let Some(Waiting { is_connect, .. }) = self.waiting.front() else {
             return self.breaks(Side::Upstream, UNASKED, at, hear);
         };
         if status < 200 {
             return Ok(());
         }
-        outcome.first_at = Some(at);
-        outcome.bytes_out = bytes.len() as u64;
-        (outcome.status, outcome.error_code) = (Status::Ok, None);
-        if status >= 400 {
+        let is_tunnel = *is_connect && status < 300;
+        let is_error = status >= 400;
+        self.answered(if is_error { Status::Error } else { Status::Ok }, bytes, at);
+        if is_error && let Some(Waiting { outcome, .. }) = self.waiting.front_mut() {
             let digits = status.to_string();
-            let code = [b"HT", digits.as_bytes()].concat();
-            (outcome.status, outcome.error_code) = (Status::Error, code.try_into().ok());
+            outcome.error_code = [b"HT", digits.as_bytes()].concat().try_into().ok();
         }
-        if *is_connect && status < 300 {
+        if is_tunnel {
             self.ended(at, hear)?;
             self.stopped = Some(Unread::OtherProtocol);
         }
         Ok(())
+    }
+
+    /// Whether it is the last answer that is HTTP (RFC 9110 §15.2.2), to who asked for that.
+    fn switches(&self, head: &[u8]) -> bool {
+        self.waiting.front().is_some_and(|one| one.upgrades) && head::status(head) == Some(101)
+    }
+
+    /// Notes the head of an answer that is not an interim one.
+    fn answered(&mut self, status: Status, head: &[u8], at: Timestamp) {
+        if let Some(Waiting { outcome, .. }) = self.waiting.front_mut() {
+            outcome.first_at = Some(at);
+            outcome.bytes_out = head.len() as u64;
+            (outcome.status, outcome.error_code) = (status, None);
+        }
     }
 
     fn ended<E>(&mut self, at: Timestamp, hear: Hear<'_, E>) -> Result<(), E> {

@@ -71,6 +71,8 @@ pub(crate) struct Relay<'w> {
     refused: Option<u32>,
     /// The commands under way of which policy has every byte kept.
     in_full: Vec<CommandId>,
+    /// The agent is told that the journal can't be written: what is left to go to it says so, and nothing else.
+    is_unrecorded: bool,
     /// Something was written since the server was last seen at rest outside of a transaction.
     wrote: bool,
     /// What the last statement probes, by this catalog.
@@ -165,6 +167,7 @@ impl<'w> Relay<'w> {
             held: None,
             refused: None,
             in_full: Vec::new(),
+            is_unrecorded: false,
             wrote: false,
             probed: None,
             read_at: Timestamp::default(),
@@ -286,7 +289,7 @@ impl<'w> Relay<'w> {
     }
 
     fn poll_write(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
-        if !self.seal_gathered() {
+        if !self.is_unrecorded && !self.seal_gathered() {
             self.tell_unrecorded();
             return Poll::Ready(Err(End::Journal));
         }

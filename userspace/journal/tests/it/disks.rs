@@ -229,8 +229,7 @@ fn sessions_that_end_while_nothing_more_can_be_kept_have_an_end() {
     let (world, disk) = (World::new(), Patient::new());
     let mut options = Options { disk: Arc::new(disk.clone()), ..options(dir.path()) };
     options.pending_bytes_max = 2000;
-    let (recorder, _) =
-        Recorder::open(&options, Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+    let (recorder, _) = Recorder::open(&options, Arc::new(SystemClock), Box::new(|_| {})).unwrap();
     for session in 1..=30 {
         world.open(&recorder, session).unwrap();
         recorder.wait(world.begin(&recorder, session, 1).unwrap()).unwrap();
@@ -253,9 +252,8 @@ fn sessions_that_end_while_nothing_more_can_be_kept_have_an_end() {
     recorder.close().unwrap();
     let rows = rows(dir.path());
     assert_eq!(count(&rows, Table::Sessions), 29);
-    let interrupted = |row: &&Row| {
-        matches!(row, Row::Event(event) if event.status == "interrupted")
-    };
+    let interrupted =
+        |row: &&Row| matches!(row, Row::Event(event) if event.status == "interrupted");
     assert_eq!(rows.iter().filter(interrupted).count(), 29, "a command of each");
     let closed = |row: &Row| match row {
         Row::Session(session) => Some(session.close_reason.clone()),

@@ -52,7 +52,7 @@ impl Relay<'_> {
 
     /// Records what is about to be written to the agent, where that is kept; false where it can't be.
     pub(super) fn keep_received(&mut self, side: Side) -> bool {
-        if side == Side::Upstream || !self.ledger.is_sealed() {
+        if side == Side::Upstream || self.is_unrecorded || !self.ledger.is_sealed() {
             return true;
         }
         let now = self.now();

@@ -31,6 +31,7 @@ impl Relay<'_> {
         let request = self.session.drop_all(IO_ERROR, text);
         // Nothing is left that needs a record.
         self.gates.downstream = Lsn(0);
+        self.is_unrecorded = true;
         if let Some(request) = request {
             self.limiter.give_up(self.ledger.accepted().clone(), request);
         }

@@ -109,7 +109,7 @@ impl<'a> Seen<'a> {
                 let is_known = known
                     .get_mut(it.place(row).1)
                     .is_some_and(|known| std::mem::replace(known, true));
-                (!is_known).then(|| Some(value.as_bytes()))
+                (!is_known).then_some(Some(value.as_bytes()))
             }));
         }
         let nulls = within.nulls;

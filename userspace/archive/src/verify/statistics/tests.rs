@@ -28,11 +28,12 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
             lists.append(false);
         }
     }
+    let rows = (0..ROWS).map(|row| Some(row).filter(some));
     vec![
         ("seq", Arc::new(Int64Array::from_iter_values(0x7777_0000..0x7777_0000 + ROWS))),
-        ("rows", Arc::new(Int64Array::from_iter((0..ROWS).map(|row| Some(row).filter(some))))),
-        ("statement_norm", Arc::new(StringArray::from_iter((0..ROWS).map(text)))),
-        ("verb", Arc::new(StringArray::from_iter((0..ROWS).map(word)))),
+        ("rows", Arc::new(rows.collect::<Int64Array>())),
+        ("statement_norm", Arc::new((0..ROWS).map(text).collect::<StringArray>())),
+        ("verb", Arc::new((0..ROWS).map(word).collect::<StringArray>())),
         ("objects", Arc::new(lists.finish())),
     ]
 }
@@ -71,7 +72,9 @@ fn replace(file: &mut [u8], range: Range<usize>, from: &[u8], to: &[u8]) {
     let windows = within.windows(from.len()).enumerate();
     let places: Vec<usize> = windows.filter(|(_, it)| *it == from).map(|(at, _)| at).collect();
     assert!(!places.is_empty());
-    places.into_iter().for_each(|at| within[at..at + to.len()].copy_from_slice(to));
+    for at in places {
+        within[at..at + to.len()].copy_from_slice(to);
+    }
 }
 
 fn footer(file: &[u8]) -> Range<usize> {
