@@ -2,21 +2,20 @@
 //! record of its command is on the disk. It reads no protocol, decides nothing and masks nothing.
 //! What vestibule costs beyond it is vestibule's; what this costs beyond other proxies is the disk's.
 //!
-//! One thread. Whatever came in one look at the sockets goes up at once and shares one write and one
-//! `fdatasync`; answers wait for that. The record has the size of vestibule's own.
+//! One thread. Whatever came in one look at the sockets goes up at once and shares one durable write, made as
+//! the journal makes it; answers wait for that. The record has the size of vestibule's own.
 
 mod socket;
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use journal::disk::{Disk, DiskFile, Os};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Registry, Token};
 
@@ -205,9 +204,9 @@ fn send(to: &mut Socket, bytes: &[u8]) -> Result<()> {
 }
 
 /// A file of zeros on the disk, so that a sync has nothing to say of the inode; written round and
-/// round.
+/// round, a block's rest with zeros.
 struct Journal {
-    file: File,
+    file: Box<dyn DiskFile>,
     record: Vec<u8>,
     batch: Vec<u8>,
     offset: u64,
@@ -220,9 +219,7 @@ const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Journal {
     fn create(cli: &Cli) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).open(&cli.journal);
-        let file = file.context("the journal")?;
+        let file = Os.create(&cli.journal, JOURNAL_BYTES).context("the journal")?;
         let zeros = vec![0; 1024 * 1024];
         for megabyte in 0..JOURNAL_BYTES / 1024 / 1024 {
             file.write_all_at(&zeros, megabyte * 1024 * 1024).context("the journal")?;
@@ -247,8 +244,7 @@ impl Journal {
         if self.offset + bytes > JOURNAL_BYTES {
             self.offset = 0;
         }
-        self.file.write_all_at(&self.batch, self.offset).context("the journal")?;
-        rustix::fs::fdatasync(&self.file).context("the journal")?;
+        self.file.write_durable([&self.batch, &[]], self.offset).context("the journal")?;
         self.offset += bytes;
         self.batch.clear();
         self.durable = self.appended;

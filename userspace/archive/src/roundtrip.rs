@@ -1,6 +1,8 @@
 //! Rows survive Parquet.
 
-use journal::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, Table};
+use journal::row::{
+    ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, Table, Text,
+};
 use proptest::prelude::*;
 use types::id::SequenceNumber;
 
@@ -11,10 +13,10 @@ fn rows(table: Table, seq: u64, text: &str, items: &[String], count: i64) -> Row
     let (node_id, seq) = (text.to_owned(), SequenceNumber(seq));
     match table {
         Table::Events => Row::Event(Box::new(EventRow {
-            node_id,
+            node_id: node_id.into(),
             seq,
             objects: items.to_vec(),
-            actor_user: items.first().cloned(),
+            actor_user: items.first().map(Text::of),
             masked: items.iter().map(|i| Masked { entity: i.clone(), count }).collect(),
             rows: Some(count),
             ..EventRow::default()
@@ -34,7 +36,7 @@ fn rows(table: Table, seq: u64, text: &str, items: &[String], count: i64) -> Row
             ..ControlRow::default()
         })),
         Table::Recordings => Row::Recording(Box::new(RecordingRow {
-            node_id,
+            node_id: node_id.into(),
             seq,
             statement: items.first().cloned(),
             sealed: items.first().map(|i| i.clone().into_bytes()),

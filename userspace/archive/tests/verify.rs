@@ -135,7 +135,7 @@ fn alter(archive: &Path, seq: u64) -> PathBuf {
             if let Row::Event(event) = &mut row
                 && event.seq.0 == seq
             {
-                "allow".clone_into(&mut event.decision);
+                event.decision = "allow".into();
             }
             file.push(&row).unwrap();
         }
@@ -184,7 +184,7 @@ fn files_written_anew_keep_the_root() {
         if let Row::Event(event) = &mut row
             && event.seq.0 == 1
         {
-            "mask".clone_into(&mut event.decision);
+            event.decision = "mask".into();
         }
         file.push(&row).unwrap();
     }

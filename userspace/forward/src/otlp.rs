@@ -127,10 +127,10 @@ fn severity(row: &Row) -> (u8, &'static str) {
 
 fn node(row: &Row) -> String {
     match row {
-        Row::Event(row) => row.node_id.clone(),
+        Row::Event(row) => row.node_id.to_string(),
         Row::Session(row) => row.node_id.clone(),
         Row::Control(row) => row.node_id.clone(),
-        Row::Recording(row) => row.node_id.clone(),
+        Row::Recording(row) => row.node_id.to_string(),
     }
 }
 

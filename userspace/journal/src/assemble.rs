@@ -138,9 +138,16 @@ struct Session {
     opened: Box<OpenedSession>,
     /// Later identities by number, those left out that no open command is of.
     identities: BTreeMap<u32, Arc<Identity>>,
-    commands: BTreeMap<CommandId, BegunCommand>,
-    /// What the last command's row shares with others of its identity, by that one's number.
-    common: Option<(u32, Box<EventRow>)>,
+    commands: BTreeMap<CommandId, Box<BegunCommand>>,
+    common: Option<Common>,
+}
+
+/// What the last command's row shares with others of its identity and policy.
+#[derive(Debug)]
+struct Common {
+    identity: u32,
+    policy_digest: [u8; 32],
+    row: Box<EventRow>,
 }
 
 impl Assembler {
@@ -176,7 +183,7 @@ impl Assembler {
                 if begun.identity != 0 && !session.identities.contains_key(&begun.identity) {
                     return Err(Malformed("command of an identity that was not given"));
                 }
-                if session.commands.insert(begun.command, *begun).is_some() && !carried {
+                if session.commands.insert(begun.command, begun).is_some() && !carried {
                     return Err(Malformed("command began already"));
                 }
             }
@@ -211,17 +218,22 @@ impl Assembler {
             .ok_or(Malformed("command did not begin"))?;
         let next = SequenceNumber(seq.0.saturating_add(1));
         let Session { opened, identities, common, .. } = session;
+        let policy_digest = begun.decision.policy_digest;
         let common = match common {
-            Some((number, row)) if *number == begun.identity => &**row,
+            Some(common)
+                if (common.identity, common.policy_digest) == (begun.identity, policy_digest) =>
+            {
+                &*common.row
+            }
             other => {
                 let identity = identities.get(&begun.identity);
                 let identity = identity.unwrap_or(&opened.principal.identity);
-                let row = Box::new(fill::common(opened, identity));
-                &*other.insert((begun.identity, row)).1
+                let row = Box::new(fill::common(segment, opened, identity, &policy_digest));
+                &*other.insert(Common { identity: begun.identity, policy_digest, row }).row
             }
         };
         let event = fill::event(segment, seq, (opened, common), &mut begun, ended);
-        let recording = fill::recording(segment, (next, &common.session_id), begun, ended);
+        let recording = fill::recording((next, common), *begun, ended);
         let outcome = &ended.outcome;
         let masked = outcome.masked.iter().fold(0_u64, |n, m| n.saturating_add(m.count));
         let denied = outcome.status == types::event::Status::Denied;

@@ -10,6 +10,10 @@ use std::path::Path;
 
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, fstatvfs};
 
+use self::direct::Direct;
+
+mod direct;
+
 /// Where segments are made.
 pub trait Disk: Debug + Send + Sync {
     /// Makes a file, empty if it was there, with `bytes` set aside for it and read as zeros.
@@ -69,6 +73,18 @@ pub trait DiskFile: Debug + Send {
     /// If the system refuses; what is durable is unknown then, also after a later sync that succeeds.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Writes `parts`, one behind the other, from `offset` on, where the file has nothing but zeros, and makes them durable;
+    /// what [`DiskFile::write_all_at`] wrote before is durable by a sync of its own.
+    ///
+    /// # Errors
+    /// As [`DiskFile::write_all_at`] and [`DiskFile::sync_data`].
+    fn write_durable(&mut self, parts: [&[u8]; 2], offset: u64) -> io::Result<()> {
+        for (part, at) in placed(parts, offset) {
+            self.write_all_at(part, at)?;
+        }
+        self.sync_data()
+    }
+
     /// Makes everything about the file durable.
     ///
     /// # Errors
@@ -83,6 +99,12 @@ pub trait DiskFile: Debug + Send {
     /// # Errors
     /// If the system can't say.
     fn space(&self) -> io::Result<(u64, u64)>;
+}
+
+/// Each of two parts and where it goes, the second one behind the first.
+fn placed([first, second]: [&[u8]; 2], offset: u64) -> [(&[u8], u64); 2] {
+    let behind = offset.saturating_add(u64::try_from(first.len()).unwrap_or(u64::MAX));
+    [(first, offset), (second, behind)]
 }
 
 /// The operating system's disk.
@@ -100,12 +122,14 @@ impl Disk for Os {
             Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes)?,
             other => other?,
         }
-        Ok(Box::new(OsFile(file)))
+        // Not every file system has it.
+        let direct = Direct::open(path, bytes).ok();
+        Ok(Box::new(OsFile { file, direct }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Box::new(OsFile(file)))
+        Ok(Box::new(OsFile { file, direct: None }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -122,36 +146,55 @@ impl Disk for Os {
 }
 
 #[derive(Debug)]
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    direct: Option<Direct>,
+}
 
 impl DiskFile for OsFile {
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(bytes, offset)
+        self.file.read_exact_at(bytes, offset)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(fdatasync(&self.0)?)
+        Ok(fdatasync(&self.file)?)
+    }
+
+    fn write_durable(&mut self, parts: [&[u8]; 2], offset: u64) -> io::Result<()> {
+        if let Some(direct) = &mut self.direct {
+            match direct.write(&self.file, parts, offset) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // A file system that lets a file be opened so, and then not be written.
+                Err(error) if direct::is_unsupported(&error) => self.direct = None,
+                Err(error) => return Err(error),
+            }
+        }
+        for (part, at) in placed(parts, offset) {
+            self.file.write_all_at(part, at)?;
+        }
+        self.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
 
     fn forget(&self) {
         // A hint: where it is not taken, what is read is what the system holds.
-        fadvise(&self.0, 0, None, Advice::DontNeed).ok();
+        fadvise(&self.file, 0, None, Advice::DontNeed).ok();
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {
-        let stat = fstatvfs(&self.0)?;
+        let stat = fstatvfs(&self.file)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
         Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
     }

@@ -3,7 +3,7 @@
 //! It goes by the log's own name, which its checkpoints are signed with and every row has: a row of a log that is
 //! called so can't be without the mark, nor have it in any other.
 
-use crate::row::{ControlRow, EventRow, RecordingRow, Row, SessionRow, Table};
+use crate::row::{ControlRow, EventRow, RecordingRow, Row, SessionRow, Table, Text};
 
 /// What the name of a node begins with that is no node but an import. No host may be called so.
 pub const NODE_PREFIX: &str = "import.";
@@ -51,12 +51,12 @@ pub(crate) fn mark(row: &mut Row) {
 
 /// Marks a command, and takes out what nobody saw.
 fn mark_event(row: &mut EventRow) {
-    row.kind.insert_str(0, KIND_PREFIX);
-    TRUST.clone_into(&mut row.assurance);
-    DECISION.clone_into(&mut row.decision);
-    (row.mono_ns, row.boot_id) = (0, String::new());
+    row.kind = format!("{KIND_PREFIX}{}", row.kind).into();
+    row.assurance = TRUST.into();
+    row.decision = DECISION.into();
+    (row.mono_ns, row.boot_id) = (0, Text::default());
     (row.cgroup_id, row.pid, row.uid_os) = (None, None, None);
-    (row.decided_us, row.policy_digest) = (None, String::new());
+    (row.decided_us, row.policy_digest) = (None, Text::default());
     // OCSF 1.8: observed, logged.
     (row.action_id, row.disposition_id) = (3, 17);
 }
@@ -79,5 +79,5 @@ fn mark_control(row: &mut ControlRow) {
 
 /// Marks texts.
 fn mark_recording(row: &mut RecordingRow) {
-    row.stream.insert_str(0, KIND_PREFIX);
+    row.stream = format!("{KIND_PREFIX}{}", row.stream).into();
 }

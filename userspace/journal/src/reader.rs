@@ -368,8 +368,18 @@ fn read_frame<'a>(
 
 /// Appends up to `bytes` more bytes; fewer only at the file's end.
 fn fill(file: &mut impl Read, frame: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
-    let limit = u64::try_from(bytes).unwrap_or(u64::MAX);
-    file.by_ref().take(limit).read_to_end(frame).map(drop)
+    let mut end = frame.len();
+    frame.resize(end + bytes, 0);
+    while let Some(rest) = frame.get_mut(end..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(count) => end += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    frame.truncate(end);
+    Ok(())
 }
 
 fn rest_is_zero(file: &mut impl Read) -> io::Result<bool> {

@@ -10,6 +10,7 @@ mod event;
 mod ocsf;
 mod recording;
 mod session;
+mod text;
 mod value;
 
 use sha2::{Digest, Sha256};
@@ -21,6 +22,7 @@ pub use event::EventRow;
 pub use ocsf::{Ocsf, ocsf};
 pub use recording::RecordingRow;
 pub use session::SessionRow;
+pub use text::Text;
 pub use value::{Column, Field, Kind, Masked, Micros, OwnedValue, Value};
 
 /// A table of the archive.

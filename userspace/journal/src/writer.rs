@@ -78,8 +78,8 @@ pub(crate) struct Writer {
 /// What seals.
 struct Sealer {
     kept: Kept,
-    /// When the last seal was made, monotonic.
-    last_ns: u64,
+    /// When the last seal was made, monotonic; `None` before the first, which is due whenever the machine was started.
+    last_ns: Option<u64>,
     interval_ns: u64,
     /// The first frame that no seal covers.
     from: Lsn,
@@ -272,8 +272,6 @@ impl Writer {
 
     /// Writes whole frames, and a seal behind them where one is due or `sealed` says so, and makes them durable.
     fn write(&mut self, frames: &[u8], clock: &dyn Clock, sealed: bool) -> Result<(), CommitError> {
-        self.file.write_all_at(frames, self.offset).map_err(io_error("write"))?;
-        let mut end = self.offset + u64::try_from(frames.len()).unwrap_or(0);
         let due = match &self.sealer {
             // A segment without a frame of its own is written anew by a start.
             Some(sealer) if self.next_lsn > self.first_lsn => {
@@ -282,18 +280,24 @@ impl Writer {
             _ => None,
         };
         let seal = due.map(|now| self.put_seal(now, frames.is_empty())).transpose()?;
-        if let Some(seal) = &seal {
-            self.file.write_all_at(seal, end).map_err(io_error("write"))?;
-            end += u64::try_from(seal.len()).unwrap_or(0);
+        let seal = seal.as_deref().unwrap_or_default();
+        let seal_at = self.offset + u64::try_from(frames.len()).unwrap_or(0);
+        let end = seal_at + u64::try_from(seal.len()).unwrap_or(0);
+        if end <= self.written_end {
+            let written = self.file.write_durable([frames, seal], self.offset);
+            written.map_err(io_error("write"))?;
+        } else {
+            self.file.write_all_at(frames, self.offset).map_err(io_error("write"))?;
+            self.file.write_all_at(seal, seal_at).map_err(io_error("write"))?;
+            self.zero_ahead(end).map_err(io_error("write"))?;
+            self.file.sync_data().map_err(io_error("sync"))?;
         }
-        self.zero_ahead(end).map_err(io_error("write"))?;
-        self.file.sync_data().map_err(io_error("sync"))?;
         self.offset = end;
         self.durable = (self.next_lsn, self.chain);
         if let (Some(sealer), Some(now)) = (&mut self.sealer, due) {
             // Where this fails the seal is found durable, and its key given up, when the disk works again.
             sealer.kept.advance().map_err(io_error("give up the key of a seal of"))?;
-            (sealer.last_ns, sealer.from) = (now.mono_ns, self.next_lsn);
+            (sealer.last_ns, sealer.from) = (Some(now.mono_ns), self.next_lsn);
         }
         Ok(())
     }
@@ -319,12 +323,9 @@ impl Writer {
         Ok(frame)
     }
 
-    /// Writes zeros behind `end` once in a while: a sync of blocks that were written before has
+    /// Writes zeros behind `end`, once in a while: a sync of blocks that were written before has
     /// nothing to say of the inode, which saves one of three trips to the disk.
     fn zero_ahead(&mut self, end: u64) -> io::Result<()> {
-        if end <= self.written_end {
-            return Ok(());
-        }
         let ahead = self.log.segment_bytes.saturating_sub(end).min(ZEROS_BYTES);
         let zeros = usize::try_from(ahead).ok().and_then(|ahead| ZEROS.get(..ahead));
         self.file.write_all_at(zeros.unwrap_or_default(), end)?;
@@ -351,11 +352,11 @@ impl Sealer {
     fn open(disk: &dyn Disk, seals: &Seals, from: Lsn) -> Result<Self, KeptError> {
         let kept = Kept::open(disk, &seals.path)?;
         let interval_ns = u64::try_from(seals.interval.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Self { kept, last_ns: 0, interval_ns, from })
+        Ok(Self { kept, last_ns: None, interval_ns, from })
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
-        now.mono_ns.saturating_sub(self.last_ns) >= self.interval_ns
+        self.last_ns.is_none_or(|last| now.mono_ns.saturating_sub(last) >= self.interval_ns)
     }
 }
 

@@ -77,10 +77,10 @@ fn batch(rows: &[(EventRow, RecordingRow)]) -> RecordBatch {
     let time = rows.iter().map(|(event, _)| event.ts.0);
     let time = TimestampMicrosecondArray::from_iter_values(time).with_timezone("UTC");
     RecordBatch::try_from_iter([
-        ("event_type", text(&|event| event.kind.clone())),
+        ("event_type", text(&|event| event.kind.to_string())),
         ("event_time", Arc::new(time) as ArrayRef),
         ("uid", text(&|event| format!("{}/{}/{}", event.node_id, event.log_epoch, event.seq.0))),
-        ("session_id", text(&|event| event.session_id.clone())),
+        ("session_id", text(&|event| event.session_id.to_string())),
         ("user", Arc::new(user.collect::<StringArray>()) as ArrayRef),
         ("event_data", Arc::new(StringArray::from_iter_values(data)) as ArrayRef),
     ])

@@ -25,7 +25,7 @@ use crate::chance::Chance;
 use crate::people;
 use crate::plan::{FIRST_DAY, Plan};
 use crate::statements::{Asked, Shapes, Speaks, pick};
-use crate::{Work, timed};
+use crate::{Work, floor, timed};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -59,9 +59,20 @@ struct Session {
     target: u64,
 }
 
+/// A day of a node.
+pub(crate) struct Day {
+    pub(crate) recorded: Work,
+    pub(crate) sealed: Work,
+    pub(crate) blob: Work,
+    /// What of sealing each part takes, of a first day.
+    pub(crate) parts: Option<serde_json::Value>,
+}
+
 /// A node.
 pub(crate) struct Node {
     plan: Plan,
+    /// For what lies there for a while.
+    own: PathBuf,
     archive: PathBuf,
     blobs: PathBuf,
     journal: PathBuf,
@@ -90,6 +101,7 @@ impl Node {
             blobs: out.join("json"),
             journal: own.join("journal"),
             signer: Signer::load_or_create(&own.join("keys"), &name).unwrap(),
+            own,
             name,
             clock,
             recorder,
@@ -101,7 +113,7 @@ impl Node {
     }
 
     /// A day: what was recorded, sealed, and written with a JSON column.
-    pub(crate) fn day(&mut self, number: u32) -> (Work, Work, Work) {
+    pub(crate) fn day(&mut self, number: u32) -> Day {
         let day = FIRST_DAY + i64::from(number);
         let (before, written) = (self.recorder.durable_rows(), self.recorder.stats().bytes);
         let (last, cpu) = timed(|| self.record(day));
@@ -113,6 +125,8 @@ impl Node {
         let archive = Archive::open(&self.archive, &self.name).unwrap();
         let at = self.clock.now();
         let durable = self.recorder.durable();
+        let parts = (number == 0)
+            .then(|| floor::measure(&self.journal, before, durable, &self.own.join("parts")));
         let (sealed, cpu) =
             timed(|| archive.seal(&self.journal, durable, &mut self.signer, at).unwrap());
         let size = |path: &String| self.archive.join(path).metadata().map_or(0, |file| file.len());
@@ -123,7 +137,7 @@ impl Node {
             blob = self.blob(day, before, durable);
         }
         self.prune();
-        (recorded, Work { events, rows, bytes, cpu }, blob)
+        Day { recorded, sealed: Work { events, rows, bytes, cpu }, blob, parts }
     }
 
     /// Agents are at work for a day.

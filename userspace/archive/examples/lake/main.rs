@@ -11,6 +11,7 @@ mod blob;
 mod chance;
 mod check;
 mod day;
+mod floor;
 mod people;
 mod plan;
 mod statements;
@@ -67,6 +68,8 @@ struct Totals {
     recorded: Work,
     sealed: Work,
     blob: Work,
+    /// What of sealing each part takes, of one node's first day.
+    parts: serde_json::Value,
 }
 
 fn main() {
@@ -92,6 +95,7 @@ fn main() {
         "nodes": plan.nodes, "days": plan.days, "made_wall_s": wall,
         "record": totals.recorded.say("record"),
         "seal": totals.sealed.say("seal"),
+        "seal_parts": totals.parts,
         "json": totals.blob.say("JSON column"),
         "json_days": plan.blob_days,
     });
@@ -116,11 +120,14 @@ fn record(plan: &Plan, out: &Path) -> Totals {
             }
             let mut node = day::Node::start(plan, number, out);
             for day in 0..plan.days {
-                let (recorded, sealed, blob) = node.day(day);
+                let day::Day { recorded, sealed, blob, parts } = node.day(day);
                 let mut totals = totals.lock().unwrap();
                 totals.recorded.add(recorded);
                 totals.sealed.add(sealed);
                 totals.blob.add(blob);
+                if let Some(parts) = parts {
+                    totals.parts = parts;
+                }
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
                 eprintln!(
                     "{done} of {} days of a node; {} million events",

@@ -78,12 +78,12 @@ const CHANGES: &[(&str, Change)] = &[
             _ => None,
         });
         let event = row.unwrap();
-        "allow".clone_into(&mut event.decision);
+        event.decision = "allow".into();
         event.seq.0
     }),
     ("a person put in a record", |rows| {
         let Row::Event(event) = &mut rows[9] else { panic!() };
-        event.actor_user = Some("somebody else".to_owned());
+        event.actor_user = Some("somebody else".into());
         event.seq.0
     }),
     ("an hour taken from times", |rows| {

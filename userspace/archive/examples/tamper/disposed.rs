@@ -48,7 +48,7 @@ fn disposed(cases: &mut Vec<Case>) {
             let name = tools::below(&path, &copy.archive());
             tools::edit(&path, |rows| {
                 if let Some(Row::Event(row)) = rows.first_mut() {
-                    "allow?".clone_into(&mut row.decision);
+                    row.decision = "allow?".into();
                 }
             });
             of(copy, &["file changed", &name])

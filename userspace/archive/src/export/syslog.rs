@@ -23,11 +23,11 @@ pub(super) fn line(row: &Row, out: &mut String) {
                 _ => 5,
             };
             let text = format!("{} {} {}", row.decision, row.verb, row.objects.join(" "));
-            (&row.node_id, row.kind.as_str(), severity, text)
+            (row.node_id.as_str(), row.kind.as_str(), severity, text)
         }
-        Row::Session(row) => (&row.node_id, "session", 6, row.agent_id.clone()),
-        Row::Control(row) => (&row.node_id, row.kind.as_str(), 6, row.kind.clone()),
-        Row::Recording(row) => (&row.node_id, "recording", 6, row.session_id.clone()),
+        Row::Session(row) => (row.node_id.as_str(), "session", 6, row.agent_id.clone()),
+        Row::Control(row) => (row.node_id.as_str(), row.kind.as_str(), 6, row.kind.clone()),
+        Row::Recording(row) => (row.node_id.as_str(), "recording", 6, row.session_id.to_string()),
     };
     let priority = FACILITY * 8 + severity;
     let (node, kind) = (token(node, 255), token(kind, 32));

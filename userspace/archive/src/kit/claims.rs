@@ -48,7 +48,7 @@ impl Counts {
         self.objects.extend(event.objects.iter().cloned());
         self.first = Some(self.first.map_or(event.ts.0, |first| first.min(event.ts.0)));
         self.last = Some(self.last.map_or(event.ts.0, |last| last.max(event.ts.0)));
-        *self.decisions.entry(event.decision.clone()).or_default() += 1;
+        *self.decisions.entry(event.decision.to_string()).or_default() += 1;
         for masked in &event.masked {
             let count = u64::try_from(masked.count).unwrap_or(0);
             *self.masked.entry(masked.entity.clone()).or_default() += count;

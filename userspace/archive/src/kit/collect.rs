@@ -78,7 +78,7 @@ impl Case {
         }
         match row {
             Row::Event(event) => {
-                *self.present.entry(event.session_id.clone()).or_default() += 1;
+                *self.present.entry(event.session_id.to_string()).or_default() += 1;
                 self.approvals.extend(event.approval_id.clone());
                 self.counts.take(event);
                 if self.listed.len() < LISTED_MAX {

@@ -8,24 +8,30 @@ use arrow_array::builder::{
 };
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field};
-use journal::row::{Column, Kind, Row, Table, Value};
+use journal::row::{Column as Declared, Kind, Row, Table, Value};
 
 use super::{field, mask_fields, schema};
 
 /// Rows being turned into arrow columns, each as it comes: none is kept.
 pub(super) struct Batch {
     table: Table,
-    columns: Vec<Builder>,
+    columns: Vec<Column>,
     rows: usize,
     /// Bytes of their texts.
     bytes: usize,
+}
+
+/// A column, and how many values behind what is built are absent: most columns of most rows are.
+struct Column {
+    built: Builder,
+    absent: usize,
 }
 
 impl Batch {
     pub(super) fn new(table: Table) -> Self {
         Self {
             table,
-            columns: table.columns().iter().map(Builder::new).collect(),
+            columns: table.columns().iter().map(Column::new).collect(),
             rows: 0,
             bytes: 0,
         }
@@ -54,7 +60,7 @@ impl Batch {
     /// The rows that came; then there are none.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         (self.rows, self.bytes) = (0, 0);
-        let columns = self.columns.iter_mut().map(Builder::finish).collect();
+        let columns = self.columns.iter_mut().map(Column::finish).collect();
         RecordBatch::try_new(schema(self.table), columns)
     }
 }
@@ -69,7 +75,30 @@ fn text_bytes(value: &Value<'_>) -> usize {
     }
 }
 
-/// One column being built.
+impl Column {
+    fn new(declared: &Declared) -> Self {
+        Self { built: Builder::new(declared), absent: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, value: Value<'_>) {
+        if value == Value::Null {
+            self.absent += 1;
+            return;
+        }
+        if self.absent > 0 {
+            self.built.push_nulls(std::mem::take(&mut self.absent));
+        }
+        self.built.push(value);
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        self.built.push_nulls(std::mem::take(&mut self.absent));
+        self.built.finish()
+    }
+}
+
+/// What is there of a column.
 enum Builder {
     Bool(BooleanBuilder),
     I32(Int32Builder),
@@ -82,7 +111,7 @@ enum Builder {
 }
 
 impl Builder {
-    fn new(column: &Column) -> Self {
+    fn new(column: &Declared) -> Self {
         let element = || match field(column).data_type() {
             DataType::List(element) => Arc::clone(element),
             _ => Arc::new(Field::new("element", DataType::Utf8, true)),
@@ -131,20 +160,21 @@ impl Builder {
                 }
                 b.append(true);
             }
-            (builder, _) => builder.push_null(),
+            // A row's value is of its column's type.
+            (builder, _) => builder.push_nulls(1),
         }
     }
 
-    fn push_null(&mut self) {
+    fn push_nulls(&mut self, count: usize) {
         match self {
-            Self::Bool(b) => b.append_null(),
-            Self::I32(b) => b.append_null(),
-            Self::I64(b) => b.append_null(),
-            Self::Ts(b) => b.append_null(),
-            Self::Str(b) => b.append_null(),
-            Self::Bytes(b) => b.append_null(),
-            Self::StrList(b) => b.append(false),
-            Self::MaskList(b) => b.append(false),
+            Self::Bool(b) => b.append_nulls(count),
+            Self::I32(b) => b.append_nulls(count),
+            Self::I64(b) => b.append_nulls(count),
+            Self::Ts(b) => b.append_nulls(count),
+            Self::Str(b) => b.append_nulls(count),
+            Self::Bytes(b) => b.append_nulls(count),
+            Self::StrList(b) => b.append_nulls(count),
+            Self::MaskList(b) => b.append_nulls(count),
         }
     }
 

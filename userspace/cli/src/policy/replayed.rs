@@ -61,8 +61,13 @@ pub(super) fn principal(row: &EventRow, proofs: &Proofs) -> Option<Principal> {
         user: user.into(),
         idp: row.actor_idp.as_deref().unwrap_or_default().into(),
         sub: row.actor_sub.as_deref().unwrap_or_default().into(),
-        groups: row.actor_groups.iter().flatten().map(|group| group.as_str().into()).collect(),
-        token: proofs.get(&row.session_id).cloned().unwrap_or_default(),
+        groups: row
+            .actor_groups
+            .iter()
+            .flat_map(|groups| groups.iter())
+            .map(|group| group.as_str().into())
+            .collect(),
+        token: proofs.get(&*row.session_id).cloned().unwrap_or_default(),
     });
     Some(Principal {
         agent: row.agent_id.parse().ok()?,

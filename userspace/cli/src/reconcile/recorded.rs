@@ -56,7 +56,7 @@ impl Recorded {
     pub(super) fn read(archive: &Path, targets: &[String], from_us: i64) -> Result<Self> {
         let filter = Filter { from_us: Some(from_us), ..Filter::default() };
         let mut own = Self { until_us: i64::MIN, ..Self::default() };
-        let is_of = |name: &String| targets.is_empty() || targets.contains(name);
+        let is_of = |name: &str| targets.is_empty() || targets.iter().any(|target| target == name);
         for table in [Table::Events, Table::Sessions, Table::Control] {
             scan::scan(archive, table, &filter, &mut |row| {
                 match row {
@@ -81,8 +81,8 @@ impl Recorded {
     }
 
     fn take(&mut self, row: &EventRow) {
-        self.accounts.extend(row.target_account.clone());
-        let session = self.sessions.entry(row.session_id.clone()).or_default();
+        self.accounts.extend(row.target_account.clone().map(String::from));
+        let session = self.sessions.entry(row.session_id.to_string()).or_default();
         if !matches!(row.kind.as_str(), "db.query" | "db.function") {
             return;
         }
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn each_command_is_claimed_once_and_refusals_are_none() {
         let mut own = Recorded::default();
-        let row = |fp, decision: &str, status: &str| EventRow {
+        let row = |fp, decision: &'static str, status: &'static str| EventRow {
             session_id: "s".into(),
             kind: "db.query".into(),
             verb: "SELECT".into(),

@@ -48,15 +48,16 @@ impl Around {
 fn replay(session: String, whole: Whole) -> Option<Replay> {
     let Whole { session: row, events, recordings, cut } = whole;
     let first = events.first();
-    let agent = row.as_ref().map(|row| &row.agent_id).or(first.map(|event| &event.agent_id))?;
-    let target = row.as_ref().map(|row| &row.target_name);
-    let target = target.or(first.map(|event| &event.target_name));
-    let user = row.as_ref().map(|row| row.actor_user.clone());
+    let agent = row.as_ref().map(|row| row.agent_id.as_str());
+    let agent = agent.or(first.map(|event| event.agent_id.as_str()))?;
+    let target = row.as_ref().map(|row| row.target_name.as_str());
+    let target = target.or(first.map(|event| event.target_name.as_str()));
+    let user = row.as_ref().map(|row| row.actor_user.as_deref());
     let mut replay = Replay {
         session,
-        agent: agent.clone(),
-        user: user.or(first.map(|event| event.actor_user.clone())).flatten(),
-        target: target.cloned().unwrap_or_default(),
+        agent: agent.to_owned(),
+        user: user.or(first.map(|event| event.actor_user.as_deref())).flatten().map(str::to_owned),
+        target: target.unwrap_or_default().to_owned(),
         opened_us: row.as_ref().map(|row| row.opened_at.0),
         closed_us: row.as_ref().and_then(|row| row.closed_at).map(|at| at.0),
         close_reason: row.as_ref().and_then(|row| row.close_reason.clone()),
@@ -78,20 +79,20 @@ fn command(event: EventRow, texts: Option<(Option<String>, Option<String>)>) -> 
     let (text, parameters) = texts.unwrap_or_default();
     PastCommand {
         at_us: event.ts.0,
-        session: event.session_id,
+        session: event.session_id.into(),
         number: u32::try_from(event.session_seq).unwrap_or(0),
-        kind: event.kind,
-        agent: event.agent_id,
-        user: event.actor_user,
-        target: event.target_name,
-        protocol: event.protocol,
+        kind: event.kind.into(),
+        agent: event.agent_id.into(),
+        user: event.actor_user.map(String::from),
+        target: event.target_name.into(),
+        protocol: event.protocol.into(),
         verb: event.verb,
         objects: event.objects,
         statement: event.statement_norm,
-        decision: event.decision,
+        decision: event.decision.into(),
         rule: event.rule_id,
         reason: event.decision_reason,
-        status: event.status,
+        status: event.status.into(),
         error: event.error_code,
         rows: event.rows,
         masked: event.masked_count,

@@ -19,14 +19,23 @@ use crate::record::{
     Approval, BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
     RecordedChunk,
 };
-use crate::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, ocsf};
+use crate::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, Text, ocsf};
 use crate::segment::SegmentHeader;
 
-/// What is the same in the event rows of all commands that a session has under one identity; the rest is empty.
-pub(super) fn common(opened: &OpenedSession, identity: &Identity) -> EventRow {
+/// What is the same in the event rows of all commands that a session has under one identity and one policy; the rest is empty.
+pub(super) fn common(
+    segment: &SegmentHeader,
+    opened: &OpenedSession,
+    identity: &Identity,
+    policy_digest: &[u8; 32],
+) -> EventRow {
     let mut row = EventRow {
-        boot_id: boot(opened.boot_id),
-        session_id: opened.session.to_string(),
+        node_id: Text::of(&segment.node),
+        log_epoch: epoch(segment),
+        boot_id: boot(opened.boot_id).into(),
+        session_id: opened.session.to_string().into(),
+        phase: "end".into(),
+        policy_digest: hex(policy_digest).into(),
         ..EventRow::default()
     };
     put_principal(&mut row, &opened.principal, identity);
@@ -55,8 +64,6 @@ pub(super) fn event(
     let same_boot = segment.boot_id == opened.boot_id;
     let timed = |at: Option<Timestamp>| at.filter(|_| same_boot);
     let mut row = EventRow {
-        node_id: segment.node.clone(),
-        log_epoch: epoch(segment),
         seq,
         ts: micros(begun.at),
         end_ts: Some(micros(ended.at)),
@@ -67,8 +74,7 @@ pub(super) fn event(
         type_uid: ids.type_uid,
         severity_id: ids.severity_id,
         status_id: ids.status_id,
-        kind: begun.kind.as_str().to_owned(),
-        phase: "end".to_owned(),
+        kind: begun.kind.as_str().into(),
         verb: std::mem::take(&mut begun.verb),
         object_schema: common_schema(&objects),
         objects,
@@ -80,11 +86,10 @@ pub(super) fn event(
         statement_len: i32::try_from(begun.text_bytes).unwrap_or(i32::MAX),
         blind_tokens: blind(&begun.blind),
         batch: int(begun.batch),
-        decision: decision(begun.decision.effect, begun.approval.as_ref(), masked_count).to_owned(),
+        decision: decision(begun.decision.effect, begun.approval.as_ref(), masked_count).into(),
         rule_id: std::mem::take(&mut begun.decision.rule),
         rule_ids: begun.decision.determining.iter().map(|id| id.0.to_string()).collect(),
         decision_reason: std::mem::take(&mut begun.decision.reason),
-        policy_digest: hex(&begun.decision.policy_digest),
         disposition_id: ids.disposition_id,
         action_id: ids.action_id,
         masked,
@@ -98,7 +103,7 @@ pub(super) fn event(
         columns: columns(&begun.columns),
         sent_us: timed(outcome.sent_at).map(|sent| long(sent.us_since(begun.at))),
         upstream_us: timed(outcome.sent_at).map(|sent| long(ended.at.us_since(sent))),
-        status: outcome.status.as_str().to_owned(),
+        status: outcome.status.as_str().into(),
         error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
         ..common.clone()
     };
@@ -128,22 +133,22 @@ fn put_principal(row: &mut EventRow, principal: &Principal, identity: &Identity)
     let Principal { agent, instance, chain, identity: _, process, assurance } = principal;
     let Identity { subject, actors, owner } = identity;
     if let Some(Subject { user, idp, sub, groups, token }) = subject {
-        row.actor_user = Some(user.to_string());
-        row.actor_idp = Some(idp.to_string());
-        row.actor_sub = Some(sub.to_string());
-        row.actor_client = token.client.as_ref().map(ToString::to_string);
-        row.actor_groups = Some(strings(groups));
-        row.actor_token = token.id.as_ref().map(ToString::to_string);
+        row.actor_user = Some(Text::of(user));
+        row.actor_idp = Some(Text::of(idp));
+        row.actor_sub = Some(Text::of(sub));
+        row.actor_client = token.client.as_ref().map(Text::of);
+        row.actor_groups = Some(strings(groups).into());
+        row.actor_token = token.id.as_ref().map(Text::of);
         row.actor_token_expires = Some(of_seconds(token.expires_s));
     }
-    row.agent_owner = owner.as_ref().map(ToString::to_string);
-    row.agent_id = agent.to_string();
-    row.agent_instance = instance.to_string();
-    row.agent_chain = links(actors, chain);
+    row.agent_owner = owner.as_ref().map(Text::of);
+    row.agent_id = Text::of(agent);
+    row.agent_instance = Text::of(instance);
+    row.agent_chain = links(actors, chain).into();
     row.chain_depth = i32::try_from(row.agent_chain.len()).unwrap_or(i32::MAX);
-    assurance.as_str().clone_into(&mut row.assurance);
-    row.process_exe_sha256 = process.exe_sha256.as_ref().map(|digest| hex(digest));
-    row.process_path = process.exe_path.as_ref().map(ToString::to_string);
+    row.assurance = assurance.as_str().into();
+    row.process_exe_sha256 = process.exe_sha256.as_ref().map(|digest| hex(digest).into());
+    row.process_path = process.exe_path.as_ref().map(Text::of);
     row.cgroup_id = Some(long(process.cgroup.0));
     row.pid = Some(int(process.key.tgid));
     row.uid_os = Some(i64::from(process.uid));
@@ -164,17 +169,19 @@ fn put_approval(row: &mut EventRow, approval: &Approval) {
 }
 
 fn put_ends(row: &mut EventRow, opened: &OpenedSession) {
-    (row.src_ip, row.src_port) = end(opened.source);
-    (row.dst_ip, row.dst_port) = end(opened.target_addr);
-    row.protocol = opened.protocol.to_string();
-    row.target_name = opened.target_name.to_string();
-    row.dst_host = opened.host.as_ref().map(ToString::to_string);
+    let share = |(ip, port): (Option<String>, Option<i32>)| (ip.map(Text::from), port);
+    (row.src_ip, row.src_port) = share(end(opened.source));
+    (row.dst_ip, row.dst_port) = share(end(opened.target_addr));
+    row.protocol = Text::of(&opened.protocol);
+    row.target_name = Text::of(&opened.target_name);
+    row.dst_host = opened.host.as_ref().map(Text::of);
     row.target_host = row.dst_host.clone().or_else(|| row.dst_ip.clone());
-    row.target_db = opened.database.as_ref().map(ToString::to_string);
-    (row.tls_version, row.tls_peer_fp) = tls(opened);
-    row.target_account = opened.account.as_ref().map(ToString::to_string);
-    row.credential_ref = opened.credential.as_ref().map(|used| used.name.to_string());
-    row.target_role = role(opened);
+    row.target_db = opened.database.as_ref().map(Text::of);
+    let (version, peer) = tls(opened);
+    (row.tls_version, row.tls_peer_fp) = (version.map(Text::from), peer.map(Text::from));
+    row.target_account = opened.account.as_ref().map(Text::of);
+    row.credential_ref = opened.credential.as_ref().map(|used| Text::of(&used.name));
+    row.target_role = role(opened).map(Into::into);
 }
 
 /// The role that the agent asked for, where a credential stands in for its own.
@@ -188,8 +195,7 @@ fn tls(opened: &OpenedSession) -> (Option<String>, Option<String>) {
 
 /// The recording row of a command.
 pub(super) fn recording(
-    segment: &SegmentHeader,
-    (seq, session): (SequenceNumber, &str),
+    (seq, common): (SequenceNumber, &EventRow),
     begun: BegunCommand,
     ended: &EndedCommand,
 ) -> Row {
@@ -206,13 +212,13 @@ pub(super) fn recording(
         | CommandKind::Cancel => "db_result",
     };
     let row = RecordingRow {
-        node_id: segment.node.clone(),
-        log_epoch: epoch(segment),
+        node_id: common.node_id.clone(),
+        log_epoch: common.log_epoch,
         seq,
         ts: micros(begun.at),
-        session_id: session.to_owned(),
+        session_id: common.session_id.clone(),
         session_seq: int(begun.command.0),
-        stream: stream.to_owned(),
+        stream: stream.into(),
         chunk: 0,
         first_ts: micros(begun.at),
         last_ts: micros(ended.at),
@@ -231,13 +237,13 @@ pub(super) fn chunk(segment: &SegmentHeader, seq: SequenceNumber, chunk: Recorde
     let RecordedChunk { session, command, stream, chunk, first_at, last_at, codec, nonce, sealed } =
         chunk;
     Row::Recording(Box::new(RecordingRow {
-        node_id: segment.node.clone(),
+        node_id: Text::of(&segment.node),
         log_epoch: epoch(segment),
         seq,
         ts: micros(first_at),
-        session_id: session.to_string(),
+        session_id: session.to_string().into(),
         session_seq: int(command.0),
-        stream,
+        stream: stream.into(),
         chunk: int(chunk),
         first_ts: micros(first_at),
         last_ts: micros(last_at),

@@ -1,15 +1,17 @@
 //! The `events` table: one row per command, free of literals by construction.
 
+use std::sync::Arc;
+
 use types::id::SequenceNumber;
 
-use super::{Masked, Micros, Table, table};
+use super::{Masked, Micros, Table, Text, table};
 
 table! {
     /// One command: who asked, of what, what was decided and what came of it. Holds no value of the
     /// statement and no secret.
     EventRow = Table::Events;
     /// The node.
-    node_id: String = 1,
+    node_id: Text = 1,
     /// The log's epoch.
     log_epoch: i32 = 2,
     /// The place in the node's log; `node_id/log_epoch/seq` is the row's id.
@@ -21,9 +23,9 @@ table! {
     /// `CLOCK_BOOTTIME` when it began, nanoseconds.
     mono_ns: i64 = 6,
     /// The boot in which `mono_ns` counts.
-    boot_id: String = 7,
+    boot_id: Text = 7,
     /// The session, a UUIDv7.
-    session_id: String = 8,
+    session_id: Text = 8,
     /// The command's place in the session, from 1.
     session_seq: i32 = 9,
     /// OCSF class.
@@ -37,29 +39,29 @@ table! {
     /// OCSF status.
     status_id: i32 = 14,
     /// `db.query`, `db.connect`, ….
-    kind: String = 15,
+    kind: Text = 15,
     /// `end`; `begin` for a row made before the command ended.
-    phase: String = 16,
+    phase: Text = 16,
     /// The person the agent acts for.
-    actor_user: Option<String> = 17,
+    actor_user: Option<Text> = 17,
     /// Who vouches for the person.
-    actor_idp: Option<String> = 18,
+    actor_idp: Option<Text> = 18,
     /// The voucher's stable key of the person.
-    actor_sub: Option<String> = 19,
+    actor_sub: Option<Text> = 19,
     /// The agent.
-    agent_id: String = 20,
+    agent_id: Text = 20,
     /// Which start of it.
-    agent_instance: String = 21,
+    agent_instance: Text = 21,
     /// Agents from the outermost to this one.
-    agent_chain: Vec<String> = 22,
+    agent_chain: Arc<[String]> = 22,
     /// How many those are.
     chain_depth: i32 = 23,
     /// How well the agent is held: `A0`, `A1`, `A2`.
-    assurance: String = 24,
+    assurance: Text = 24,
     /// SHA-256 of the executable, hex.
-    process_exe_sha256: Option<String> = 25,
+    process_exe_sha256: Option<Text> = 25,
     /// The executable's path.
-    process_path: Option<String> = 26,
+    process_path: Option<Text> = 26,
     /// The process's cgroup.
     cgroup_id: Option<i64> = 27,
     /// The process.
@@ -67,29 +69,29 @@ table! {
     /// Its real user id.
     uid_os: Option<i64> = 29,
     /// The agent's end.
-    src_ip: Option<String> = 30,
+    src_ip: Option<Text> = 30,
     /// The agent's end.
     src_port: Option<i32> = 31,
     /// Where the agent wanted to go.
-    dst_ip: Option<String> = 32,
+    dst_ip: Option<Text> = 32,
     /// Where the agent wanted to go.
     dst_port: Option<i32> = 33,
     /// That host's name, where known.
-    dst_host: Option<String> = 34,
+    dst_host: Option<Text> = 34,
     /// TLS towards the target.
-    tls_version: Option<String> = 35,
+    tls_version: Option<Text> = 35,
     /// SHA-256 of the target's certificate, hex.
-    tls_peer_fp: Option<String> = 36,
+    tls_peer_fp: Option<Text> = 36,
     /// `postgresql`, ….
-    protocol: String = 37,
+    protocol: Text = 37,
     /// The target's name in the configuration.
-    target_name: String = 38,
+    target_name: Text = 38,
     /// The target's host.
-    target_host: Option<String> = 39,
+    target_host: Option<Text> = 39,
     /// The database.
-    target_db: Option<String> = 40,
+    target_db: Option<Text> = 40,
     /// The account at the target; never a secret.
-    target_account: Option<String> = 41,
+    target_account: Option<Text> = 41,
     /// The leading verb, upper case.
     verb: String = 42,
     /// What is touched, `schema.name`.
@@ -115,7 +117,7 @@ table! {
     /// Commands of one wire message share it.
     batch: i32 = 53,
     /// `allow`, `mask`, `deny`, `approved`, `break_glass`, `redirect`.
-    decision: String = 54,
+    decision: Text = 54,
     /// The first policy that determined it, or `default-deny`.
     rule_id: String = 55,
     /// All policies that determined it.
@@ -123,7 +125,7 @@ table! {
     /// Why; free of literals.
     decision_reason: String = 57,
     /// SHA-256 of the policy set, hex.
-    policy_digest: String = 58,
+    policy_digest: Text = 58,
     /// OCSF disposition.
     disposition_id: i32 = 59,
     /// OCSF action.
@@ -151,11 +153,11 @@ table! {
     /// From begin to end, monotonic, microseconds.
     duration_us: Option<i64> = 71,
     /// `ok`, `error`, `denied`, `skipped`, `interrupted`, `limited`.
-    status: String = 72,
+    status: Text = 72,
     /// SQLSTATE.
     error_code: Option<String> = 73,
     /// Id of the injected credential; never the credential.
-    credential_ref: Option<String> = 74,
+    credential_ref: Option<Text> = 74,
     /// The recording's chunk.
     recording_chunk: Option<i32> = 75,
     /// Where in it, bytes.
@@ -165,7 +167,7 @@ table! {
     /// SHA-256 of the sealed chunk, hex.
     payload_digest: Option<String> = 78,
     /// The role that the agent asked for, where a credential authenticated as `target_account`.
-    target_role: Option<String> = 79,
+    target_role: Option<Text> = 79,
     /// How long it took to decide, microseconds.
     decided_us: Option<i64> = 80,
     /// From begin to the first byte of the server's answer, monotonic, microseconds.
@@ -179,13 +181,13 @@ table! {
     /// From then to its end: how long the server had it, microseconds.
     upstream_us: Option<i64> = 85,
     /// Who had the person's token issued.
-    actor_client: Option<String> = 86,
+    actor_client: Option<Text> = 86,
     /// The person's groups by the issuer.
-    actor_groups: Option<Vec<String>> = 87,
+    actor_groups: Option<Arc<[String]>> = 87,
     /// The token's own id (`jti`); never the token.
-    actor_token: Option<String> = 88,
+    actor_token: Option<Text> = 88,
     /// Until when it held.
     actor_token_expires: Option<Micros> = 89,
     /// Who answers for the agent by the word of whoever started it.
-    agent_owner: Option<String> = 90,
+    agent_owner: Option<Text> = 90,
 }

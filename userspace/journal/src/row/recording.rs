@@ -2,13 +2,13 @@
 
 use types::id::SequenceNumber;
 
-use super::{Micros, Table, table};
+use super::{Micros, Table, Text, table};
 
 table! {
     /// What one command said and was answered.
     RecordingRow = Table::Recordings;
     /// The node.
-    node_id: String = 1,
+    node_id: Text = 1,
     /// The log's epoch.
     log_epoch: i32 = 2,
     /// The place in the node's log; `node_id/log_epoch/seq` is the row's id.
@@ -16,11 +16,11 @@ table! {
     /// When what is recorded began.
     ts: Micros = 4,
     /// The session.
-    session_id: String = 5,
+    session_id: Text = 5,
     /// The command's place in it.
     session_seq: i32 = 6,
     /// `db_result`, `http_answer`, `dns_answer`; of sealed chunks the session's protocol.
-    stream: String = 7,
+    stream: Text = 7,
     /// Which chunk of the stream.
     chunk: i32 = 8,
     /// Of its first byte.

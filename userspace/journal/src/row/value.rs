@@ -1,6 +1,10 @@
 //! Column types and values: the few that every reader of Parquet knows.
 
+use std::sync::Arc;
+
 use types::id::SequenceNumber;
+
+use super::Text;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +169,31 @@ field!(String, Str, |it| it);
 field!(Vec<u8>, Bytes, |it| it);
 field!(Vec<String>, StrList, |it| it);
 field!(Vec<Masked>, MaskList, |it| it);
+
+impl Field for Text {
+    const KIND: Kind = Kind::Str;
+
+    fn value(&self) -> Value<'_> {
+        Value::Str(self)
+    }
+
+    fn from_value(value: OwnedValue) -> Option<Self> {
+        String::from_value(value).map(Self::from)
+    }
+}
+
+/// Texts that many rows have.
+impl Field for Arc<[String]> {
+    const KIND: Kind = Kind::StrList;
+
+    fn value(&self) -> Value<'_> {
+        Value::StrList(self)
+    }
+
+    fn from_value(value: OwnedValue) -> Option<Self> {
+        Vec::from_value(value).map(Self::from)
+    }
+}
 
 impl Field for SequenceNumber {
     const KIND: Kind = Kind::I64;

@@ -66,7 +66,7 @@ impl Conversation {
         let mut before = Vec::new();
         if self.transaction.is_none() {
             // The session's opening is not in these records.
-            let opening = EventRow { status: "ok".to_owned(), ..event.clone() };
+            let opening = EventRow { status: "ok".into(), ..event.clone() };
             before = self.connect(&opening);
         }
         let kept = recording.and_then(|one| one.statement.as_deref());
