@@ -54,7 +54,7 @@ proptest! {
             let dir = tempfile::tempdir().unwrap();
             let mut file = TableFile::create(table, dir.path().join("part"), "vestibule/node/n/0").unwrap();
             for row in &rows {
-                file.push(row).unwrap();
+                file.push(row.clone()).unwrap();
             }
             let written = file.finish(|_| dir.path().join("whole")).unwrap();
             let file = std::fs::read(dir.path().join("whole")).unwrap();

@@ -203,7 +203,7 @@ impl Step<'_> {
                 self.signer.follow(&row.detail);
             }
             full.retain(|tile: &Tile| tile.level > 0);
-            tables.push(&row)?;
+            tables.push(row)?;
         }
         if log.tree.size() == first_seq {
             return Ok(false);
@@ -315,7 +315,7 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn push(&mut self, row: &Row) -> Result<(), SealError> {
+    fn push(&mut self, row: Row) -> Result<(), SealError> {
         let key = (row.table(), row.ts().0.div_euclid(DAY_US));
         if !self.open.contains_key(&key) {
             while self.open.len() >= FILES_OPEN_MAX {

@@ -102,7 +102,7 @@ impl TableFile {
     }
 
     /// Adds a row.
-    pub fn push(&mut self, row: &Row) -> Result<(), WriteError> {
+    pub fn push(&mut self, row: Row) -> Result<(), WriteError> {
         let seq = row.seq().0;
         self.seqs = (self.seqs.0.min(seq), self.seqs.1.max(seq));
         self.rows += 1;

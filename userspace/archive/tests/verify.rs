@@ -137,7 +137,7 @@ fn alter(archive: &Path, seq: u64) -> PathBuf {
             {
                 event.decision = "allow".into();
             }
-            file.push(&row).unwrap();
+            file.push(row).unwrap();
         }
         file.finish(|_| path.clone()).unwrap();
         return path;
@@ -186,7 +186,7 @@ fn files_written_anew_keep_the_root() {
         {
             event.decision = "mask".into();
         }
-        file.push(&row).unwrap();
+        file.push(row).unwrap();
     }
     file.finish(|_| path.clone()).unwrap();
     let report = check(&node.archive(), Some(&node.journal()));

@@ -23,7 +23,7 @@ pub use ocsf::{Ocsf, ocsf};
 pub use recording::RecordingRow;
 pub use session::SessionRow;
 pub use text::Text;
-pub use value::{Column, Field, Kind, Masked, Micros, OwnedValue, Value};
+pub use value::{Column, Columns, Field, Kind, Masked, Micros, OwnedValue, Value};
 
 /// A table of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +85,16 @@ impl Table {
     }
 }
 
+/// Those of rows that are of one table.
+macro_rules! rows_of {
+    ($rows:expr, $table:ident) => {
+        $rows
+            .iter()
+            .filter_map(|row| if let Self::$table(row) = row { Some(&**row) } else { None })
+            .collect::<Vec<_>>()
+    };
+}
+
 /// A row of any table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Row {
@@ -137,6 +147,30 @@ impl Row {
             Self::Session(row) => row.visit(each),
             Self::Control(row) => row.visit(each),
             Self::Recording(row) => row.visit(each),
+        }
+    }
+
+    /// Hands over the columns of those of `rows` that are of `table`, in canonical order.
+    pub fn columns<'a>(table: Table, rows: &'a [Self], each: &mut impl Columns<'a>) {
+        match table {
+            Table::Events => EventRow::columns(&rows_of!(rows, Event), each),
+            Table::Sessions => SessionRow::columns(&rows_of!(rows, Session), each),
+            Table::Control => ControlRow::columns(&rows_of!(rows, Control), each),
+            Table::Recordings => RecordingRow::columns(&rows_of!(rows, Recording), each),
+        }
+    }
+
+    /// Bytes of its longest texts, about.
+    pub fn long_bytes(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Self::Event(row) => row.statement_norm.len(),
+            Self::Session(_) => 0,
+            Self::Control(row) => row.detail.len(),
+            Self::Recording(row) => {
+                let texts = [&row.statement, &row.parameters, &row.response_sample];
+                texts.map(of).iter().sum::<usize>() + row.sealed.as_ref().map_or(0, Vec::len)
+            }
         }
     }
 
@@ -201,6 +235,11 @@ macro_rules! table {
             #[inline]
             pub fn visit<'a>(&'a self, each: &mut (impl FnMut($crate::row::Value<'a>) + ?Sized)) {
                 $( each($crate::row::Field::value(&self.$field)); )*
+            }
+
+            /// Hands over the columns of `rows`, in canonical order.
+            pub fn columns<'a>(rows: &[&'a Self], each: &mut impl $crate::row::Columns<'a>) {
+                $( each.column(rows.iter().map(|row| $crate::row::Field::value(&row.$field))); )*
             }
 
             /// The row with these values in canonical order; `None` if they do not fit.

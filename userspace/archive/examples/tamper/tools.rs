@@ -44,7 +44,7 @@ pub(crate) fn write(path: &Path, rows: Vec<Row>) {
     let table = table(path).unwrap();
     let mut file = TableFile::create(table, unfinished, "vestibule/node/n1/0").unwrap();
     for row in rows {
-        file.push(&row).unwrap();
+        file.push(row).unwrap();
     }
     file.finish(|_| path.to_owned()).unwrap();
 }

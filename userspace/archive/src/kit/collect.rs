@@ -164,7 +164,7 @@ impl Out {
         let path = self.path("jsonl");
         if let Some((parquet, lines)) = &mut self.files {
             lines.write_all(self.line.as_bytes()).map_err(io_error(&path))?;
-            parquet.push(row)?;
+            parquet.push(row.clone())?;
         }
         Ok(())
     }

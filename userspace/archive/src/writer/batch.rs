@@ -8,45 +8,47 @@ use arrow_array::builder::{
 };
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field};
-use journal::row::{Column as Declared, Kind, Row, Table, Value};
+use journal::row::{Column, Columns, Kind, Row, Table, Value};
 
 use super::{field, mask_fields, schema};
 
-/// Rows being turned into arrow columns, each as it comes: none is kept.
+/// Rows that wait to be turned into columns at once: a column at a time, what it is made of stays near the processor.
+const BLOCK_ROWS: usize = 64;
+
+/// Bytes of long texts that wait so.
+const BLOCK_BYTES: usize = 1024 * 1024;
+
+/// Rows being turned into arrow columns, a block at a time.
 pub(super) struct Batch {
     table: Table,
-    columns: Vec<Column>,
+    columns: Vec<Builder>,
     rows: usize,
-    /// Bytes of their texts.
+    /// Bytes of the columns.
     bytes: usize,
-}
-
-/// A column, and how many values behind what is built are absent: most columns of most rows are.
-struct Column {
-    built: Builder,
-    absent: usize,
+    waiting: Vec<Row>,
+    /// Bytes of their long texts.
+    waiting_bytes: usize,
 }
 
 impl Batch {
     pub(super) fn new(table: Table) -> Self {
         Self {
             table,
-            columns: table.columns().iter().map(Column::new).collect(),
+            columns: table.columns().iter().map(Builder::new).collect(),
             rows: 0,
             bytes: 0,
+            waiting: Vec::with_capacity(BLOCK_ROWS),
+            waiting_bytes: 0,
         }
     }
 
-    pub(super) fn push(&mut self, row: &Row) {
-        let Self { columns, bytes, .. } = self;
-        let mut next = columns.iter_mut();
-        row.visit(&mut |value| {
-            if let Some(column) = next.next() {
-                *bytes += text_bytes(&value);
-                column.push(value);
-            }
-        });
+    pub(super) fn push(&mut self, row: Row) {
+        self.waiting_bytes += row.long_bytes();
+        self.waiting.push(row);
         self.rows += 1;
+        if self.waiting.len() >= BLOCK_ROWS || self.waiting_bytes >= BLOCK_BYTES {
+            self.settle();
+        }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -54,51 +56,57 @@ impl Batch {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.waiting_bytes
     }
 
     /// The rows that came; then there are none.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.settle();
         (self.rows, self.bytes) = (0, 0);
-        let columns = self.columns.iter_mut().map(Column::finish).collect();
+        let columns = self.columns.iter_mut().map(Builder::finish).collect();
         RecordBatch::try_new(schema(self.table), columns)
     }
-}
 
-/// Bytes of a value, where it is of texts; those make a row's size.
-fn text_bytes(value: &Value<'_>) -> usize {
-    match value {
-        Value::Str(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::StrList(items) => items.iter().map(|item| item.len() + 24).sum(),
-        _ => 8,
+    fn settle(&mut self) {
+        let mut filled = Filled(self.columns.iter_mut());
+        Row::columns(self.table, &self.waiting, &mut filled);
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.bytes = self.columns.iter().map(Builder::bytes).sum();
     }
 }
 
-impl Column {
-    fn new(declared: &Declared) -> Self {
-        Self { built: Builder::new(declared), absent: 0 }
-    }
+/// The columns that are still to be filled.
+struct Filled<'a>(std::slice::IterMut<'a, Builder>);
 
-    #[inline]
-    fn push(&mut self, value: Value<'_>) {
-        if value == Value::Null {
-            self.absent += 1;
-            return;
+impl<'a> Columns<'a> for Filled<'_> {
+    fn column(&mut self, values: impl Iterator<Item = Value<'a>>) {
+        if let Some(builder) = self.0.next() {
+            builder.fill(values);
         }
-        if self.absent > 0 {
-            self.built.push_nulls(std::mem::take(&mut self.absent));
-        }
-        self.built.push(value);
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        self.built.push_nulls(std::mem::take(&mut self.absent));
-        self.built.finish()
     }
 }
 
-/// What is there of a column.
+/// Appends values to a builder, and absent ones as many at once as come one after the other.
+macro_rules! fill {
+    ($builder:expr, $values:expr, $kind:ident($it:ident) => $append:expr) => {{
+        let mut absent = 0;
+        for value in $values {
+            // A row's value is of its column's type.
+            let Value::$kind($it) = value else {
+                absent += 1;
+                continue;
+            };
+            if absent > 0 {
+                $builder.append_nulls(std::mem::take(&mut absent));
+            }
+            $append;
+        }
+        $builder.append_nulls(absent);
+    }};
+}
+
+/// One column being built.
 enum Builder {
     Bool(BooleanBuilder),
     I32(Int32Builder),
@@ -111,7 +119,7 @@ enum Builder {
 }
 
 impl Builder {
-    fn new(column: &Declared) -> Self {
+    fn new(column: &Column) -> Self {
         let element = || match field(column).data_type() {
             DataType::List(element) => Arc::clone(element),
             _ => Arc::new(Field::new("element", DataType::Utf8, true)),
@@ -133,21 +141,21 @@ impl Builder {
         }
     }
 
-    fn push(&mut self, value: Value<'_>) {
-        match (self, value) {
-            (Self::Bool(b), Value::Bool(v)) => b.append_value(v),
-            (Self::I32(b), Value::I32(v)) => b.append_value(v),
-            (Self::I64(b), Value::I64(v)) => b.append_value(v),
-            (Self::Ts(b), Value::Ts(v)) => b.append_value(v.0),
-            (Self::Str(b), Value::Str(v)) => b.append_value(v),
-            (Self::Bytes(b), Value::Bytes(v)) => b.append_value(v),
-            (Self::StrList(b), Value::StrList(items)) => {
+    fn fill<'a>(&mut self, values: impl Iterator<Item = Value<'a>>) {
+        match self {
+            Self::Bool(b) => fill!(b, values, Bool(it) => b.append_value(it)),
+            Self::I32(b) => fill!(b, values, I32(it) => b.append_value(it)),
+            Self::I64(b) => fill!(b, values, I64(it) => b.append_value(it)),
+            Self::Ts(b) => fill!(b, values, Ts(it) => b.append_value(it.0)),
+            Self::Str(b) => fill!(b, values, Str(it) => b.append_value(it)),
+            Self::Bytes(b) => fill!(b, values, Bytes(it) => b.append_value(it)),
+            Self::StrList(b) => fill!(b, values, StrList(items) => {
                 for item in items {
                     b.values().append_value(item);
                 }
                 b.append(true);
-            }
-            (Self::MaskList(b), Value::MaskList(items)) => {
+            }),
+            Self::MaskList(b) => fill!(b, values, MaskList(items) => {
                 for item in items {
                     let fields = b.values();
                     if let Some(entity) = fields.field_builder::<StringBuilder>(0) {
@@ -159,22 +167,21 @@ impl Builder {
                     fields.append(true);
                 }
                 b.append(true);
-            }
-            // A row's value is of its column's type.
-            (builder, _) => builder.push_nulls(1),
+            }),
         }
     }
 
-    fn push_nulls(&mut self, count: usize) {
+    /// Bytes of its values, about.
+    fn bytes(&self) -> usize {
         match self {
-            Self::Bool(b) => b.append_nulls(count),
-            Self::I32(b) => b.append_nulls(count),
-            Self::I64(b) => b.append_nulls(count),
-            Self::Ts(b) => b.append_nulls(count),
-            Self::Str(b) => b.append_nulls(count),
-            Self::Bytes(b) => b.append_nulls(count),
-            Self::StrList(b) => b.append_nulls(count),
-            Self::MaskList(b) => b.append_nulls(count),
+            Self::Bool(b) => b.len() / 8,
+            Self::I32(b) => 4 * b.len(),
+            Self::I64(b) => 8 * b.len(),
+            Self::Ts(b) => 8 * b.len(),
+            Self::Str(b) => 4 * b.len() + b.values_slice().len(),
+            Self::Bytes(b) => 4 * b.len() + b.values_slice().len(),
+            Self::StrList(b) => 4 * b.len() + b.values_ref().values_slice().len(),
+            Self::MaskList(b) => 16 * b.values_ref().len(),
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) fn common(
     row
 }
 
-/// The event row of a command, of `common` and what is its own. Texts that a recording row lacks are taken out of `begun`.
+/// The event row of a command, of `common` and what is its own. What a recording row lacks is taken out of `begun`.
 pub(super) fn event(
     segment: &SegmentHeader,
     seq: SequenceNumber,
@@ -62,55 +62,59 @@ pub(super) fn event(
     let objects = objects(begun);
     // A command that a crash ended has its end on another boot's clock.
     let same_boot = segment.boot_id == opened.boot_id;
-    let timed = |at: Option<Timestamp>| at.filter(|_| same_boot);
-    let mut row = EventRow {
-        seq,
-        ts: micros(begun.at),
-        end_ts: Some(micros(ended.at)),
-        mono_ns: long(begun.at.mono_ns),
-        session_seq: int(begun.command.0),
-        class_uid: ids.class_uid,
-        activity_id: ids.activity_id,
-        type_uid: ids.type_uid,
-        severity_id: ids.severity_id,
-        status_id: ids.status_id,
-        kind: begun.kind.as_str().into(),
-        verb: std::mem::take(&mut begun.verb),
-        object_schema: common_schema(&objects),
-        objects,
-        is_privileged: begun.is_privileged,
-        is_write: begun.is_write,
-        risks: begun.risks.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect(),
-        statement_norm: std::mem::take(&mut begun.normalized),
-        statement_fp: begun.fingerprint,
-        statement_len: i32::try_from(begun.text_bytes).unwrap_or(i32::MAX),
-        blind_tokens: blind(&begun.blind),
-        batch: int(begun.batch),
-        decision: decision(begun.decision.effect, begun.approval.as_ref(), masked_count).into(),
-        rule_id: std::mem::take(&mut begun.decision.rule),
-        rule_ids: begun.decision.determining.iter().map(|id| id.0.to_string()).collect(),
-        decision_reason: std::mem::take(&mut begun.decision.reason),
-        disposition_id: ids.disposition_id,
-        action_id: ids.action_id,
-        masked,
-        masked_count,
-        rows: outcome.rows.map(long),
-        bytes_in: long(outcome.bytes_in),
-        bytes_out: long(outcome.bytes_out),
-        duration_us: same_boot.then(|| long(ended.at.us_since(begun.at))),
-        decided_us: begun.decided_us.map(i64::from),
-        first_byte_us: timed(outcome.first_at).map(|first| long(first.us_since(begun.at))),
-        columns: columns(&begun.columns),
-        sent_us: timed(outcome.sent_at).map(|sent| long(sent.us_since(begun.at))),
-        upstream_us: timed(outcome.sent_at).map(|sent| long(ended.at.us_since(sent))),
-        status: outcome.status.as_str().into(),
-        error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
-        ..common.clone()
-    };
+    let mut row = Box::new(common.clone());
+    row.seq = seq;
+    row.ts = micros(begun.at);
+    row.end_ts = Some(micros(ended.at));
+    row.mono_ns = long(begun.at.mono_ns);
+    row.session_seq = int(begun.command.0);
+    row.class_uid = ids.class_uid;
+    row.activity_id = ids.activity_id;
+    row.type_uid = ids.type_uid;
+    row.severity_id = ids.severity_id;
+    row.status_id = ids.status_id;
+    row.kind = begun.kind.as_str().into();
+    row.verb = std::mem::take(&mut begun.verb);
+    row.object_schema = common_schema(&objects);
+    row.objects = objects;
+    row.is_privileged = begun.is_privileged;
+    row.is_write = begun.is_write;
+    row.risks = begun.risks.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    row.statement_norm = std::mem::take(&mut begun.normalized);
+    row.statement_fp = begun.fingerprint;
+    row.statement_len = i32::try_from(begun.text_bytes).unwrap_or(i32::MAX);
+    row.blind_tokens = blind(&begun.blind);
+    row.batch = int(begun.batch);
+    row.decision = decision(begun.decision.effect, begun.approval.as_ref(), masked_count).into();
+    row.rule_id = std::mem::take(&mut begun.decision.rule);
+    row.rule_ids = begun.decision.determining.iter().map(|id| id.0.to_string()).collect();
+    row.decision_reason = std::mem::take(&mut begun.decision.reason);
+    row.disposition_id = ids.disposition_id;
+    row.action_id = ids.action_id;
+    row.masked = masked;
+    row.masked_count = masked_count;
+    row.decided_us = begun.decided_us.map(i64::from);
+    row.columns = columns(&begun.columns);
+    put_outcome(&mut row, begun.at, ended, same_boot);
     if let Some(approval) = &begun.approval {
         put_approval(&mut row, approval);
     }
-    Row::Event(Box::new(row))
+    Row::Event(row)
+}
+
+/// What came of a command; times where both of its ends are of one boot's clock.
+fn put_outcome(row: &mut EventRow, began: Timestamp, ended: &EndedCommand, same_boot: bool) {
+    let outcome = &ended.outcome;
+    let timed = |at: Option<Timestamp>| at.filter(|_| same_boot);
+    row.rows = outcome.rows.map(long);
+    row.bytes_in = long(outcome.bytes_in);
+    row.bytes_out = long(outcome.bytes_out);
+    row.duration_us = same_boot.then(|| long(ended.at.us_since(began)));
+    row.first_byte_us = timed(outcome.first_at).map(|first| long(first.us_since(began)));
+    row.sent_us = timed(outcome.sent_at).map(|sent| long(sent.us_since(began)));
+    row.upstream_us = timed(outcome.sent_at).map(|sent| long(ended.at.us_since(sent)));
+    row.status = outcome.status.as_str().into();
+    row.error_code = outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned());
 }
 
 /// The columns in order, each once; none where none is named.
@@ -430,11 +434,11 @@ fn strongest(begun: &BegunCommand) -> Action {
 }
 
 /// What is touched, each once, in the order of the statement.
-fn objects(begun: &BegunCommand) -> Vec<String> {
+fn objects(begun: &mut BegunCommand) -> Vec<String> {
     let mut objects: Vec<String> = Vec::new();
-    for object in begun.accesses.iter().filter_map(|access| access.object.as_ref()) {
-        if !objects.contains(object) {
-            objects.push(object.clone());
+    for object in begun.accesses.iter_mut().filter_map(|access| access.object.take()) {
+        if !objects.contains(&object) {
+            objects.push(object);
         }
     }
     objects

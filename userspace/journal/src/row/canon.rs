@@ -32,30 +32,46 @@ pub(crate) fn leaf_hash(canon: &[u8]) -> [u8; 32] {
 /// Appends one field.
 #[inline]
 pub(crate) fn put(out: &mut Vec<u8>, value: Value<'_>) {
-    let start = out.len();
-    out.push(u8::from(value != Value::Null));
     match value {
-        Value::Null => {}
-        Value::Bool(it) => out.push(u8::from(it)),
-        Value::I32(it) => out.extend_from_slice(&it.to_be_bytes()),
-        Value::I64(it) => out.extend_from_slice(&it.to_be_bytes()),
-        Value::Ts(it) => out.extend_from_slice(&it.0.to_be_bytes()),
-        Value::Str(it) => put_bytes(out, it.as_bytes()),
-        Value::Bytes(it) => put_bytes(out, it),
-        Value::StrList(items) => {
+        Value::Null => out.push(0),
+        Value::Bool(it) => out.extend_from_slice(&[1, u8::from(it)]),
+        Value::I32(it) => put_int(out, &it.to_be_bytes()),
+        Value::I64(it) => put_int(out, &it.to_be_bytes()),
+        Value::Ts(it) => put_int(out, &it.0.to_be_bytes()),
+        Value::Str(it) => put_field(out, |out| put_bytes(out, it.as_bytes())),
+        Value::Bytes(it) => put_field(out, |out| put_bytes(out, it)),
+        Value::StrList(items) => put_field(out, |out| {
             put_len(out, items.len());
             for item in items {
                 put_bytes(out, item.as_bytes());
             }
-        }
-        Value::MaskList(items) => {
+        }),
+        Value::MaskList(items) => put_field(out, |out| {
             put_len(out, items.len());
             for item in items {
                 put_bytes(out, item.entity.as_bytes());
                 out.extend_from_slice(&item.count.to_be_bytes());
             }
-        }
+        }),
     }
+}
+
+/// A field of a few bytes, at once.
+#[inline]
+fn put_int<const N: usize>(out: &mut Vec<u8>, bytes: &[u8; N]) {
+    const { assert!(N <= 8, "an integer") };
+    let mut field = [1; 9];
+    if let Some(field) = field.get_mut(..=N) {
+        field[1..].copy_from_slice(bytes);
+        out.extend_from_slice(field);
+    }
+}
+
+#[inline]
+fn put_field(out: &mut Vec<u8>, value: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.push(1);
+    value(out);
     end_field(out, start);
 }
 

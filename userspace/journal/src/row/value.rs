@@ -134,6 +134,12 @@ impl OwnedValue {
     }
 }
 
+/// What takes rows apart, one column behind the other.
+pub trait Columns<'a> {
+    /// The next column's values.
+    fn column(&mut self, values: impl Iterator<Item = Value<'a>>);
+}
+
 /// A type that a column's values have in a row's struct.
 pub trait Field: Sized {
     /// The column's type.
