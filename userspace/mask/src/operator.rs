@@ -225,8 +225,10 @@ const VARCHAR_ARRAY: u32 = 1015;
 
 /// Keeps separators and the last four letters or digits, where there are more than four.
 fn partial(text: &str, out: &mut Vec<u8>) {
-    let total = text.chars().filter(|c| c.is_alphanumeric()).count();
-    let hidden = if total <= 4 { total } else { total - 4 };
+    if text.is_ascii() {
+        return partial_ascii(text.as_bytes(), out);
+    }
+    let hidden = hidden(text.chars().filter(|c| c.is_alphanumeric()).count());
     let mut seen = 0;
     for c in text.chars() {
         seen += usize::from(c.is_alphanumeric());
@@ -236,8 +238,54 @@ fn partial(text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// The same of a text of ASCII, as most are.
+fn partial_ascii(text: &[u8], out: &mut Vec<u8>) {
+    let hidden = hidden(text.iter().filter(|byte| byte.is_ascii_alphanumeric()).count());
+    let mut seen = 0;
+    out.extend(text.iter().map(|byte| {
+        let counts = byte.is_ascii_alphanumeric();
+        seen += usize::from(counts);
+        let keep =
+            if counts { seen > hidden } else { byte.is_ascii_punctuation() || *byte == b' ' };
+        if keep { *byte } else { b'*' }
+    }));
+}
+
+/// How many of so many letters and digits are hidden.
+fn hidden(total: usize) -> usize {
+    if total <= 4 { total } else { total - 4 }
+}
+
 fn hex(byte: u8, out: &mut Vec<u8>) {
     for nibble in [byte >> 4, byte & 15] {
         out.push(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_kept_alike_of_ascii_and_of_other_texts() {
+        let part = |text: &str| {
+            let mut out = Vec::new();
+            partial(text, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        for (text, shown) in [
+            ("4111 1111 1111 1234", "**** **** **** 1234"),
+            ("123-45-6789", "***-**-6789"),
+            ("a.b@c.de", "*.b@c.de"),
+            ("1234", "****"),
+            ("a\tb\u{7f}cdef", "****cdef"),
+            ("", ""),
+        ] {
+            assert_eq!(part(text), shown);
+            // A letter before it that is none of ASCII is hidden, where there are five or more, and changes nothing else.
+            let wide = part(&format!("é{text}wxyz"));
+            let narrow = part(&format!("e{text}wxyz"));
+            assert_eq!(wide, narrow, "{text:?}");
+        }
     }
 }
