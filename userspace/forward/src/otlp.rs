@@ -84,11 +84,11 @@ fn rejected(answer: &[u8]) -> Option<(u64, String)> {
 
 /// `ExportLogsServiceRequest` in ProtoJSON.
 fn request(items: &[Item]) -> serde_json::Value {
-    let node = items.first().map(|item| node(&item.row)).unwrap_or_default();
+    let node = items.first().map(|item| item.row.node()).unwrap_or_default();
     let records: Vec<_> = items.iter().map(record).collect();
     json!({ "resourceLogs": [{
         "resource": { "attributes": [
-            text("service.name", "vestibule"), text("host.name", &node),
+            text("service.name", "vestibule"), text("host.name", node),
         ] },
         "scopeLogs": [{
             "scope": { "name": "vestibule", "version": env!("CARGO_PKG_VERSION") },
@@ -122,15 +122,6 @@ fn severity(row: &Row) -> (u8, &'static str) {
     match row {
         Row::Event(row) if row.decision == "deny" => (13, "WARN"),
         _ => (9, "INFO"),
-    }
-}
-
-fn node(row: &Row) -> String {
-    match row {
-        Row::Event(row) => row.node_id.to_string(),
-        Row::Session(row) => row.node_id.clone(),
-        Row::Control(row) => row.node_id.clone(),
-        Row::Recording(row) => row.node_id.to_string(),
     }
 }
 

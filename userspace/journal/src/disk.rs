@@ -79,10 +79,7 @@ pub trait DiskFile: Debug + Send {
     /// # Errors
     /// As [`DiskFile::write_all_at`] and [`DiskFile::sync_data`].
     fn write_durable(&mut self, parts: [&[u8]; 2], offset: u64) -> io::Result<()> {
-        for (part, at) in placed(parts, offset) {
-            self.write_all_at(part, at)?;
-        }
-        self.sync_data()
+        write_and_sync(self, parts, offset)
     }
 
     /// Makes everything about the file durable.
@@ -101,10 +98,18 @@ pub trait DiskFile: Debug + Send {
     fn space(&self) -> io::Result<(u64, u64)>;
 }
 
-/// Each of two parts and where it goes, the second one behind the first.
-fn placed([first, second]: [&[u8]; 2], offset: u64) -> [(&[u8], u64); 2] {
-    let behind = offset.saturating_add(u64::try_from(first.len()).unwrap_or(u64::MAX));
-    [(first, offset), (second, behind)]
+/// [`DiskFile::write_durable`] by the two of which any disk makes it.
+fn write_and_sync(
+    file: &(impl DiskFile + ?Sized),
+    parts: [&[u8]; 2],
+    offset: u64,
+) -> io::Result<()> {
+    let mut at = offset;
+    for part in parts {
+        file.write_all_at(part, at)?;
+        at += u64::try_from(part.len()).map_err(io::Error::other)?;
+    }
+    file.sync_data()
 }
 
 /// The operating system's disk.
@@ -178,10 +183,7 @@ impl DiskFile for OsFile {
                 Err(error) => return Err(error),
             }
         }
-        for (part, at) in placed(parts, offset) {
-            self.file.write_all_at(part, at)?;
-        }
-        self.sync_data()
+        write_and_sync(self, parts, offset)
     }
 
     fn sync_all(&self) -> io::Result<()> {

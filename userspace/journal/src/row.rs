@@ -129,6 +129,16 @@ impl Row {
         }
     }
 
+    /// Its node: the name of its log, with the epoch.
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Event(row) => &row.node_id,
+            Self::Session(row) => &row.node_id,
+            Self::Control(row) => &row.node_id,
+            Self::Recording(row) => &row.node_id,
+        }
+    }
+
     /// Its wall-clock time, which names its `dt` partition.
     pub fn ts(&self) -> Micros {
         match self {

@@ -225,35 +225,23 @@ const VARCHAR_ARRAY: u32 = 1015;
 
 /// Keeps separators and the last four letters or digits, where there are more than four.
 fn partial(text: &str, out: &mut Vec<u8>) {
-    if text.is_ascii() {
-        return partial_ascii(text.as_bytes(), out);
-    }
-    let hidden = hidden(text.chars().filter(|c| c.is_alphanumeric()).count());
+    let total = text.chars().filter(|c| c.is_alphanumeric()).count();
+    let hidden = if total <= 4 { total } else { total - 4 };
     let mut seen = 0;
-    for c in text.chars() {
-        seen += usize::from(c.is_alphanumeric());
-        let keep =
-            if c.is_alphanumeric() { seen > hidden } else { c.is_ascii_punctuation() || c == ' ' };
-        out.extend_from_slice(if keep { c } else { '*' }.encode_utf8(&mut [0; 4]).as_bytes());
-    }
-}
-
-/// The same of a text of ASCII, as most are.
-fn partial_ascii(text: &[u8], out: &mut Vec<u8>) {
-    let hidden = hidden(text.iter().filter(|byte| byte.is_ascii_alphanumeric()).count());
-    let mut seen = 0;
-    out.extend(text.iter().map(|byte| {
-        let counts = byte.is_ascii_alphanumeric();
+    let mut shown = |c: char| {
+        let counts = c.is_alphanumeric();
         seen += usize::from(counts);
-        let keep =
-            if counts { seen > hidden } else { byte.is_ascii_punctuation() || *byte == b' ' };
-        if keep { *byte } else { b'*' }
-    }));
-}
-
-/// How many of so many letters and digits are hidden.
-fn hidden(total: usize) -> usize {
-    if total <= 4 { total } else { total - 4 }
+        let keep = if counts { seen > hidden } else { c.is_ascii_punctuation() || c == ' ' };
+        if keep { c } else { '*' }
+    };
+    if text.is_ascii() {
+        // A byte each, and room is made once.
+        out.extend(text.bytes().map(|byte| u8::try_from(shown(char::from(byte))).unwrap_or(b'*')));
+    } else {
+        for c in text.chars() {
+            out.extend_from_slice(shown(c).encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
 }
 
 fn hex(byte: u8, out: &mut Vec<u8>) {

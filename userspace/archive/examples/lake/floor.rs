@@ -1,5 +1,6 @@
 //! What of sealing each part takes by itself: reading rows from the journal, their canonical form, SHA-256 of that, and Parquet.
-//! What SHA-256 and Parquet take alone is the least that sealing these rows takes, whoever does it.
+//! What SHA-256 and Parquet take alone is near the least that sealing these rows takes; of Parquet, turning rows into columns
+//! is our own.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -13,7 +13,7 @@ const ELEMENT: &str = "vestibule@32473";
 
 /// A message, without its end.
 pub(super) fn line(row: &Row, out: &mut String) {
-    let (node, kind, severity, text) = match row {
+    let (kind, severity, text) = match row {
         // RFC 5424 §6.2.1: 4 is a warning, 5 a notice, 6 informational.
         Row::Event(row) => {
             let severity = match (row.decision.as_str(), row.status.as_str()) {
@@ -23,14 +23,14 @@ pub(super) fn line(row: &Row, out: &mut String) {
                 _ => 5,
             };
             let text = format!("{} {} {}", row.decision, row.verb, row.objects.join(" "));
-            (row.node_id.as_str(), row.kind.as_str(), severity, text)
+            (row.kind.as_str(), severity, text)
         }
-        Row::Session(row) => (row.node_id.as_str(), "session", 6, row.agent_id.clone()),
-        Row::Control(row) => (row.node_id.as_str(), row.kind.as_str(), 6, row.kind.clone()),
-        Row::Recording(row) => (row.node_id.as_str(), "recording", 6, row.session_id.to_string()),
+        Row::Session(row) => ("session", 6, row.agent_id.clone()),
+        Row::Control(row) => (row.kind.as_str(), 6, row.kind.clone()),
+        Row::Recording(row) => ("recording", 6, row.session_id.to_string()),
     };
     let priority = FACILITY * 8 + severity;
-    let (node, kind) = (token(node, 255), token(kind, 32));
+    let (node, kind) = (token(row.node(), 255), token(kind, 32));
     let time = json::time(row.ts().0);
     let head = format!("<{priority}>1 {time} {node} vestibule - {kind} [{ELEMENT}");
     out.push_str(&head);

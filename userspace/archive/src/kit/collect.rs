@@ -122,12 +122,13 @@ impl Case {
 }
 
 pub(super) fn log_of(row: &Row) -> (&str, i32) {
-    match row {
-        Row::Event(row) => (&row.node_id, row.log_epoch),
-        Row::Session(row) => (&row.node_id, row.log_epoch),
-        Row::Control(row) => (&row.node_id, row.log_epoch),
-        Row::Recording(row) => (&row.node_id, row.log_epoch),
-    }
+    let epoch = match row {
+        Row::Event(row) => row.log_epoch,
+        Row::Session(row) => row.log_epoch,
+        Row::Control(row) => row.log_epoch,
+        Row::Recording(row) => row.log_epoch,
+    };
+    (row.node(), epoch)
 }
 
 /// One table's files: Parquet, and the same as JSON Lines. A table without rows has an empty file of lines alone.

@@ -60,15 +60,13 @@ impl Direct {
         let start = offset - offset % block;
         let bytes = parts.iter().fold(lead, |bytes, part| bytes.saturating_add(part.len()));
         let whole = bytes.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(usize::MAX);
-        let Some(out) = self.buffer.get_mut(self.aligned..).and_then(|out| out.get_mut(..whole))
+        let end = start.saturating_add(u64::try_from(whole).map_err(io::Error::other)?);
+        let buffer = self.buffer.get_mut(self.aligned..self.aligned + BUFFER_BYTES);
+        let Some(out) =
+            buffer.and_then(|buffer| buffer.get_mut(..whole)).filter(|_| end <= self.length)
         else {
             return Ok(false);
         };
-        if whole > BUFFER_BYTES
-            || start + u64::try_from(whole).map_err(io::Error::other)? > self.length
-        {
-            return Ok(false);
-        }
         if self.end.take() != Some(offset) {
             let (before, _) = out.split_at_mut(lead);
             file.read_exact_at(before, start)?;
