@@ -14,8 +14,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use types::addr::Side;
 
-/// What the last statement of a capture says: once it is in the file, all before it is.
+/// What the last session of a capture says, to its end: once it is in the file, all before it is.
 const LAST: &str = "SELECT 'the last one'";
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 pub(crate) fn program(name: &str) -> Command {
     Command::new(paths::programs().unwrap().join(name))
@@ -29,15 +30,20 @@ fn server() -> Postgres {
 
 /// Captures what goes to a server while `traffic` runs.
 pub(crate) fn captured(server: &Postgres, to: &Path, more: &[&str], traffic: impl FnOnce()) {
-    sniffed((server.port(), LAST), to, more, || {
+    sniffed((server.port(), &[LAST.as_bytes(), TERMINATE]), to, more, || {
         traffic();
         server.sql(LAST).unwrap();
     });
 }
 
-/// Captures what goes to a port while `traffic` runs, which ends with something that has `last` in it: once that is in the
-/// file, all before it is.
-pub(crate) fn sniffed((port, last): (u16, &str), to: &Path, more: &[&str], traffic: impl FnOnce()) {
+/// Captures what goes to a port while `traffic` runs, which ends with something that has `last` in it, one part behind the
+/// other: once that is in the file, all before it is.
+pub(crate) fn sniffed(
+    (port, last): (u16, &[&[u8]]),
+    to: &Path,
+    more: &[&str],
+    traffic: impl FnOnce(),
+) {
     let mut tcpdump = Command::new("tcpdump");
     tcpdump.args(["-i", "lo", "-U", "-Z", "root", "-B", "65536", "-w"]).arg(to).args(more);
     tcpdump.arg(format!("tcp port {port}"));
@@ -47,11 +53,17 @@ pub(crate) fn sniffed((port, last): (u16, &str), to: &Path, more: &[&str], traff
     traffic();
     let is_there = || {
         let bytes = fs::read(to)?;
-        Ok(bytes.windows(last.len()).any(|part| part == last.as_bytes()))
+        Ok(last.iter().try_fold(&bytes[..], |bytes, part| behind(bytes, part)).is_some())
     };
     wait_until("what comes last is captured", 30, is_there).unwrap();
     tcpdump.signal(Signal::INT).unwrap();
     tcpdump.wait(20).unwrap().unwrap();
+}
+
+/// What stands behind the first place where `bytes` have `part`.
+fn behind<'a>(bytes: &'a [u8], part: &[u8]) -> Option<&'a [u8]> {
+    let at = bytes.windows(part.len()).position(|here| here == part)?;
+    bytes.get(at + part.len()..)
 }
 
 /// Imports, and answers the exit code and the summary.

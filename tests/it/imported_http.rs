@@ -25,7 +25,7 @@ fn captured(server: &HttpServer, to: &Path, traffic: impl FnOnce(&dyn Fn(&[&str]
             arguments.iter().map(|one| if is_path(one) { url(one) } else { (*one).to_owned() });
         run(curl.args(["-sS4", "--max-time", "30"]).args(arguments), 60).unwrap().ok().unwrap()
     };
-    sniffed((server.port(), LAST), to, &[], || {
+    sniffed((server.port(), &[LAST.as_bytes()]), to, &[], || {
         traffic(&curl);
         curl(&[LAST]);
     });

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -96,6 +97,11 @@ fn search_path() -> OsString {
         .chain(home.map(|h| h.join("bin")))
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     std::env::join_paths(directories).unwrap_or(own)
+}
+
+/// How many processors this machine has for us.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn show(command: &Command) -> String {

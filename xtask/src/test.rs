@@ -7,9 +7,9 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, bail};
 use integration::paths;
 
-use crate::command::{cargo, run as run_command, run_logged};
+use crate::command::{cargo, processors, run as run_command, run_logged};
 use crate::setup::{self, Scope};
-use crate::term::{heading, say};
+use crate::term::{heading, now, say, say_took};
 use crate::tidy;
 
 /// The fuzzer's targets, and how long each runs, in seconds.
@@ -30,8 +30,7 @@ pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
         check(&mut failed, "tidy", tidy::run);
         check(&mut failed, "clippy", run_clippy);
     }
-    heading("build");
-    run_build()?;
+    timed("build", run_build)?;
     if filter.is_none() {
         check(&mut failed, "escape", crate::escape::run_built);
         check(&mut failed, "tamper", crate::tamper::run_quick);
@@ -43,8 +42,7 @@ pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
             fuzzers.join().map_err(|_| anyhow!("the fuzzers panicked"))?
         });
     }
-    heading("tests");
-    let counts = nextest(filter)?;
+    let counts = timed("tests", || nextest(filter))?;
     if !failed.is_empty() {
         say(format_args!("\nfailed checks: {}", failed.join(", ")));
     }
@@ -57,11 +55,19 @@ pub(crate) fn run(fuzz: bool, filter: Option<&str>) -> Result<()> {
 
 /// Runs one check; the others run, too, where it fails.
 fn check(failed: &mut Vec<&'static str>, name: &'static str, run: impl FnOnce() -> Result<()>) {
-    heading(name);
-    if let Err(error) = run() {
+    if let Err(error) = timed(name, run) {
         say(format_args!("{error:#}"));
         failed.push(name);
     }
+}
+
+/// Runs something under a heading, and says how long it took.
+fn timed<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    heading(name);
+    let begun = now();
+    let done = run();
+    say_took(name, begun);
+    done
 }
 
 fn run_fmt() -> Result<()> {
@@ -119,6 +125,10 @@ fn look_for_room() -> Result<()> {
     Ok(())
 }
 
+/// Tests that run at once on each processor: they wait for servers to start and for times to pass, which leaves it idle for
+/// half of the time where it has one.
+const TESTS_PER_PROCESSOR: usize = 2;
+
 /// How the tests went.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
@@ -129,7 +139,9 @@ struct Counts {
 /// Runs the tests, shows what nextest says, and answers its summary.
 fn nextest(filter: Option<&str>) -> Result<Counts> {
     let mut nextest = cargo(None);
-    nextest.args(["nextest", "run", "--no-fail-fast"]).args(filter);
+    let at_once = processors() * TESTS_PER_PROCESSOR;
+    nextest.args(["nextest", "run", "--no-fail-fast", "--test-threads", &at_once.to_string()]);
+    nextest.args(filter);
     let mut child =
         nextest.stderr(Stdio::piped()).spawn().context("cargo nextest can't be started")?;
     let stderr = child.stderr.take().context("its messages are a pipe")?;

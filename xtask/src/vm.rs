@@ -13,7 +13,7 @@ use clap::Args as ClapArgs;
 use integration::escape::{Level, Row, report};
 use integration::paths;
 
-use crate::command::{cargo, command, run as run_command, run_logged};
+use crate::command::{cargo, command, processors, run as run_command, run_logged};
 use crate::setup::{self, Scope};
 use crate::term::{heading, say};
 
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // The attempts take longest, and so come first.
     let of_part = |part| kernels.iter().map(move |kernel| Job { kernel, part });
     let jobs: Vec<Job<'_>> = parts.into_iter().flat_map(of_part).collect();
-    let at_once = args.at_once.unwrap_or_else(jobs::processors);
+    let at_once = args.at_once.unwrap_or_else(processors);
     let outcome = jobs::run(&jobs, &programs, &asked(args), at_once);
     if let Some(path) = &args.json {
         let text = format!("{:#}\n", report::to_json(&outcome.shown.rows));

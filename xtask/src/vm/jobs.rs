@@ -1,16 +1,14 @@
 //! What is to be done on which kernel, a few machines at a time: each keeps about one processor busy.
 
-use std::num::NonZero;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Instant;
 
 use integration::escape::Level;
 
 use super::kernels::Kernel;
 use super::{Part, Shown, boot_order, escape};
-use crate::term::say;
+use crate::term::{now, say_took};
 
 /// One machine's work.
 #[derive(Debug)]
@@ -64,11 +62,6 @@ pub(super) fn run(
     })
 }
 
-/// As many machines as there are processors.
-pub(super) fn processors() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
-}
-
 impl Job<'_> {
     fn run(&self, programs: &Path, asked: &[(Level, String)]) -> Outcome {
         let release = &self.kernel.release;
@@ -91,13 +84,7 @@ impl Job<'_> {
         for failed in &mut outcome.shown.failed {
             failed.insert_str(0, &format!("{release}: "));
         }
-        let minutes = begun.elapsed().as_secs_f64() / 60.0;
-        say(format_args!("{release}: {what}: {minutes:.1} min"));
+        say_took(format_args!("{release}: {what}"), begun);
         outcome
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "it says how long it took")]
-fn now() -> Instant {
-    Instant::now()
 }
