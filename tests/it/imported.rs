@@ -14,8 +14,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use types::addr::Side;
 
-/// What the last session of a capture says, to its end: once it is in the file, all before it is.
+/// What the last session of a capture asks; once it and the session's end are in the file, all before is.
 const LAST: &str = "SELECT 'the last one'";
+
+/// How a session ends (PostgreSQL 18, "Message Formats", Terminate).
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 pub(crate) fn program(name: &str) -> Command {

@@ -21,13 +21,13 @@ fn every_row_of_an_import_is_marked_and_the_verifier_says_so() {
     let mut rows = 0;
     for table in Table::ALL {
         scan::scan(&node.archive(), table, &Filter::default(), &mut |row| {
-            let (node, mark) = match &row {
-                Row::Event(row) => (row.node_id.as_str(), row.kind.as_str()),
-                Row::Session(row) => (row.node_id.as_str(), row.assurance.as_str()),
-                Row::Control(row) => (row.node_id.as_str(), row.kind.as_str()),
-                Row::Recording(row) => (row.node_id.as_str(), row.stream.as_str()),
+            let mark = match &row {
+                Row::Event(row) => row.kind.as_str(),
+                Row::Session(row) => row.assurance.as_str(),
+                Row::Control(row) => row.kind.as_str(),
+                Row::Recording(row) => row.stream.as_str(),
             };
-            assert!(imported::is_import(node) && imported::is_mark(table, mark), "{row:?}");
+            assert!(imported::is_import(row.node()) && imported::is_mark(table, mark), "{row:?}");
             if let Row::Event(row) = &row {
                 assert_eq!((&*row.assurance, &*row.decision, row.pid), ("imported", "none", None));
             }
