@@ -116,6 +116,12 @@ fn every_row_reaches_every_receiver_though_all_are_killed() {
     world.daemon.kill();
     world.daemon.restart().unwrap();
     read(&world, 3);
+    // Only a daemon that saw one refuse says that it goes on.
+    wait_until("it is said that one refuses", 60, || {
+        let all = world.daemon.status()?["forwards"].as_array().unwrap().clone();
+        Ok(all.iter().any(|one| one["name"] == "otlp" && !one["error"].is_null()))
+    })
+    .unwrap();
     otlp.refuse(false).unwrap();
     let due = all_taken(&world);
 
