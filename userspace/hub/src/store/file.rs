@@ -6,7 +6,7 @@
 mod commit;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,11 +31,15 @@ pub struct FileStore {
 /// What of the file is kept in memory: all that waits and the newest pages of what is over.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
-/// What waiting requests say, by their ids.
+/// What waiting requests say, by their ids: there before a request is seen to wait, and until it is seen to be over.
 #[derive(Debug, Default)]
 struct Texts {
     of: HashMap<RequestId, Text>,
     bytes: usize,
+    /// New with the transaction that is not durable yet.
+    added: HashSet<RequestId>,
+    /// Over by it.
+    over: HashSet<RequestId>,
 }
 
 impl FileStore {
@@ -47,8 +51,12 @@ impl FileStore {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
         tables::prepare(&database)?;
         let database = Arc::new(database);
-        let committer = Committer::start(Arc::clone(&database));
-        Ok(Self { database, committer, texts: Arc::default(), bell: Bell::default() })
+        let texts: Arc<Mutex<Texts>> = Arc::default();
+        let settled = Arc::clone(&texts);
+        let committer = Committer::start(Arc::clone(&database), move |is_durable| {
+            lock(&settled).settle(is_durable);
+        });
+        Ok(Self { database, committer, texts, bell: Bell::default() })
     }
 
     pub(super) async fn tell(
@@ -61,18 +69,20 @@ impl FileStore {
             let text = Text::take(request);
             texts.push((request.id, ended.is_none().then_some(text)));
         }
-        self.texts().check(&texts)?;
-        let node = node.to_owned();
-        let taken = self
-            .committer
-            .run(move |transaction| tables::tell(transaction, &node, &standings))
+        let (node, kept) = (node.to_owned(), Arc::clone(&self.texts));
+        self.committer
+            .run(move |transaction| {
+                lock(&kept).check(&texts)?;
+                let mut taken = HashSet::new();
+                let told = tables::tell(transaction, &node, &standings, &mut taken);
+                // Where there was no room for all, some are taken nevertheless.
+                let mut kept = lock(&kept);
+                for (id, text) in texts.into_iter().filter(|(id, _)| taken.contains(id)) {
+                    kept.take(id, text);
+                }
+                told
+            })
             .await?;
-        {
-            let mut kept = self.texts();
-            for (id, text) in texts.into_iter().filter(|(id, _)| taken.contains(id)) {
-                kept.put(id, text);
-            }
-        }
         self.bell.tell(&Word::Standings);
         Ok(())
     }
@@ -82,17 +92,20 @@ impl FileStore {
         node: &str,
         hello: Hello,
     ) -> Result<Vec<RequestId>, StoreError> {
-        let with_text: Vec<RequestId> = {
-            let texts = self.texts();
-            let known = hello.waiting.iter().map(|known| known.id);
-            known.filter(|id| texts.of.contains_key(id)).collect()
-        };
-        let node = node.to_owned();
+        let (node, kept) = (node.to_owned(), Arc::clone(&self.texts));
         let (wanted, ended) = self
             .committer
-            .run(move |transaction| tables::hello(transaction, &node, &hello, &with_text))
+            .run(move |transaction| {
+                let mut kept = lock(&kept);
+                let has_text = |id| kept.of.contains_key(&id);
+                let (wanted, ended) = tables::hello(transaction, &node, &hello, has_text)?;
+                kept.over.extend(&ended);
+                Ok((wanted, ended))
+            })
             .await?;
-        self.forget(&ended);
+        if !ended.is_empty() {
+            self.bell.tell(&Word::Standings);
+        }
         Ok(wanted)
     }
 
@@ -128,22 +141,29 @@ impl FileStore {
         most: usize,
     ) -> Result<Vec<Standing>, StoreError> {
         let listed = self.read(move |transaction| tables::list(transaction, which, most)).await?;
-        let texts = self.texts();
+        let texts = lock(&self.texts);
         Ok(listed.into_iter().map(|standing| texts.complete(standing)).collect())
     }
 
     pub(super) async fn show(&self, id: RequestId) -> Result<Option<Standing>, StoreError> {
         let shown = self.read(move |transaction| tables::show(transaction, id)).await?;
-        Ok(shown.map(|standing| self.texts().complete(standing)))
+        Ok(shown.map(|standing| lock(&self.texts).complete(standing)))
     }
 
     pub(super) async fn sweep(&self, late_us: i64, old_us: i64) -> Result<(u64, u64), StoreError> {
+        let kept = Arc::clone(&self.texts);
         let (ended, forgotten) = self
             .committer
-            .run(move |transaction| tables::sweep(transaction, late_us, old_us))
+            .run(move |transaction| {
+                let (ended, forgotten) = tables::sweep(transaction, late_us, old_us)?;
+                lock(&kept).over.extend(&ended);
+                Ok((ended.len(), forgotten))
+            })
             .await?;
-        self.forget(&ended);
-        Ok((u64::try_from(ended.len()).unwrap_or(u64::MAX), forgotten))
+        if ended > 0 {
+            self.bell.tell(&Word::Standings);
+        }
+        Ok((u64::try_from(ended).unwrap_or(u64::MAX), forgotten))
     }
 
     pub(super) fn bell(&self) -> &Bell {
@@ -159,23 +179,11 @@ impl FileStore {
         let looked = tokio::task::spawn_blocking(move || look(&database.begin_read()?)).await;
         looked.unwrap_or(Err(StoreError::Closed))
     }
+}
 
-    fn forget(&self, ended: &[RequestId]) {
-        if ended.is_empty() {
-            return;
-        }
-        let mut texts = self.texts();
-        for id in ended {
-            texts.put(*id, None);
-        }
-        drop(texts);
-        self.bell.tell(&Word::Standings);
-    }
-
-    fn texts(&self) -> MutexGuard<'_, Texts> {
-        // Whoever panicked with it left a map: texts are put and taken whole.
-        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(texts: &Mutex<Texts>) -> MutexGuard<'_, Texts> {
+    // Whoever panicked with it left a map: texts are put and taken whole.
+    texts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Texts {
@@ -188,15 +196,26 @@ impl Texts {
         Ok(())
     }
 
-    fn put(&mut self, id: RequestId, text: Option<Text>) {
-        let before = match text {
-            Some(text) => {
-                self.bytes += text.bytes();
-                self.of.insert(id, text)
-            }
-            None => self.of.remove(&id),
+    /// Takes what a request says; with nothing, it is over.
+    fn take(&mut self, id: RequestId, text: Option<Text>) {
+        let Some(text) = text else {
+            self.over.insert(id);
+            return;
         };
-        self.bytes = self.bytes.saturating_sub(before.map_or(0, |text| text.bytes()));
+        self.over.remove(&id);
+        self.bytes += text.bytes();
+        match self.of.insert(id, text) {
+            Some(before) => self.bytes -= before.bytes(),
+            None => _ = self.added.insert(id),
+        }
+    }
+
+    /// Lets go of what is over by the transaction, or, where that failed, of what would have been new.
+    fn settle(&mut self, is_durable: bool) {
+        let (added, over) = (std::mem::take(&mut self.added), std::mem::take(&mut self.over));
+        for id in if is_durable { over } else { added } {
+            self.bytes -= self.of.remove(&id).map_or(0, |text| text.bytes());
+        }
     }
 
     fn complete(&self, mut standing: Standing) -> Standing {

@@ -148,6 +148,30 @@ fn what_hosts_tell_is_shown_and_texts_go_with_the_end() {
     });
 }
 
+/// Whoever is shown a request while it waits is shown all of it: what is seen of it is what a vote is for.
+#[test]
+fn what_waits_is_shown_whole_from_the_first_moment() {
+    both(async |one, other| {
+        let told: Vec<Standing> = (0..100).map(|number| request(number, HOST)).collect();
+        let tell = async {
+            for standing in &told {
+                one.tell(HOST, vec![standing.clone()]).await.unwrap();
+            }
+        };
+        let look = async {
+            let mut seen = 0;
+            while seen < told.len() {
+                let listed = other.list(Which::Waiting, 100).await.unwrap();
+                for standing in &listed {
+                    assert_eq!(standing.request.text, TEXT, "of {seen} seen before");
+                }
+                seen = listed.len();
+            }
+        };
+        tokio::join!(tell, look);
+    });
+}
+
 #[test]
 fn one_persons_vote_is_there_once_until_its_host_said() {
     both(async |one, other| {

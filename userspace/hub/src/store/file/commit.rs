@@ -28,10 +28,10 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread.
-    pub(super) fn start(database: Arc<Database>) -> Self {
+    /// Starts the thread; `settled` hears of every transaction whether it is durable, before anybody is answered.
+    pub(super) fn start(database: Arc<Database>, settled: impl Fn(bool) + Send + 'static) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-        let thread = thread::spawn(move || write(&database, waiting));
+        let thread = thread::spawn(move || write(&database, waiting, settled));
         Self { jobs: Some(jobs), thread: Some(thread) }
     }
 
@@ -71,7 +71,7 @@ fn failed(why: String) -> StoreError {
     StoreError::File(Box::new(redb::Error::Io(std::io::Error::other(why))))
 }
 
-fn write(database: &Database, mut jobs: mpsc::Receiver<Job>) {
+fn write(database: &Database, mut jobs: mpsc::Receiver<Job>, settled: impl Fn(bool)) {
     while let Some(first) = jobs.blocking_recv() {
         let transaction = match database.begin_write() {
             Ok(transaction) => transaction,
@@ -91,6 +91,7 @@ fn write(database: &Database, mut jobs: mpsc::Receiver<Job>) {
             tracing::error!(%error, "the hub's file can't be written");
             error.to_string()
         });
+        settled(committed.is_ok());
         for answer in answers {
             answer(committed.clone());
         }

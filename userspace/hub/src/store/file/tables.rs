@@ -81,16 +81,16 @@ pub(super) fn prepare(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes how requests stand, without their texts; answers those that were not older than what is kept.
+/// Takes how requests stand, without their texts; `taken` are then those that were not older than what is kept.
 pub(super) fn tell(
     transaction: &WriteTransaction,
     node: &str,
     standings: &[Standing],
-) -> Result<HashSet<RequestId>, StoreError> {
+    taken: &mut HashSet<RequestId>,
+) -> Result<(), StoreError> {
     let mut requests = transaction.open_table(REQUESTS)?;
     let mut waiting = transaction.open_table(WAITING)?;
     let mut room = WAITING_MAX.saturating_sub(waiting.range(of_node(node))?.count());
-    let mut taken = HashSet::new();
     for standing in standings {
         let (id, waits) = (standing.request.id, standing.ended.is_none());
         let before = requests.get(key(id))?.map(|row| read::<Row>(row.value())).transpose()?;
@@ -113,7 +113,7 @@ pub(super) fn tell(
         requests.insert(key(id), serde_json::to_vec(&row)?.as_slice())?;
         taken.insert(id);
     }
-    Ok(taken)
+    Ok(())
 }
 
 /// Takes what waits at a node; answers what is to be told, and what is over by that.
@@ -121,19 +121,18 @@ pub(super) fn hello(
     transaction: &WriteTransaction,
     node: &str,
     hello: &Hello,
-    with_text: &[RequestId],
+    has_text: impl Fn(RequestId) -> bool,
 ) -> Result<(Vec<RequestId>, Vec<RequestId>), StoreError> {
     let Hello { at_us, waiting: known } = hello;
     let mut requests = transaction.open_table(REQUESTS)?;
     let mut waiting = transaction.open_table(WAITING)?;
-    let with_text: HashSet<_> = with_text.iter().collect();
     let mut wanted = Vec::new();
     for known in known {
         let row = requests.get(key(known.id))?.map(|row| read::<Row>(row.value())).transpose()?;
         let has_it = row.is_some_and(|Row { standing, .. }| {
             standing.ended.is_none() && progress_of(&standing) >= known.progress
         });
-        if !has_it || !with_text.contains(&known.id) {
+        if !has_it || !has_text(known.id) {
             wanted.push(known.id);
         }
     }
