@@ -121,7 +121,7 @@ pub fn ocsf(
     let mut files: BTreeMap<i32, ClassFile> = BTreeMap::new();
     scan::scan(archive, Table::Events, filter, &mut |row: Row| {
         let Row::Event(event) = &row else { return Ok(()) };
-        let class = event.class_uid;
+        let class = event.statement.class_uid;
         let place = match files.entry(class) {
             Entry::Occupied(place) => place.into_mut(),
             Entry::Vacant(place) => place.insert(ClassFile::create(dir, class, format)?),

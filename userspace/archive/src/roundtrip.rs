@@ -1,7 +1,8 @@
 //! Rows survive Parquet.
 
 use journal::row::{
-    ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, Table, Text,
+    ControlRow, EventRow, EventSession, EventStatement, Masked, Micros, RecordingRow, Row,
+    SessionRow, Shared, Table, Text,
 };
 use proptest::prelude::*;
 use types::id::SequenceNumber;
@@ -13,10 +14,16 @@ fn rows(table: Table, seq: u64, text: &str, items: &[String], count: i64) -> Row
     let (node_id, seq) = (text.to_owned(), SequenceNumber(seq));
     match table {
         Table::Events => Row::Event(Box::new(EventRow {
-            node_id: node_id.into(),
+            session: Shared::new(EventSession {
+                node_id: node_id.into(),
+                actor_user: items.first().map(Text::of),
+                ..EventSession::default()
+            }),
+            statement: Shared::new(EventStatement {
+                objects: items.to_vec(),
+                ..EventStatement::default()
+            }),
             seq,
-            objects: items.to_vec(),
-            actor_user: items.first().map(Text::of),
             masked: items.iter().map(|i| Masked { entity: i.clone(), count }).collect(),
             rows: Some(count),
             ..EventRow::default()

@@ -78,7 +78,7 @@ fn table(table: Table) -> Result<TableSchema, ParquetError> {
     let properties = writer::properties_of(table)?;
     let mut columns = Vec::new();
     for (at, column) in table.columns().iter().enumerate() {
-        let Column { name, kind, nullable, field_id } = *column;
+        let Column { name, kind, nullable, field_id, part: _ } = *column;
         let own = parquet
             .columns()
             .iter()

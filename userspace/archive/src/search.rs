@@ -215,16 +215,18 @@ impl Sought {
             wanted.as_deref().is_none_or(|wanted| wanted == value)
         };
         let is_of = |person: &str| {
-            [&event.actor_user, &event.actor_sub].iter().any(|one| one.as_deref() == Some(person))
+            [&event.session.actor_user, &event.session.actor_sub]
+                .iter()
+                .any(|one| one.as_deref() == Some(person))
         };
         (*from_us..*until_us).contains(&event.ts.0)
-            && is(agent, &event.agent_id)
+            && is(agent, &event.session.agent_id)
             && is(decision, &event.decision)
-            && is(session, &event.session_id)
+            && is(session, &event.session.session_id)
             && person.as_deref().is_none_or(is_of)
             && object
                 .as_deref()
-                .is_none_or(|wanted| event.objects.iter().any(|one| names(wanted, one)))
+                .is_none_or(|wanted| event.statement.objects.iter().any(|one| names(wanted, one)))
     }
 }
 

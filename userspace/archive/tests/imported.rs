@@ -22,14 +22,17 @@ fn every_row_of_an_import_is_marked_and_the_verifier_says_so() {
     for table in Table::ALL {
         scan::scan(&node.archive(), table, &Filter::default(), &mut |row| {
             let mark = match &row {
-                Row::Event(row) => row.kind.as_str(),
+                Row::Event(row) => row.statement.kind.as_str(),
                 Row::Session(row) => row.assurance.as_str(),
                 Row::Control(row) => row.kind.as_str(),
                 Row::Recording(row) => row.stream.as_str(),
             };
             assert!(imported::is_import(row.node()) && imported::is_mark(table, mark), "{row:?}");
             if let Row::Event(row) = &row {
-                assert_eq!((&*row.assurance, &*row.decision, row.pid), ("imported", "none", None));
+                assert_eq!(
+                    (&*row.session.assurance, &*row.decision, row.session.pid),
+                    ("imported", "none", None)
+                );
             }
             rows += 1;
             Ok::<(), ScanError>(())

@@ -45,12 +45,12 @@ fn every_record_becomes_its_row() {
     assert_eq!(sealed.tree_size, 11);
     assert!(rows.keys().copied().eq(0..11));
     let Row::Event(event) = &rows[&7] else { panic!("{:?}", rows[&7]) };
-    assert_eq!((event.verb.as_str(), event.decision.as_str()), ("DROP TABLE", "deny"));
-    assert_eq!(event.objects, ["public.customers"]);
+    assert_eq!((event.statement.verb.as_str(), event.decision.as_str()), ("DROP TABLE", "deny"));
+    assert_eq!(event.statement.objects, ["public.customers"]);
     assert_eq!(event.error_code.as_deref(), Some("42501"));
     let Row::Event(event) = &rows[&1] else { panic!() };
     assert_eq!((event.decision.as_str(), event.masked_count), ("mask", 2));
-    assert_eq!(event.statement_norm, "SELECT name FROM customers WHERE id = $");
+    assert_eq!(event.statement.statement_norm, "SELECT name FROM customers WHERE id = $");
     assert_eq!(event.duration_us, Some(1000));
     let Row::Recording(recording) = &rows[&2] else { panic!() };
     assert_eq!(recording.statement.as_deref(), Some("SELECT name FROM customers WHERE id = 1"));

@@ -38,7 +38,8 @@ fn what_is_sealed_and_what_is_not_is_found_once_and_newest_first() {
     node.seal();
     let third = node.session(1);
     let found = search(&of(&node), &all()).unwrap();
-    let sessions: Vec<_> = found.events.iter().map(|event| event.session_id.clone()).collect();
+    let sessions: Vec<_> =
+        found.events.iter().map(|event| event.session.session_id.clone()).collect();
     let expected = [third, third, second, second, second, first, first, first, first];
     assert_eq!(sessions, expected.map(|session| session.to_string()));
     assert!(found.events.is_sorted_by_key(|event| std::cmp::Reverse(event.ts.0)));
@@ -55,8 +56,8 @@ fn commands_are_found_by_what_they_are() {
     let noon_us = search(&of(&node), &all()).unwrap().events[2].ts.0 - 1;
     let first = first.to_string();
     let text = |text: &str| Some(text.to_owned());
-    let agent = search(&of(&node), &all()).unwrap().events[0].agent_id.clone();
-    let person = search(&of(&node), &all()).unwrap().events[0].actor_sub.clone();
+    let agent = search(&of(&node), &all()).unwrap().events[0].session.agent_id.clone();
+    let person = search(&of(&node), &all()).unwrap().events[0].session.actor_sub.clone();
     assert!(person.is_some());
     for is_sealed in [false, true] {
         if is_sealed {

@@ -1,23 +1,27 @@
 //! Frames to rows: an ended command is an event row and a recording row, a sealed chunk a recording
 //! row, a closed session a session row, a control record a control row. Streams; holds open sessions and commands only.
 
+mod common;
 mod fill;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use types::id::{CommandId, SequenceNumber, SessionId};
 use types::identity::Identity;
 
 use crate::codec::Malformed;
+use crate::decode::Known;
 use crate::frame::FrameKind;
 use crate::imported;
 use crate::reader::{ReadError, Reader, SegmentReader};
 use crate::record::{BegunCommand, EndedCommand, Lsn, OpenedSession, Record};
-use crate::row::{EventRow, Row};
+use crate::row::Row;
 use crate::segment::{self, SegmentHeader};
 
+use common::{Commons, Statements};
 pub use fill::parameters;
 
 /// Why a journal gives no more rows.
@@ -44,6 +48,7 @@ pub enum AssembleError {
 #[derive(Debug)]
 pub struct Rows {
     reader: Reader,
+    known: Known,
     open: Assembler,
     ready: VecDeque<Row>,
     from: u64,
@@ -65,6 +70,7 @@ impl Rows {
         }
         Ok(Self {
             reader: Reader::open(dir, start, limit)?,
+            known: Known::new(),
             open: Assembler::default(),
             ready: VecDeque::new(),
             from,
@@ -110,7 +116,9 @@ impl Rows {
         }
         self.last_lsn = lsn;
         self.next_seq = Some(header.seq.saturating_add(header.rows()));
-        let record = frame.record().map_err(|fault| AssembleError::Frame { lsn, fault })?;
+        let record = frame
+            .record_by(&mut self.known)
+            .map_err(|fault| AssembleError::Frame { lsn, fault })?;
         let Some(record) = record else { return Ok(true) };
         let carried = header.carried;
         let Some(segment) = self.reader.segment() else { return Ok(true) };
@@ -128,7 +136,8 @@ impl Rows {
 /// The sessions and commands that are open.
 #[derive(Debug, Default)]
 struct Assembler {
-    sessions: BTreeMap<SessionId, Session>,
+    sessions: FxHashMap<SessionId, Session>,
+    statements: Statements,
 }
 
 /// An open session. At most [`crate::recorder::OPEN_SESSIONS_MAX`] of them with
@@ -138,16 +147,8 @@ struct Session {
     opened: Box<OpenedSession>,
     /// Later identities by number, those left out that no open command is of.
     identities: BTreeMap<u32, Arc<Identity>>,
-    commands: BTreeMap<CommandId, Box<BegunCommand>>,
-    common: Option<Common>,
-}
-
-/// What the last command's row shares with others of its identity and policy.
-#[derive(Debug)]
-struct Common {
-    identity: u32,
-    policy_digest: [u8; 32],
-    row: Box<EventRow>,
+    commands: FxHashMap<CommandId, Box<BegunCommand>>,
+    commons: Commons,
 }
 
 impl Assembler {
@@ -165,14 +166,15 @@ impl Assembler {
                     return Err(Malformed("session is open already"));
                 }
                 if !known {
-                    let (identities, commands) = (BTreeMap::new(), BTreeMap::new());
-                    let session = Session { opened, identities, commands, common: None };
+                    let (identities, commands) = (BTreeMap::new(), FxHashMap::default());
+                    let session =
+                        Session { opened, identities, commands, commons: Commons::default() };
                     self.sessions.insert(session.opened.session, session);
                 }
             }
             Record::Identity(changed) => {
                 let session = self.session(changed.session)?;
-                session.common = None;
+                session.commons = Commons::default();
                 if session.commands.is_empty() && !carried {
                     session.identities.clear();
                 }
@@ -211,28 +213,18 @@ impl Assembler {
         seq: SequenceNumber,
         ended: &EndedCommand,
     ) -> Result<(Row, Row), Malformed> {
-        let session = self.session(ended.session)?;
-        let mut begun = session
+        let Self { sessions, statements } = self;
+        let session = sessions.get_mut(&ended.session).ok_or(NOT_OPEN)?;
+        let begun = session
             .commands
             .remove(&ended.outcome.command)
             .ok_or(Malformed("command did not begin"))?;
         let next = SequenceNumber(seq.0.saturating_add(1));
-        let Session { opened, identities, common, .. } = session;
-        let policy_digest = begun.decision.policy_digest;
-        let common = match common {
-            Some(common)
-                if (common.identity, common.policy_digest) == (begun.identity, policy_digest) =>
-            {
-                &*common.row
-            }
-            other => {
-                let identity = identities.get(&begun.identity);
-                let identity = identity.unwrap_or(&opened.principal.identity);
-                let row = Box::new(fill::common(segment, opened, identity, &policy_digest));
-                &*other.insert(Common { identity: begun.identity, policy_digest, row }).row
-            }
-        };
-        let event = fill::event(segment, seq, (opened, common), &mut begun, ended);
+        let Session { opened, identities, commons, .. } = session;
+        let identity = identities.get(&begun.identity).unwrap_or(&opened.principal.identity);
+        let common = commons.of(segment, opened, (begun.identity, identity), &begun.decision);
+        let statement = statements.of(segment, &begun);
+        let event = fill::event(segment, seq, opened, (common, &statement), &begun, ended);
         let recording = fill::recording((next, common), *begun, ended);
         let outcome = &ended.outcome;
         let masked = outcome.masked.iter().fold(0_u64, |n, m| n.saturating_add(m.count));

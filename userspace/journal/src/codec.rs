@@ -201,6 +201,18 @@ impl<'a> Cursor<'a> {
         Ok(SocketAddr::new(ip, self.u16()?))
     }
 
+    /// What was not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Reads `bytes`, where they come next.
+    pub(crate) fn skip(&mut self, bytes: &[u8]) -> bool {
+        let rest = self.0.strip_prefix(bytes);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
     /// Whether all was read.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,5 +1,7 @@
 //! Bytes back to records; every read is checked, unknown numbers are errors.
 
+mod known;
+
 use std::sync::Arc;
 
 use types::approval::Coverage;
@@ -19,11 +21,23 @@ use crate::identity;
 use crate::kind;
 use crate::record::{
     AccessEntry, Approval, BegunCommand, BootId, ChangedIdentity, ClosedSession, ControlEntry,
-    DecisionEntry, EndedCommand, OpenedSession, Record, RecordedChunk, Totals,
+    DecisionEntry, EndedCommand, OpenedSession, Record, RecordedChunk, StatementEntry, Totals,
 };
+
+pub use known::Known;
+pub(crate) use known::{KEPT_BYTES_MAX, STATEMENTS_MAX, slot};
 
 /// The record in a frame's body; `None` for a segment's header and a seal, which hold none.
 pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed> {
+    record_by(&mut Known::default(), kind, body)
+}
+
+/// The same; what is `known` is not taken apart again.
+pub fn record_by(
+    known: &mut Known,
+    kind: FrameKind,
+    body: &[u8],
+) -> Result<Option<Record>, Malformed> {
     let mut cursor = Cursor::new(body);
     let record = match kind {
         FrameKind::Segment | FrameKind::Seal => return Ok(None),
@@ -34,7 +48,7 @@ pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed>
             at: cursor.timestamp()?,
             identity: Arc::new(identity::get(&mut cursor)?),
         })),
-        FrameKind::Begin => Record::Begin(Box::new(begin(&mut cursor)?)),
+        FrameKind::Begin => Record::Begin(Box::new(begin(known, &mut cursor)?)),
         FrameKind::End => Record::End(end(&mut cursor)?),
         FrameKind::Chunk => Record::Chunk(chunk(&mut cursor)?),
         FrameKind::SessionClose => Record::SessionClose(ClosedSession {
@@ -170,7 +184,8 @@ fn process_key(cursor: &mut Cursor<'_>) -> Result<ProcessKey, Malformed> {
     Ok(ProcessKey { tgid: cursor.u32()?, start_ns: cursor.u64()? })
 }
 
-fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
+fn begin(known: &mut Known, cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
+    let Known { statements, columns, decisions } = known;
     let mut begun = BegunCommand {
         session: session(cursor)?,
         command: CommandId(cursor.u32()?),
@@ -179,23 +194,12 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
         text: cursor.str()?.to_owned(),
         text_bytes: cursor.u64()?,
         text_sha256: cursor.opt(Cursor::array)?,
-        normalized: cursor.str()?.to_owned(),
-        fingerprint: cursor.i64()?,
-        verb: cursor.str()?.to_owned(),
-        accesses: cursor.list(|c| {
-            Ok(AccessEntry {
-                action: kind::action(c.u8()?)?,
-                object: c.opt(|c| Ok(c.str()?.to_owned()))?,
-            })
-        })?,
-        is_write: cursor.flag()?,
-        is_privileged: cursor.flag()?,
-        risks: Risk::from_bits(cursor.u32()?).ok_or(Malformed("unknown risk"))?,
+        statement: statements.read(fingerprint(*cursor)?, cursor, statement)?,
         parameters: cursor.list(parameter)?,
         batch: cursor.u32()?,
-        decision: decision(cursor)?,
+        decision: decisions.read(rule(*cursor)?, cursor, decision)?,
         decided_us: None,
-        columns: Vec::new(),
+        columns: Arc::default(),
         windows: Vec::new(),
         identity: 0,
         approval: None,
@@ -204,7 +208,8 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
     // Records of version 2 end here.
     if !cursor.is_empty() {
         begun.decided_us = Some(cursor.u32()?);
-        begun.columns = cursor.list(|c| Ok(c.str()?.to_owned()))?;
+        let read = |c: &mut Cursor<'_>| c.list(|c| Ok(c.str()?.to_owned()));
+        begun.columns = columns.read(begun.statement.fingerprint.cast_unsigned(), cursor, read)?;
     }
     // And those of version 3 here.
     if !cursor.is_empty() {
@@ -223,6 +228,29 @@ fn begin(cursor: &mut Cursor<'_>) -> Result<BegunCommand, Malformed> {
         begun.blind = cursor.opt(blind)?.unwrap_or_default();
     }
     Ok(begun)
+}
+
+/// The fingerprint of the statement that comes next: statements of another are others.
+fn fingerprint(mut cursor: Cursor<'_>) -> Result<u64, Malformed> {
+    cursor.bytes()?;
+    cursor.u64()
+}
+
+fn statement(cursor: &mut Cursor<'_>) -> Result<StatementEntry, Malformed> {
+    Ok(StatementEntry {
+        normalized: cursor.str()?.to_owned(),
+        fingerprint: cursor.i64()?,
+        verb: cursor.str()?.to_owned(),
+        accesses: cursor.list(|c| {
+            Ok(AccessEntry {
+                action: kind::action(c.u8()?)?,
+                object: c.opt(|c| Ok(c.str()?.to_owned()))?,
+            })
+        })?,
+        is_write: cursor.flag()?,
+        is_privileged: cursor.flag()?,
+        risks: Risk::from_bits(cursor.u32()?).ok_or(Malformed("unknown risk"))?,
+    })
 }
 
 fn blind(cursor: &mut Cursor<'_>) -> Result<BlindTokens, Malformed> {
@@ -259,6 +287,12 @@ fn parameter(cursor: &mut Cursor<'_>) -> Result<Parameter, Malformed> {
         _ => return Err(Malformed("unknown number of ParameterValue")),
     };
     Ok(Parameter { type_oid, value })
+}
+
+/// What the decision that comes next, with this effect by this rule, is looked for by.
+fn rule(mut cursor: Cursor<'_>) -> Result<u64, Malformed> {
+    let effect = cursor.u8()?;
+    Ok(u64::from(crc32c::crc32c_append(u32::from(effect), cursor.bytes()?)))
 }
 
 fn decision(cursor: &mut Cursor<'_>) -> Result<DecisionEntry, Malformed> {

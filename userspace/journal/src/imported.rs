@@ -3,7 +3,9 @@
 //! It goes by the log's own name, which its checkpoints are signed with and every row has: a row of a log that is
 //! called so can't be without the mark, nor have it in any other.
 
-use crate::row::{ControlRow, EventRow, RecordingRow, Row, SessionRow, Table, Text};
+use crate::row::{
+    ControlRow, EventRow, EventSession, EventStatement, RecordingRow, Row, SessionRow, Table, Text,
+};
 
 /// What the name of a node begins with that is no node but an import. No host may be called so.
 pub const NODE_PREFIX: &str = "import.";
@@ -39,7 +41,7 @@ pub fn is_mark(table: Table, value: &str) -> bool {
     }
 }
 
-/// Marks a row, and takes out what nobody saw.
+/// Marks what is a row's own, and takes out what nobody saw; what event rows share is marked where it is made.
 pub(crate) fn mark(row: &mut Row) {
     match row {
         Row::Event(row) => mark_event(row),
@@ -49,14 +51,24 @@ pub(crate) fn mark(row: &mut Row) {
     }
 }
 
-/// Marks a command, and takes out what nobody saw.
-fn mark_event(row: &mut EventRow) {
-    row.kind = format!("{KIND_PREFIX}{}", row.kind).into();
+/// Marks what a command's row shares with others of its session.
+pub(crate) fn mark_event_session(row: &mut EventSession) {
     row.assurance = TRUST.into();
-    row.decision = DECISION.into();
-    (row.mono_ns, row.boot_id) = (0, Text::default());
+    row.boot_id = Text::default();
     (row.cgroup_id, row.pid, row.uid_os) = (None, None, None);
-    (row.decided_us, row.policy_digest) = (None, Text::default());
+    row.policy_digest = Text::default();
+}
+
+/// Marks what it shares with others of its statement.
+pub(crate) fn mark_event_statement(row: &mut EventStatement) {
+    row.kind = format!("{KIND_PREFIX}{}", row.kind).into();
+}
+
+/// Marks what is a command's own, and takes out what nobody saw.
+fn mark_event(row: &mut EventRow) {
+    row.decision = DECISION.into();
+    row.mono_ns = 0;
+    row.decided_us = None;
     // OCSF 1.8: observed, logged.
     (row.action_id, row.disposition_id) = (3, 17);
 }

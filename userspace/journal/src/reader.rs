@@ -9,7 +9,7 @@ use std::time::Duration;
 use types::clock::Timestamp;
 
 use crate::codec::Malformed;
-use crate::decode;
+use crate::decode::{self, Known};
 use crate::frame::{CHAIN_BYTES, Chain, FrameKind, HEADER_BYTES, Header, digest, genesis};
 use crate::record::{BootId, Lsn, Record};
 use crate::segment::{self, Segment, SegmentHeader};
@@ -29,6 +29,11 @@ impl RawFrame<'_> {
     /// The record it holds; `None` for a segment's header.
     pub fn record(&self) -> Result<Option<Record>, Malformed> {
         decode::record(self.header.kind, self.body)
+    }
+
+    /// The same; what is `known` is not taken apart again.
+    pub fn record_by(&self, known: &mut Known) -> Result<Option<Record>, Malformed> {
+        decode::record_by(known, self.header.kind, self.body)
     }
 }
 

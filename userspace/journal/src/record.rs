@@ -274,6 +274,31 @@ pub struct BegunCommand {
     pub text_bytes: u64,
     /// SHA-256 of the whole text, where it was cut.
     pub text_sha256: Option<[u8; 32]>,
+    /// What the analysis found.
+    pub statement: Arc<StatementEntry>,
+    /// Bound parameters.
+    pub parameters: Vec<Parameter>,
+    /// Which wire message it came in.
+    pub batch: u32,
+    /// What was decided.
+    pub decision: Arc<DecisionEntry>,
+    /// How long that took, in microseconds; `None` in records of before.
+    pub decided_us: Option<u32>,
+    /// The base columns that the statement names, `table.column`.
+    pub columns: Arc<Vec<String>>,
+    /// The policies over whose windows it is counted; none in records of before.
+    pub windows: Vec<PolicyId>,
+    /// For whom: the number of a [`ChangedIdentity`], or 0; 0 in records of before.
+    pub identity: u32,
+    /// What people said, where their approval was needed and asked for.
+    pub approval: Option<Approval>,
+    /// The tokens of the values that it names; none in records of before.
+    pub blind: BlindTokens,
+}
+
+/// What is the same in all commands of one statement, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatementEntry {
     /// The text without literals.
     pub normalized: String,
     /// The statistical fingerprint.
@@ -288,24 +313,6 @@ pub struct BegunCommand {
     pub is_privileged: bool,
     /// What makes it dangerous.
     pub risks: Risk,
-    /// Bound parameters.
-    pub parameters: Vec<Parameter>,
-    /// Which wire message it came in.
-    pub batch: u32,
-    /// What was decided.
-    pub decision: DecisionEntry,
-    /// How long that took, in microseconds; `None` in records of before.
-    pub decided_us: Option<u32>,
-    /// The base columns that the statement names, `table.column`.
-    pub columns: Vec<String>,
-    /// The policies over whose windows it is counted; none in records of before.
-    pub windows: Vec<PolicyId>,
-    /// For whom: the number of a [`ChangedIdentity`], or 0; 0 in records of before.
-    pub identity: u32,
-    /// What people said, where their approval was needed and asked for.
-    pub approval: Option<Approval>,
-    /// The tokens of the values that it names; none in records of before.
-    pub blind: BlindTokens,
 }
 
 /// One access of a command read back.

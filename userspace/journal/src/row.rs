@@ -10,20 +10,25 @@ mod event;
 mod ocsf;
 mod recording;
 mod session;
+mod shared;
+mod table;
 mod text;
 mod value;
 
 use sha2::{Digest, Sha256};
 use types::id::SequenceNumber;
 
-pub use canon::{FIELD_BYTES_MAX, LEAF_PREFIX, end_field};
+pub(crate) use canon::Canon;
+pub use canon::{FIELD_BYTES_MAX, Form, LEAF_PREFIX, end_field};
 pub use control::ControlRow;
-pub use event::EventRow;
+pub use event::{EventRow, EventSession, EventStatement};
 pub use ocsf::{Ocsf, ocsf};
 pub use recording::RecordingRow;
 pub use session::SessionRow;
+pub use shared::{Common, Shared};
+pub(crate) use table::table;
 pub use text::Text;
-pub use value::{Column, Columns, Field, Kind, Masked, Micros, OwnedValue, Value};
+pub use value::{Column, Columns, Field, Kind, Masked, Micros, OwnedValue, Part, Value};
 
 /// A table of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,7 +137,7 @@ impl Row {
     /// Its node: the name of its log, with the epoch.
     pub fn node(&self) -> &str {
         match self {
-            Self::Event(row) => &row.node_id,
+            Self::Event(row) => &row.session.node_id,
             Self::Session(row) => &row.node_id,
             Self::Control(row) => &row.node_id,
             Self::Recording(row) => &row.node_id,
@@ -174,7 +179,7 @@ impl Row {
     pub fn long_bytes(&self) -> usize {
         let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         match self {
-            Self::Event(row) => row.statement_norm.len(),
+            Self::Event(row) => row.statement.statement_norm.len(),
             Self::Session(_) => 0,
             Self::Control(row) => row.detail.len(),
             Self::Recording(row) => {
@@ -219,71 +224,6 @@ impl Row {
         Sha256::digest(buffer).into()
     }
 }
-
-/// Declares a table's row: the struct, its columns and the way from and to values. The order of
-/// fields is the canonical order and their numbers are the Parquet field ids: neither may change.
-/// A new column stands at the end and may be absent.
-macro_rules! table {
-    (
-        $(#[$meta:meta])* $name:ident = $table:expr;
-        $( $(#[$doc:meta])* $field:ident : $type:ty = $id:literal, )*
-    ) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq)]
-        pub struct $name { $( $(#[$doc])* pub $field: $type, )* }
-
-        impl $name {
-            /// The columns, in canonical order.
-            pub const COLUMNS: &[$crate::row::Column] = &[ $( $crate::row::Column {
-                name: stringify!($field),
-                kind: <$type as $crate::row::Field>::KIND,
-                nullable: <$type as $crate::row::Field>::NULLABLE,
-                field_id: $id,
-            }, )* ];
-
-            /// Calls `each` with every column's value, in canonical order.
-            #[inline]
-            pub fn visit<'a>(&'a self, each: &mut (impl FnMut($crate::row::Value<'a>) + ?Sized)) {
-                $( each($crate::row::Field::value(&self.$field)); )*
-            }
-
-            /// Hands over the columns of `rows`, in canonical order.
-            pub fn columns<'a>(rows: &[&'a Self], each: &mut impl $crate::row::Columns<'a>) {
-                $( each.column(rows.iter().map(|row| $crate::row::Field::value(&row.$field))); )*
-            }
-
-            /// The row with these values in canonical order; `None` if they do not fit.
-            pub fn from_values(
-                mut values: impl Iterator<Item = $crate::row::OwnedValue>,
-            ) -> Option<Self> {
-                let row = Self { $( $field: $crate::row::Field::from_value(values.next()?)?, )* };
-                values.next().is_none().then_some(row)
-            }
-
-            /// Appends the canonical form.
-            pub fn canon(&self, out: &mut Vec<u8>) {
-                out.push($table.tag());
-                let (mut end, mut column) = (out.len(), 0);
-                self.visit(&mut |value| {
-                    $crate::row::canon::put(out, value);
-                    column += 1;
-                    if column <= $table.first_columns() || value != $crate::row::Value::Null {
-                        end = out.len();
-                    }
-                });
-                out.truncate(end);
-            }
-
-            /// The leaf hash (RFC 6962 §2.1).
-            pub fn leaf_hash(&self) -> [u8; 32] {
-                let mut bytes = Vec::with_capacity(1024);
-                self.canon(&mut bytes);
-                $crate::row::canon::leaf_hash(&bytes)
-            }
-        }
-    };
-}
-pub(crate) use table;
 
 #[cfg(test)]
 mod tests {

@@ -116,7 +116,7 @@ impl<'w> Recount<'w> {
                 let Some(session) = self.sessions.get_mut(&begun.session) else { return };
                 let mut windows: HashSet<PolicyId> = begun.windows.into_iter().collect();
                 session.windows.extend(windows.iter().cloned());
-                if begun.verb == "FETCH" {
+                if begun.statement.verb == "FETCH" {
                     windows.clone_from(&session.windows);
                 }
                 if !windows.is_empty() {

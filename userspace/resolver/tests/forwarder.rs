@@ -296,7 +296,15 @@ fn a_permitted_name_is_asked_of_the_operators_server_and_kept() {
         .collect();
     let told: Vec<_> = events
         .iter()
-        .map(|e| (&*e.objects[0], &*e.verb, &*e.decision, &*e.status, e.error_code.as_deref()))
+        .map(|e| {
+            (
+                &*e.statement.objects[0],
+                &*e.statement.verb,
+                &*e.decision,
+                &*e.status,
+                e.error_code.as_deref(),
+            )
+        })
         .collect();
     assert_eq!(
         told,
@@ -306,7 +314,11 @@ fn a_permitted_name_is_asked_of_the_operators_server_and_kept() {
             ("none.bank.example", "A", "allow", "error", Some("DNS03")),
         ]
     );
-    assert_eq!(events[0].dst_ip.as_deref(), Some("192.0.2.53"), "the server that was asked");
+    assert_eq!(
+        events[0].session.dst_ip.as_deref(),
+        Some("192.0.2.53"),
+        "the server that was asked"
+    );
     let sessions = rows.iter().filter(|row| matches!(row, Row::Session(_))).count();
     assert_eq!(sessions, 1, "one process, one session");
     let answered = rows.iter().any(|row| {

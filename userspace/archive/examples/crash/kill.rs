@@ -77,7 +77,7 @@ fn one_journal(kills: u64, dice: &mut Dice, trial: Trial) -> Counts {
 /// A command as the process names it: its session and its number there.
 fn command(row: &Row) -> Option<String> {
     let Row::Event(row) = row else { return None };
-    Some(format!("{} {}", row.session_id, row.session_seq))
+    Some(format!("{} {}", row.session.session_id, row.session_seq))
 }
 
 /// Records until it is killed, and says of each command that it is durable, once it is.

@@ -72,15 +72,20 @@ fn batch(rows: &[(EventRow, RecordingRow)]) -> RecordBatch {
     let text = |of: &dyn Fn(&EventRow) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows.iter().map(|(event, _)| of(event))))
     };
-    let user = rows.iter().map(|(event, _)| event.actor_user.as_deref());
+    let user = rows.iter().map(|(event, _)| event.session.actor_user.as_deref());
     let data = rows.iter().map(|(event, recording)| json(event, recording));
     let time = rows.iter().map(|(event, _)| event.ts.0);
     let time = TimestampMicrosecondArray::from_iter_values(time).with_timezone("UTC");
     RecordBatch::try_from_iter([
-        ("event_type", text(&|event| event.kind.to_string())),
+        ("event_type", text(&|event| event.statement.kind.to_string())),
         ("event_time", Arc::new(time) as ArrayRef),
-        ("uid", text(&|event| format!("{}/{}/{}", event.node_id, event.log_epoch, event.seq.0))),
-        ("session_id", text(&|event| event.session_id.to_string())),
+        (
+            "uid",
+            text(&|event| {
+                format!("{}/{}/{}", event.session.node_id, event.session.log_epoch, event.seq.0)
+            }),
+        ),
+        ("session_id", text(&|event| event.session.session_id.to_string())),
         ("user", Arc::new(user.collect::<StringArray>()) as ArrayRef),
         ("event_data", Arc::new(StringArray::from_iter_values(data)) as ArrayRef),
     ])

@@ -83,7 +83,7 @@ const CHANGES: &[(&str, Change)] = &[
     }),
     ("a person put in a record", |rows| {
         let Row::Event(event) = &mut rows[9] else { panic!() };
-        event.actor_user = Some("somebody else".into());
+        event.session.actor_user = Some("somebody else".into());
         event.seq.0
     }),
     ("an hour taken from times", |rows| {

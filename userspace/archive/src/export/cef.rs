@@ -10,12 +10,16 @@ use super::pictured;
 pub(super) fn line(row: &Row, out: &mut String) {
     let (signature, name, severity) = match row {
         Row::Event(row) => {
-            let severity = match (row.decision.as_str(), row.is_privileged) {
+            let severity = match (row.decision.as_str(), row.statement.is_privileged) {
                 ("deny" | "break_glass", _) => "7",
                 (_, true) => "5",
                 _ => "3",
             };
-            (format!("{}:{}", row.kind, row.decision), row.verb.clone(), severity)
+            (
+                format!("{}:{}", row.statement.kind, row.decision),
+                row.statement.verb.clone(),
+                severity,
+            )
         }
         Row::Session(row) => ("session".to_owned(), format!("session of {}", row.agent_id), "2"),
         Row::Control(row) => (row.kind.clone(), row.kind.clone(), "2"),
@@ -56,41 +60,41 @@ pub(super) fn line(row: &Row, out: &mut String) {
 }
 
 fn event(row: &EventRow, extension: &mut Extension<'_>) {
-    extension.id(&row.node_id, row.log_epoch, row.seq.0);
+    extension.id(&row.session.node_id, row.session.log_epoch, row.seq.0);
     extension.put("act", &row.decision);
     extension.put("outcome", &row.status);
-    extension.put("app", &row.protocol);
-    extension.put("sourceServiceName", &row.agent_id);
-    extension.some("suser", row.actor_user.as_deref());
-    extension.some("suid", row.actor_sub.as_deref());
-    extension.some("sproc", row.process_path.as_deref());
-    extension.some("spid", row.pid.map(|pid| pid.to_string()).as_deref());
-    extension.address("src", ("c6a2", "Source IPv6 Address"), row.src_ip.as_deref());
-    extension.some("spt", row.src_port.map(|port| port.to_string()).as_deref());
-    extension.address("dst", ("c6a3", "Destination IPv6 Address"), row.dst_ip.as_deref());
-    extension.some("dpt", row.dst_port.map(|port| port.to_string()).as_deref());
-    extension.some("dhost", row.target_host.as_deref().or(row.dst_host.as_deref()));
-    extension.some("duser", row.target_account.as_deref());
-    extension.put("destinationServiceName", &row.target_name);
+    extension.put("app", &row.session.protocol);
+    extension.put("sourceServiceName", &row.session.agent_id);
+    extension.some("suser", row.session.actor_user.as_deref());
+    extension.some("suid", row.session.actor_sub.as_deref());
+    extension.some("sproc", row.session.process_path.as_deref());
+    extension.some("spid", row.session.pid.map(|pid| pid.to_string()).as_deref());
+    extension.address("src", ("c6a2", "Source IPv6 Address"), row.session.src_ip.as_deref());
+    extension.some("spt", row.session.src_port.map(|port| port.to_string()).as_deref());
+    extension.address("dst", ("c6a3", "Destination IPv6 Address"), row.session.dst_ip.as_deref());
+    extension.some("dpt", row.session.dst_port.map(|port| port.to_string()).as_deref());
+    extension.some("dhost", row.session.target_host.as_deref().or(row.session.dst_host.as_deref()));
+    extension.some("duser", row.session.target_account.as_deref());
+    extension.put("destinationServiceName", &row.session.target_name);
     extension.put("in", &row.bytes_in.to_string());
     extension.put("out", &row.bytes_out.to_string());
-    extension.put("reason", &row.decision_reason);
-    extension.labelled("cs1", "session", &row.session_id);
-    extension.labelled("cs2", "rule", &row.rule_id);
-    extension.labelled("cs3", "policy", &row.policy_digest);
+    extension.put("reason", &row.session.decision_reason);
+    extension.labelled("cs1", "session", &row.session.session_id);
+    extension.labelled("cs2", "rule", &row.session.rule_id);
+    extension.labelled("cs3", "policy", &row.session.policy_digest);
     if let Some(approval) = &row.approval_id {
         extension.labelled("cs4", "approval", approval);
     }
-    extension.labelled("cs5", "objects", &row.objects.join(" "));
-    extension.some("cs6", row.target_db.as_deref());
-    extension.some("cs6Label", row.target_db.as_ref().map(|_| "database"));
+    extension.labelled("cs5", "objects", &row.statement.objects.join(" "));
+    extension.some("cs6", row.session.target_db.as_deref());
+    extension.some("cs6Label", row.session.target_db.as_ref().map(|_| "database"));
     extension.some("cn1", row.rows.map(|rows| rows.to_string()).as_deref());
     extension.some("cn1Label", row.rows.map(|_| "rows"));
     extension.put("cn2", &row.masked_count.to_string());
     extension.put("cn2Label", "masked");
     extension.some("cn3", row.duration_us.map(|us| us.to_string()).as_deref());
     extension.some("cn3Label", row.duration_us.map(|_| "duration_us"));
-    extension.put("msg", &row.statement_norm);
+    extension.put("msg", &row.statement.statement_norm);
 }
 
 /// The pairs behind the header.

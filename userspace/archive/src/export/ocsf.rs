@@ -74,17 +74,17 @@ const MAPPED: &[&str] = &[
 
 /// The event.
 pub(super) fn event(row: &EventRow) -> Value {
-    let of = class(row.class_uid);
-    let uid = format!("{}/{}/{}", row.node_id, row.log_epoch, row.seq.0);
+    let of = class(row.statement.class_uid);
+    let uid = format!("{}/{}/{}", row.session.node_id, row.session.log_epoch, row.seq.0);
     let ms = |us: i64| us.div_euclid(1000);
     let mut event = json!({
         "category_uid": of.category.0,
         "category_name": of.category.1,
-        "class_uid": row.class_uid,
+        "class_uid": row.statement.class_uid,
         "class_name": of.name,
-        "activity_id": row.activity_id,
-        "activity_name": row.verb,
-        "type_uid": row.type_uid,
+        "activity_id": row.statement.activity_id,
+        "activity_name": row.statement.verb,
+        "type_uid": row.statement.type_uid,
         "severity_id": row.severity_id,
         "status_id": row.status_id,
         "status_code": row.error_code,
@@ -94,51 +94,53 @@ pub(super) fn event(row: &EventRow) -> Value {
         "time": ms(row.ts.0),
         "end_time": row.end_ts.map(|at| ms(at.0)),
         "duration": row.duration_us.map(ms),
-        "message": row.decision_reason,
+        "message": row.session.decision_reason,
         "metadata": {
             "version": "1.8.0",
             "product": {
                 "name": "vestibule", "vendor_name": "vestibule", "version": env!("CARGO_PKG_VERSION"),
             },
             "uid": uid,
-            "log_name": layout::origin(&row.node_id, row.log_epoch),
+            "log_name": layout::origin(&row.session.node_id, row.session.log_epoch),
             "sequence": row.seq.0,
-            "event_code": row.kind,
+            "event_code": row.statement.kind,
         },
         "actor": {
-            "app_name": row.agent_id,
-            "app_uid": row.agent_instance,
-            "user": { "name": row.actor_user, "uid": row.actor_sub, "groups": groups(row) },
-            "idp": { "name": row.actor_idp },
-            "session": { "uid": row.session_id },
-            "process": { "pid": row.pid, "file": { "path": row.process_path } },
+            "app_name": row.session.agent_id,
+            "app_uid": row.session.agent_instance,
+            "user": { "name": row.session.actor_user, "uid": row.session.actor_sub, "groups": groups(row) },
+            "idp": { "name": row.session.actor_idp },
+            "session": { "uid": row.session.session_id },
+            "process": { "pid": row.session.pid, "file": { "path": row.session.process_path } },
         },
-        "src_endpoint": { "ip": row.src_ip, "port": row.src_port },
+        "src_endpoint": { "ip": row.session.src_ip, "port": row.session.src_port },
         "dst_endpoint": {
-            "ip": row.dst_ip, "port": row.dst_port, "hostname": row.target_host,
-            "svc_name": row.target_name,
+            "ip": row.session.dst_ip, "port": row.session.dst_port, "hostname": row.session.target_host,
+            "svc_name": row.session.target_name,
         },
-        "policy": { "uid": row.rule_id, "version": row.policy_digest },
+        "policy": { "uid": row.session.rule_id, "version": row.session.policy_digest },
         "unmapped": unmapped(row),
     });
-    if row.class_uid == 6005 {
-        event["query_info"] = json!({ "query_string": row.statement_norm });
-        event["database"] = json!({ "name": row.target_db });
-        event["table"] = json!({ "name": row.objects.join(", ") });
+    if row.statement.class_uid == 6005 {
+        event["query_info"] = json!({ "query_string": row.statement.statement_norm });
+        event["database"] = json!({ "name": row.session.target_db });
+        event["table"] = json!({ "name": row.statement.objects.join(", ") });
     }
-    if row.class_uid == 4002 {
-        let path = row.objects.first();
-        event["http_request"] = json!({ "http_method": row.verb, "url": { "path": path } });
+    if row.statement.class_uid == 4002 {
+        let path = row.statement.objects.first();
+        event["http_request"] =
+            json!({ "http_method": row.statement.verb, "url": { "path": path } });
     }
-    if row.class_uid == 4003 {
-        event["query"] = json!({ "hostname": row.objects.first(), "type": row.verb });
+    if row.statement.class_uid == 4003 {
+        event["query"] =
+            json!({ "hostname": row.statement.objects.first(), "type": row.statement.verb });
     }
     without_nulls(&mut event);
     event
 }
 
 fn groups(row: &EventRow) -> Option<Vec<Value>> {
-    let groups = row.actor_groups.as_ref()?;
+    let groups = row.session.actor_groups.as_ref()?;
     Some(groups.iter().map(|group| json!({ "name": group })).collect())
 }
 

@@ -22,8 +22,13 @@ pub(super) fn line(row: &Row, out: &mut String) {
                 (_, "ok") => 6,
                 _ => 5,
             };
-            let text = format!("{} {} {}", row.decision, row.verb, row.objects.join(" "));
-            (row.kind.as_str(), severity, text)
+            let text = format!(
+                "{} {} {}",
+                row.decision,
+                row.statement.verb,
+                row.statement.objects.join(" ")
+            );
+            (row.statement.kind.as_str(), severity, text)
         }
         Row::Session(row) => ("session", 6, row.agent_id.clone()),
         Row::Control(row) => (row.kind.as_str(), 6, row.kind.clone()),

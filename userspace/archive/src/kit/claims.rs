@@ -37,15 +37,15 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn take(&mut self, event: &EventRow) {
         self.commands += 1;
-        self.writes += u64::from(event.is_write);
-        self.privileged += u64::from(event.is_privileged);
+        self.writes += u64::from(event.statement.is_write);
+        self.privileged += u64::from(event.statement.is_privileged);
         self.failed += u64::from(event.status == "error");
         self.unended += u64::from(event.status == "interrupted");
         self.rows += event.rows.unwrap_or(0);
         self.bytes_out += event.bytes_out;
         self.masked_values += event.masked_count;
         self.approvals.extend(event.approval_id.clone());
-        self.objects.extend(event.objects.iter().cloned());
+        self.objects.extend(event.statement.objects.iter().cloned());
         self.first = Some(self.first.map_or(event.ts.0, |first| first.min(event.ts.0)));
         self.last = Some(self.last.map_or(event.ts.0, |last| last.max(event.ts.0)));
         *self.decisions.entry(event.decision.to_string()).or_default() += 1;

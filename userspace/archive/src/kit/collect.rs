@@ -78,7 +78,7 @@ impl Case {
         }
         match row {
             Row::Event(event) => {
-                *self.present.entry(event.session_id.to_string()).or_default() += 1;
+                *self.present.entry(event.session.session_id.to_string()).or_default() += 1;
                 self.approvals.extend(event.approval_id.clone());
                 self.counts.take(event);
                 if self.listed.len() < LISTED_MAX {
@@ -123,7 +123,7 @@ impl Case {
 
 pub(super) fn log_of(row: &Row) -> (&str, i32) {
     let epoch = match row {
-        Row::Event(row) => row.log_epoch,
+        Row::Event(row) => row.session.log_epoch,
         Row::Session(row) => row.log_epoch,
         Row::Control(row) => row.log_epoch,
         Row::Recording(row) => row.log_epoch,

@@ -126,7 +126,7 @@ fn shown(row: &SessionRow) -> SessionShown {
 fn line(event: &EventRow) -> Line<'_> {
     Line {
         event,
-        id: format!("{}/{}/{}", event.node_id, event.log_epoch, event.seq.0),
+        id: format!("{}/{}/{}", event.session.node_id, event.session.log_epoch, event.seq.0),
         ts: json::time(event.ts.0),
         rows: event.rows.map(|rows| rows.to_string()).unwrap_or_default(),
         masked: event.masked_count.to_string(),

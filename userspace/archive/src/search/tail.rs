@@ -35,7 +35,7 @@ pub(super) fn session(place: &Place, sought: &Sought) -> Result<Whole, SearchErr
     let is_its = |session: &str| sought.session.as_deref() == Some(session);
     let is_all = each(place, &mut |row| {
         let is_meant = match &row {
-            Row::Event(row) => is_its(&row.session_id),
+            Row::Event(row) => is_its(&row.session.session_id),
             Row::Session(row) => is_its(&row.session_id),
             Row::Recording(row) => is_its(&row.session_id),
             Row::Control(_) => false,

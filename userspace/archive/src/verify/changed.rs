@@ -133,7 +133,12 @@ pub(super) fn describe(row: &Row) -> String {
             let time = layout::time(row.ts.0);
             format!(
                 "events, session {} #{}, {} {}, {} ({}), {time}",
-                row.session_id, row.session_seq, row.kind, row.verb, row.decision, row.status
+                row.session.session_id,
+                row.session_seq,
+                row.statement.kind,
+                row.statement.verb,
+                row.decision,
+                row.status
             )
         }
         Row::Session(row) => format!(

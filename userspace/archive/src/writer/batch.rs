@@ -1,14 +1,17 @@
 //! Rows to arrow columns.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow_array::builder::{
     ArrayBuilder, BinaryBuilder, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder,
     StringBuilder, StructBuilder, TimestampMicrosecondBuilder,
 };
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{ArrowError, DataType, Field};
-use journal::row::{Column, Columns, Kind, Row, Table, Value};
+use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_select::take::take;
+use journal::row::{Column, Columns, Common, Kind, Part, Row, Shared, Table, Value};
+use rustc_hash::FxHashMap;
 
 use super::{field, mask_fields, schema};
 
@@ -22,6 +25,7 @@ const BLOCK_BYTES: usize = 1024 * 1024;
 pub(super) struct Batch {
     table: Table,
     columns: Vec<Builder>,
+    parts: [Parts; 2],
     rows: usize,
     /// Bytes of the columns.
     bytes: usize,
@@ -35,6 +39,7 @@ impl Batch {
         Self {
             table,
             columns: table.columns().iter().map(Builder::new).collect(),
+            parts: Default::default(),
             rows: 0,
             bytes: 0,
             waiting: Vec::with_capacity(BLOCK_ROWS),
@@ -63,27 +68,99 @@ impl Batch {
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         self.settle();
         (self.rows, self.bytes) = (0, 0);
-        let columns = self.columns.iter_mut().map(Builder::finish).collect();
-        RecordBatch::try_new(schema(self.table), columns)
+        let [session, statement] = self.parts.each_mut().map(Parts::finish);
+        let columns = self.table.columns().iter().zip(&mut self.columns);
+        let arrays = columns.map(|(column, builder)| match column.part {
+            Part::Own => Ok(builder.finish()),
+            Part::Session => of_rows(&session, &builder.finish()),
+            Part::Statement => of_rows(&statement, &builder.finish()),
+        });
+        let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>()?;
+        let fields = schema(self.table);
+        let fields = fields.fields().iter().zip(&arrays);
+        let fields = fields
+            .map(|(field, array)| Field::clone(field).with_data_type(array.data_type().clone()));
+        RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), arrays)
     }
 
     fn settle(&mut self) {
-        let mut filled = Filled(self.columns.iter_mut());
+        let mut filled = Filled { columns: self.columns.iter_mut(), parts: &mut self.parts };
         Row::columns(self.table, &self.waiting, &mut filled);
         self.waiting.clear();
         self.waiting_bytes = 0;
-        self.bytes = self.columns.iter().map(Builder::bytes).sum();
+        let columns = self.columns.iter().map(Builder::bytes).sum::<usize>();
+        self.bytes = self.parts.iter().fold(columns, |bytes, parts| bytes + parts.bytes);
     }
 }
 
-/// The columns that are still to be filled.
-struct Filled<'a>(std::slice::IterMut<'a, Builder>);
+/// The parts that rows share: each once, and which of them each row has.
+#[derive(Default)]
+struct Parts {
+    numbers: FxHashMap<usize, i32>,
+    /// With their bytes; as long as their places are names.
+    kept: Vec<(Arc<dyn Any + Send + Sync>, usize)>,
+    of_rows: Vec<i32>,
+    /// Of all rows, each part as often as it comes: so they may be written.
+    bytes: usize,
+}
+
+impl Parts {
+    /// Takes a row's; whether it is new.
+    fn take<T: Common>(&mut self, part: &Shared<T>) -> bool {
+        let next = i32::try_from(self.kept.len()).expect("a batch has few rows");
+        let number = *self.numbers.entry(part.place()).or_insert(next);
+        self.of_rows.push(number);
+        if number == next {
+            self.kept.push((part.keep(), part.bytes()));
+        }
+        let kept = usize::try_from(number).ok().and_then(|number| self.kept.get(number));
+        self.bytes += kept.map_or(0, |(_, bytes)| *bytes);
+        number == next
+    }
+
+    /// Which part each row has; then there are none.
+    fn finish(&mut self) -> Int32Array {
+        self.numbers.clear();
+        self.kept.clear();
+        self.bytes = 0;
+        let capacity = self.of_rows.len();
+        std::mem::replace(&mut self.of_rows, Vec::with_capacity(capacity)).into()
+    }
+}
+
+/// A column of rows from that of the parts: texts stay each once there, with all else that is more than to have them.
+fn of_rows(parts: &Int32Array, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    if values.data_type() == &DataType::Utf8 {
+        return Ok(Arc::new(DictionaryArray::try_new(parts.clone(), Arc::clone(values))?));
+    }
+    take(values, parts, None)
+}
+
+/// The columns that are still to be filled, and the parts.
+struct Filled<'a> {
+    columns: std::slice::IterMut<'a, Builder>,
+    parts: &'a mut [Parts; 2],
+}
 
 impl<'a> Columns<'a> for Filled<'_> {
     fn column(&mut self, values: impl Iterator<Item = Value<'a>>) {
-        if let Some(builder) = self.0.next() {
+        if let Some(builder) = self.columns.next() {
             builder.fill(values);
         }
+    }
+
+    fn parts<T: Common>(
+        &mut self,
+        part: Part,
+        rows: impl Iterator<Item = &'a Shared<T>>,
+    ) -> Vec<&'a T> {
+        let [session, statement] = &mut *self.parts;
+        let parts = match part {
+            Part::Own => return Vec::new(),
+            Part::Session => session,
+            Part::Statement => statement,
+        };
+        rows.filter(|row| parts.take(row)).map(|row| &**row).collect()
     }
 }
 

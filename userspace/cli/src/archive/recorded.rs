@@ -122,7 +122,7 @@ impl Session {
         self.bytes += bytes.len();
         self.is_cut |= self.bytes > HELD_BYTES_MAX;
         let command = i32::try_from(head.command.0).unwrap_or(i32::MAX);
-        let is_text = self.events.first().is_some_and(|event| event.protocol == "http");
+        let is_text = self.events.first().is_some_and(|event| event.session.protocol == "http");
         if self.is_cut {
             return;
         }
@@ -163,7 +163,7 @@ impl Session {
     fn take(&mut self, row: Row) {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         self.bytes += match &row {
-            Row::Event(event) => 2_048 + event.statement_norm.len(),
+            Row::Event(event) => 2_048 + event.statement.statement_norm.len(),
             Row::Recording(one) => length(&one.statement) + length(&one.response_sample),
             Row::Session(_) | Row::Control(_) => 0,
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use journal::row::{EventRow, RecordingRow};
+use journal::row::{EventRow, EventSession, RecordingRow};
 use types::addr::Side;
 use types::clock::utc;
 
@@ -45,9 +45,10 @@ pub(super) fn beats(session: &Session) -> Vec<Beat> {
 
 fn asked(event: &EventRow, recording: Option<&RecordingRow>, at: Duration) -> String {
     let (seconds, when) = (at.as_secs_f64(), utc(event.ts.0));
-    let EventRow { session_seq, agent_id, decision, rule_id, decision_reason, .. } = event;
+    let EventRow { session, session_seq, decision, .. } = event;
+    let EventSession { agent_id, rule_id, decision_reason, .. } = &**session;
     let kept = recording.and_then(|one| one.statement.as_deref());
-    let statement = shown(kept.unwrap_or(&event.statement_norm));
+    let statement = shown(kept.unwrap_or(&event.statement.statement_norm));
     let asked = recording.and_then(|one| one.parameters.as_deref());
     let parameters = asked.filter(|parameters| *parameters != "[]");
     let parameters = parameters.map(|parameters| format!("  with {}\n", shown(parameters)));

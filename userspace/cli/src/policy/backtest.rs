@@ -238,13 +238,13 @@ impl<'a> Test<'a> {
     }
 
     fn take(&mut self, row: &EventRow) {
-        let Some(judged) = self.decide(row) else { return self.not_decided(&row.kind) };
+        let Some(judged) = self.decide(row) else { return self.not_decided(&row.statement.kind) };
         let past = Past {
-            agent: &row.agent_id,
-            target: &row.target_name,
-            statement: &row.statement_norm,
+            agent: &row.session.agent_id,
+            target: &row.session.target_name,
+            statement: &row.statement.statement_norm,
             was: Fate::was(row),
-            by_the_same: row.policy_digest == self.digest,
+            by_the_same: row.session.policy_digest == self.digest,
             masked: row.masked.iter().map(|one| one.entity.as_str()).collect(),
             // Without rows there was nothing to mask.
             is_empty: row.rows == Some(0),

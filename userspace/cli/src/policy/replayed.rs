@@ -48,57 +48,59 @@ pub(super) fn proof(row: &SessionRow) -> Arc<Token> {
 pub(super) fn principal(row: &EventRow, proofs: &Proofs) -> Option<Principal> {
     let assurance = [Assurance::A0, Assurance::A1, Assurance::A2]
         .into_iter()
-        .find(|assurance| assurance.as_str() == row.assurance)?;
+        .find(|assurance| assurance.as_str() == row.session.assurance)?;
     // Those of the token come first, `sub@issuer`; agents' names have no `@`.
     let (actors, agents): (Vec<&String>, Vec<&String>) =
-        row.agent_chain.iter().partition(|link| link.contains('@'));
+        row.session.agent_chain.iter().partition(|link| link.contains('@'));
     let chain: Option<Vec<AgentName>> = agents.iter().map(|name| name.parse().ok()).collect();
     let actor = |link: &&String| {
         let (sub, idp) = link.split_once('@')?;
         Some(Actor { idp: idp.into(), sub: sub.into(), client: None })
     };
-    let subject = row.actor_user.as_deref().map(|user| Subject {
+    let subject = row.session.actor_user.as_deref().map(|user| Subject {
         user: user.into(),
-        idp: row.actor_idp.as_deref().unwrap_or_default().into(),
-        sub: row.actor_sub.as_deref().unwrap_or_default().into(),
+        idp: row.session.actor_idp.as_deref().unwrap_or_default().into(),
+        sub: row.session.actor_sub.as_deref().unwrap_or_default().into(),
         groups: row
+            .session
             .actor_groups
             .iter()
             .flat_map(|groups| groups.iter())
             .map(|group| group.as_str().into())
             .collect(),
-        token: proofs.get(&*row.session_id).cloned().unwrap_or_default(),
+        token: proofs.get(&*row.session.session_id).cloned().unwrap_or_default(),
     });
     Some(Principal {
-        agent: row.agent_id.parse().ok()?,
-        instance: row.agent_instance.as_str().into(),
+        agent: row.session.agent_id.parse().ok()?,
+        instance: row.session.agent_instance.as_str().into(),
         chain: chain?.into(),
         identity: Arc::new(Identity {
             subject,
             actors: actors.iter().map(actor).collect::<Option<Vec<_>>>()?.into(),
-            owner: row.agent_owner.as_deref().map(Into::into),
+            owner: row.session.agent_owner.as_deref().map(Into::into),
         }),
-        process: Process::unseen(row.uid_os.and_then(|uid| u32::try_from(uid).ok())?),
+        process: Process::unseen(row.session.uid_os.and_then(|uid| u32::try_from(uid).ok())?),
         assurance,
     })
 }
 
 /// What was asked.
 pub(super) fn target(row: &EventRow) -> Option<Target> {
-    let protocol = ["postgresql", "http"].into_iter().find(|known| *known == row.protocol)?;
-    let ip = row.dst_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok())?;
-    let port = row.dst_port.and_then(|port| u16::try_from(port).ok())?;
-    let credential = row.credential_ref.as_deref().map(|name| UsedCredential {
+    let protocol =
+        ["postgresql", "http"].into_iter().find(|known| *known == row.session.protocol)?;
+    let ip = row.session.dst_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok())?;
+    let port = row.session.dst_port.and_then(|port| u16::try_from(port).ok())?;
+    let credential = row.session.credential_ref.as_deref().map(|name| UsedCredential {
         name: name.into(),
-        role: row.target_role.as_deref().unwrap_or_default().into(),
+        role: row.session.target_role.as_deref().unwrap_or_default().into(),
     });
     Some(Target {
-        name: row.target_name.as_str().into(),
+        name: row.session.target_name.as_str().into(),
         addr: OrigDst(SocketAddr::new(ip, port)),
-        host: row.dst_host.as_deref().map(Into::into),
+        host: row.session.dst_host.as_deref().map(Into::into),
         protocol,
-        database: row.target_db.as_deref().map(Into::into),
-        account: row.target_account.as_deref().map(Into::into),
+        database: row.session.target_db.as_deref().map(Into::into),
+        account: row.session.target_account.as_deref().map(Into::into),
         tls: None,
         credential,
     })
@@ -106,12 +108,12 @@ pub(super) fn target(row: &EventRow) -> Option<Target> {
 
 /// The command; `None` of what can't be decided anew from what is recorded.
 pub(super) fn asked(row: &EventRow, analyzer: &Analyzer) -> Option<Asked> {
-    if row.protocol == "http" {
+    if row.session.protocol == "http" {
         return exchange(row).map(|exchange| Asked::Exchange(Box::new(exchange)));
     }
     let kinds = [CommandKind::Connect, CommandKind::Query, CommandKind::FunctionCall];
-    let kind = kinds.into_iter().find(|kind| kind.as_str() == row.kind)?;
-    let risks = risks(&row.risks)?;
+    let kind = kinds.into_iter().find(|kind| kind.as_str() == row.statement.kind)?;
+    let risks = risks(&row.statement.risks)?;
     let analysis = match kind {
         CommandKind::Query => query(row, analyzer, risks)?,
         CommandKind::FunctionCall => {
@@ -135,7 +137,7 @@ pub(super) fn asked(row: &EventRow, analyzer: &Analyzer) -> Option<Asked> {
 
 fn query(row: &EventRow, analyzer: &Analyzer, risks: Risk) -> Option<Analysis> {
     let reading = Reading { standard_conforming_strings: true };
-    let statements = analyzer.analyze(row.statement_norm.as_bytes(), reading);
+    let statements = analyzer.analyze(row.statement.statement_norm.as_bytes(), reading);
     let [statement] = &*statements else { return None };
     Some(Analysis { risks, ..(*statement.analysis).clone() })
 }
@@ -147,20 +149,20 @@ fn connecting(risks: Risk) -> Vec<Access> {
 }
 
 fn exchange(row: &EventRow) -> Option<Exchange> {
-    let reads = matches!(row.verb.as_str(), "GET" | "HEAD" | "OPTIONS");
-    let path = row.objects.first()?.as_str();
-    let (_, query) = row.statement_norm.split_once('?').unwrap_or_default();
+    let reads = matches!(row.statement.verb.as_str(), "GET" | "HEAD" | "OPTIONS");
+    let path = row.statement.objects.first()?.as_str();
+    let (_, query) = row.statement.statement_norm.split_once('?').unwrap_or_default();
     let name = |part: &str| part.split('=').next().unwrap_or_default().into();
     Some(Exchange {
         action: if reads { Action::Fetch } else { Action::Submit },
-        method: row.verb.as_str().into(),
+        method: row.statement.verb.as_str().into(),
         path: path.into(),
         template: path.into(),
-        host: row.target_host.as_deref().unwrap_or_default().into(),
+        host: row.session.target_host.as_deref().unwrap_or_default().into(),
         has_query: !query.is_empty(),
         names: query.split('&').filter(|part| !part.is_empty()).map(name).collect(),
         content_type: "".into(),
-        is_tls: row.tls_version.is_some(),
+        is_tls: row.session.tls_version.is_some(),
     })
 }
 

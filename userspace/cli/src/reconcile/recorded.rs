@@ -60,7 +60,10 @@ impl Recorded {
         for table in [Table::Events, Table::Sessions, Table::Control] {
             scan::scan(archive, table, &filter, &mut |row| {
                 match row {
-                    Row::Event(row) if row.protocol == "postgresql" && is_of(&row.target_name) => {
+                    Row::Event(row)
+                        if row.session.protocol == "postgresql"
+                            && is_of(&row.session.target_name) =>
+                    {
                         own.take(&row);
                     }
                     Row::Session(row)
@@ -81,14 +84,14 @@ impl Recorded {
     }
 
     fn take(&mut self, row: &EventRow) {
-        self.accounts.extend(row.target_account.clone().map(String::from));
-        let session = self.sessions.entry(row.session_id.to_string()).or_default();
-        if !matches!(row.kind.as_str(), "db.query" | "db.function") {
+        self.accounts.extend(row.session.target_account.clone().map(String::from));
+        let session = self.sessions.entry(row.session.session_id.to_string()).or_default();
+        if !matches!(row.statement.kind.as_str(), "db.query" | "db.function") {
             return;
         }
-        let count = session.commands.entry(row.statement_fp).or_default();
+        let count = session.commands.entry(row.statement.statement_fp).or_default();
         if count.verb.is_empty() {
-            count.verb.clone_from(&row.verb);
+            count.verb.clone_from(&row.statement.verb);
         }
         match (row.decision.as_str(), row.status.as_str()) {
             ("deny", _) | (_, "denied" | "skipped") => count.refused += 1,
@@ -140,16 +143,24 @@ impl Count {
 
 #[cfg(test)]
 mod tests {
+    use journal::row::{EventSession, EventStatement, Shared};
+
     use super::*;
 
     #[test]
     fn each_command_is_claimed_once_and_refusals_are_none() {
         let mut own = Recorded::default();
         let row = |fp, decision: &'static str, status: &'static str| EventRow {
-            session_id: "s".into(),
-            kind: "db.query".into(),
-            verb: "SELECT".into(),
-            statement_fp: fp,
+            session: Shared::new(EventSession {
+                session_id: "s".into(),
+                ..EventSession::default()
+            }),
+            statement: Shared::new(EventStatement {
+                kind: "db.query".into(),
+                verb: "SELECT".into(),
+                statement_fp: fp,
+                ..EventStatement::default()
+            }),
             decision: decision.into(),
             status: status.into(),
             ..EventRow::default()

@@ -3,7 +3,7 @@
 use ::console::surroundings::{Failed, Found, Past, PastCommand, Replay, Wanted};
 use approval::desk::Later;
 use archive::search::{self, COMMANDS_MAX, Cut, Place, ROWS_LOOKED_AT_MAX, Sought, Whole};
-use journal::row::EventRow;
+use journal::row::{EventRow, EventSession, EventStatement};
 use types::id::SessionId;
 
 use super::around::{Around, blocking, failed};
@@ -49,14 +49,17 @@ fn replay(session: String, whole: Whole) -> Option<Replay> {
     let Whole { session: row, events, recordings, cut } = whole;
     let first = events.first();
     let agent = row.as_ref().map(|row| row.agent_id.as_str());
-    let agent = agent.or(first.map(|event| event.agent_id.as_str()))?;
+    let agent = agent.or(first.map(|event| event.session.agent_id.as_str()))?;
     let target = row.as_ref().map(|row| row.target_name.as_str());
-    let target = target.or(first.map(|event| event.target_name.as_str()));
+    let target = target.or(first.map(|event| event.session.target_name.as_str()));
     let user = row.as_ref().map(|row| row.actor_user.as_deref());
     let mut replay = Replay {
         session,
         agent: agent.to_owned(),
-        user: user.or(first.map(|event| event.actor_user.as_deref())).flatten().map(str::to_owned),
+        user: user
+            .or(first.map(|event| event.session.actor_user.as_deref()))
+            .flatten()
+            .map(str::to_owned),
         target: target.unwrap_or_default().to_owned(),
         opened_us: row.as_ref().map(|row| row.opened_at.0),
         closed_us: row.as_ref().and_then(|row| row.closed_at).map(|at| at.0),
@@ -77,21 +80,32 @@ fn replay(session: String, whole: Whole) -> Option<Replay> {
 
 fn command(event: EventRow, texts: Option<(Option<String>, Option<String>)>) -> PastCommand {
     let (text, parameters) = texts.unwrap_or_default();
+    let EventSession {
+        session_id,
+        agent_id,
+        actor_user,
+        target_name,
+        protocol,
+        rule_id,
+        decision_reason,
+        ..
+    } = &*event.session;
+    let EventStatement { kind, verb, objects, statement_norm, .. } = &*event.statement;
     PastCommand {
         at_us: event.ts.0,
-        session: event.session_id.into(),
+        session: session_id.to_string(),
         number: u32::try_from(event.session_seq).unwrap_or(0),
-        kind: event.kind.into(),
-        agent: event.agent_id.into(),
-        user: event.actor_user.map(String::from),
-        target: event.target_name.into(),
-        protocol: event.protocol.into(),
-        verb: event.verb,
-        objects: event.objects,
-        statement: event.statement_norm,
+        kind: kind.to_string(),
+        agent: agent_id.to_string(),
+        user: actor_user.as_ref().map(ToString::to_string),
+        target: target_name.to_string(),
+        protocol: protocol.to_string(),
+        verb: verb.clone(),
+        objects: objects.clone(),
+        statement: statement_norm.clone(),
         decision: event.decision.into(),
-        rule: event.rule_id,
-        reason: event.decision_reason,
+        rule: rule_id.clone(),
+        reason: decision_reason.clone(),
         status: event.status.into(),
         error: event.error_code,
         rows: event.rows,

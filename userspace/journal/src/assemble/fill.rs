@@ -10,111 +10,143 @@ use sha2::{Digest, Sha256};
 use types::clock::Timestamp;
 use types::command::{Action, BlindTokens, CommandKind, Parameter, ParameterValue};
 use types::decision::Effect;
+use types::event::Status;
 use types::hex::hex;
 use types::id::{AgentName, SequenceNumber, SessionId};
 use types::identity::{Actor, Identity, Subject, Token};
 use types::principal::{Principal, Process, ProcessKey, Provenance};
 
 use crate::record::{
-    Approval, BegunCommand, BootId, ClosedSession, ControlEntry, EndedCommand, OpenedSession,
-    RecordedChunk,
+    AccessEntry, Approval, BegunCommand, BootId, ClosedSession, ControlEntry, DecisionEntry,
+    EndedCommand, OpenedSession, RecordedChunk, StatementEntry,
 };
-use crate::row::{ControlRow, EventRow, Masked, Micros, RecordingRow, Row, SessionRow, Text, ocsf};
+use crate::row::{
+    ControlRow, EventRow, EventSession, EventStatement, Masked, Micros, RecordingRow, Row,
+    SessionRow, Shared, Text, ocsf,
+};
 use crate::segment::SegmentHeader;
 
-/// What is the same in the event rows of all commands that a session has under one identity and one policy; the rest is empty.
-pub(super) fn common(
+/// What is the same in the event rows of all commands that a session has under one identity; what was decided is empty.
+pub(super) fn session_part(
     segment: &SegmentHeader,
     opened: &OpenedSession,
     identity: &Identity,
-    policy_digest: &[u8; 32],
-) -> EventRow {
-    let mut row = EventRow {
+) -> EventSession {
+    let mut row = EventSession {
         node_id: Text::of(&segment.node),
         log_epoch: epoch(segment),
         boot_id: boot(opened.boot_id).into(),
         session_id: opened.session.to_string().into(),
         phase: "end".into(),
-        policy_digest: hex(policy_digest).into(),
-        ..EventRow::default()
+        ..EventSession::default()
     };
     put_principal(&mut row, &opened.principal, identity);
     put_ends(&mut row, opened);
     row
 }
 
-/// The event row of a command, of `common` and what is its own. What a recording row lacks is taken out of `begun`.
+/// What was decided, and by what.
+pub(super) fn put_decision(row: &mut EventSession, decision: &DecisionEntry) {
+    let DecisionEntry { effect: _, rule, determining, reason, policy_digest } = decision;
+    row.rule_id.clone_from(rule);
+    row.rule_ids = determining.iter().map(|id| id.0.to_string()).collect();
+    row.decision_reason.clone_from(reason);
+    row.policy_digest = hex(policy_digest).into();
+}
+
+/// What is the same in the event rows of all commands of one statement.
+pub(super) fn statement_part(
+    kind: CommandKind,
+    entry: &StatementEntry,
+    named: &[String],
+) -> EventStatement {
+    let StatementEntry { normalized, fingerprint, verb, accesses, is_write, is_privileged, risks } =
+        entry;
+    let ids = ocsf(kind, verb, strongest(accesses), Status::Ok);
+    let objects = objects(accesses);
+    EventStatement {
+        class_uid: ids.class_uid,
+        activity_id: ids.activity_id,
+        type_uid: ids.type_uid,
+        kind: kind.as_str().into(),
+        verb: verb.clone(),
+        object_schema: common_schema(&objects),
+        objects,
+        is_privileged: *is_privileged,
+        is_write: *is_write,
+        data_class: None,
+        risks: risks.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect(),
+        statement_norm: normalized.clone(),
+        statement_fp: *fingerprint,
+        columns: columns(named),
+    }
+}
+
+/// The event row of a command, of what it shares and what is its own.
 pub(super) fn event(
     segment: &SegmentHeader,
     seq: SequenceNumber,
-    (opened, common): (&OpenedSession, &EventRow),
-    begun: &mut BegunCommand,
+    opened: &OpenedSession,
+    (session, statement): (&Shared<EventSession>, &Shared<EventStatement>),
+    begun: &BegunCommand,
     ended: &EndedCommand,
 ) -> Row {
     let outcome = &ended.outcome;
-    let ids = ocsf(begun.kind, &begun.verb, strongest(begun), outcome.status);
+    let StatementEntry { verb, accesses, .. } = &*begun.statement;
+    let ids = ocsf(begun.kind, verb, strongest(accesses), outcome.status);
     let masked: Vec<Masked> = outcome
         .masked
         .iter()
         .map(|m| Masked { entity: m.class.0.to_string(), count: long(m.count) })
         .collect();
     let masked_count = masked.iter().fold(0_i64, |n, m| n.saturating_add(m.count));
-    let objects = objects(begun);
     // A command that a crash ended has its end on another boot's clock.
     let same_boot = segment.boot_id == opened.boot_id;
-    let mut row = Box::new(common.clone());
-    row.seq = seq;
-    row.ts = micros(begun.at);
-    row.end_ts = Some(micros(ended.at));
-    row.mono_ns = long(begun.at.mono_ns);
-    row.session_seq = int(begun.command.0);
-    row.class_uid = ids.class_uid;
-    row.activity_id = ids.activity_id;
-    row.type_uid = ids.type_uid;
-    row.severity_id = ids.severity_id;
-    row.status_id = ids.status_id;
-    row.kind = begun.kind.as_str().into();
-    row.verb = std::mem::take(&mut begun.verb);
-    row.object_schema = common_schema(&objects);
-    row.objects = objects;
-    row.is_privileged = begun.is_privileged;
-    row.is_write = begun.is_write;
-    row.risks = begun.risks.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    row.statement_norm = std::mem::take(&mut begun.normalized);
-    row.statement_fp = begun.fingerprint;
-    row.statement_len = i32::try_from(begun.text_bytes).unwrap_or(i32::MAX);
-    row.blind_tokens = blind(&begun.blind);
-    row.batch = int(begun.batch);
-    row.decision = decision(begun.decision.effect, begun.approval.as_ref(), masked_count).into();
-    row.rule_id = std::mem::take(&mut begun.decision.rule);
-    row.rule_ids = begun.decision.determining.iter().map(|id| id.0.to_string()).collect();
-    row.decision_reason = std::mem::take(&mut begun.decision.reason);
-    row.disposition_id = ids.disposition_id;
-    row.action_id = ids.action_id;
-    row.masked = masked;
-    row.masked_count = masked_count;
-    row.decided_us = begun.decided_us.map(i64::from);
-    row.columns = columns(&begun.columns);
-    put_outcome(&mut row, begun.at, ended, same_boot);
+    let timed = |at: Option<Timestamp>| at.filter(|_| same_boot);
+    let since = |at: Timestamp| long(at.us_since(begun.at));
+    let mut row = Box::new(EventRow {
+        session: session.clone(),
+        statement: statement.clone(),
+        seq,
+        ts: micros(begun.at),
+        end_ts: Some(micros(ended.at)),
+        mono_ns: long(begun.at.mono_ns),
+        session_seq: int(begun.command.0),
+        severity_id: ids.severity_id,
+        status_id: ids.status_id,
+        statement_len: i32::try_from(begun.text_bytes).unwrap_or(i32::MAX),
+        blind_tokens: blind(&begun.blind),
+        batch: int(begun.batch),
+        decision: decision(begun.decision.effect, begun.approval.as_ref(), masked_count).into(),
+        disposition_id: ids.disposition_id,
+        action_id: ids.action_id,
+        approval_id: None,
+        approver_id: None,
+        approver_idp: None,
+        approval_ts: None,
+        approval_scope: None,
+        masked,
+        masked_count,
+        rows: outcome.rows.map(long),
+        bytes_in: long(outcome.bytes_in),
+        bytes_out: long(outcome.bytes_out),
+        duration_us: same_boot.then(|| since(ended.at)),
+        status: outcome.status.as_str().into(),
+        error_code: outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned()),
+        recording_chunk: None,
+        recording_off: None,
+        recording_len: None,
+        payload_digest: None,
+        decided_us: begun.decided_us.map(i64::from),
+        first_byte_us: timed(outcome.first_at).map(since),
+        held_us: None,
+        sent_us: timed(outcome.sent_at).map(since),
+        upstream_us: timed(outcome.sent_at).map(|sent| long(ended.at.us_since(sent))),
+    });
     if let Some(approval) = &begun.approval {
         put_approval(&mut row, approval);
     }
     Row::Event(row)
-}
-
-/// What came of a command; times where both of its ends are of one boot's clock.
-fn put_outcome(row: &mut EventRow, began: Timestamp, ended: &EndedCommand, same_boot: bool) {
-    let outcome = &ended.outcome;
-    let timed = |at: Option<Timestamp>| at.filter(|_| same_boot);
-    row.rows = outcome.rows.map(long);
-    row.bytes_in = long(outcome.bytes_in);
-    row.bytes_out = long(outcome.bytes_out);
-    row.duration_us = same_boot.then(|| long(ended.at.us_since(began)));
-    row.first_byte_us = timed(outcome.first_at).map(|first| long(first.us_since(began)));
-    row.sent_us = timed(outcome.sent_at).map(|sent| long(sent.us_since(began)));
-    row.upstream_us = timed(outcome.sent_at).map(|sent| long(ended.at.us_since(sent)));
-    row.status = outcome.status.as_str().into();
-    row.error_code = outcome.error_code.map(|code| String::from_utf8_lossy(&code).into_owned());
 }
 
 /// The columns in order, each once; none where none is named.
@@ -133,7 +165,7 @@ fn blind(blind: &BlindTokens) -> Vec<String> {
 /// What stands for the tokens that are not kept.
 const BLIND_CUT: &str = "+";
 
-fn put_principal(row: &mut EventRow, principal: &Principal, identity: &Identity) {
+fn put_principal(row: &mut EventSession, principal: &Principal, identity: &Identity) {
     let Principal { agent, instance, chain, identity: _, process, assurance } = principal;
     let Identity { subject, actors, owner } = identity;
     if let Some(Subject { user, idp, sub, groups, token }) = subject {
@@ -172,7 +204,7 @@ fn put_approval(row: &mut EventRow, approval: &Approval) {
     row.held_us = held_us.map(long);
 }
 
-fn put_ends(row: &mut EventRow, opened: &OpenedSession) {
+fn put_ends(row: &mut EventSession, opened: &OpenedSession) {
     let share = |(ip, port): (Option<String>, Option<i32>)| (ip.map(Text::from), port);
     (row.src_ip, row.src_port) = share(end(opened.source));
     (row.dst_ip, row.dst_port) = share(end(opened.target_addr));
@@ -199,7 +231,7 @@ fn tls(opened: &OpenedSession) -> (Option<String>, Option<String>) {
 
 /// The recording row of a command.
 pub(super) fn recording(
-    (seq, common): (SequenceNumber, &EventRow),
+    (seq, common): (SequenceNumber, &EventSession),
     begun: BegunCommand,
     ended: &EndedCommand,
 ) -> Row {
@@ -428,17 +460,17 @@ fn decision(effect: Effect, approval: Option<&Approval>, masked_count: i64) -> &
     }
 }
 
-fn strongest(begun: &BegunCommand) -> Action {
-    let actions = begun.accesses.iter().map(|access| access.action);
+fn strongest(accesses: &[AccessEntry]) -> Action {
+    let actions = accesses.iter().map(|access| access.action);
     actions.max_by_key(|action| action.class()).unwrap_or(Action::Unknown)
 }
 
 /// What is touched, each once, in the order of the statement.
-fn objects(begun: &mut BegunCommand) -> Vec<String> {
+fn objects(accesses: &[AccessEntry]) -> Vec<String> {
     let mut objects: Vec<String> = Vec::new();
-    for object in begun.accesses.iter_mut().filter_map(|access| access.object.take()) {
-        if !objects.contains(&object) {
-            objects.push(object);
+    for object in accesses.iter().filter_map(|access| access.object.as_ref()) {
+        if !objects.contains(object) {
+            objects.push(object.clone());
         }
     }
     objects

@@ -302,15 +302,15 @@ proptest! {
         prop_assert_eq!((&found.text, found.text_sha256), (&text, None));
         let whole = if text.is_empty() { &*statement.text } else { text.as_str() };
         prop_assert_eq!(found.text_bytes, u64::try_from(whole.len()).unwrap());
-        prop_assert_eq!(&found.normalized, &normalized);
-        prop_assert_eq!((found.fingerprint, found.verb.as_str()), (i64::MIN, "CREATE TABLE"));
-        prop_assert_eq!((found.risks, found.parameters), (statement.risks, parameters));
-        prop_assert_eq!(found.is_write, statement.needs_wal());
+        prop_assert_eq!(&found.statement.normalized, &normalized);
+        prop_assert_eq!((found.statement.fingerprint, found.statement.verb.as_str()), (i64::MIN, "CREATE TABLE"));
+        prop_assert_eq!((found.statement.risks, found.parameters), (statement.risks, parameters));
+        prop_assert_eq!(found.statement.is_write, statement.needs_wal());
         let accesses: Vec<_> = statement.accesses.iter().map(|access| AccessEntry {
             action: access.action,
             object: access.table.as_ref().map(ToString::to_string),
         }).collect();
-        prop_assert_eq!(found.accesses, accesses);
+        prop_assert_eq!(&found.statement.accesses, &accesses);
         prop_assert_eq!(found.decided_us, Some(7));
         prop_assert_eq!(found.approval, approval);
         let kept = &blind.tokens[..blind.tokens.len().min(BLIND_TOKENS_MAX)];
@@ -427,7 +427,7 @@ fn what_is_too_long_is_cut_and_the_whole_is_named() {
     assert_eq!(found.text_bytes, u64::try_from(text.len()).unwrap());
     let digest: [u8; 32] = Sha256::digest(&text).into();
     assert_eq!(found.text_sha256, Some(digest));
-    assert_eq!(found.accesses.len(), ACCESSES_MAX);
+    assert_eq!(found.statement.accesses.len(), ACCESSES_MAX);
     assert_eq!(found.parameters.len(), PARAMETERS_MAX);
     assert_eq!(found.decision.determining.len(), NAMES_MAX);
     // In version 6 it ended before the tokens.

@@ -29,6 +29,122 @@ pub(crate) fn leaf_hash(canon: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// A row's canonical form being appended.
+pub(crate) struct Canon<'a> {
+    out: &'a mut Vec<u8>,
+    /// Behind the last column that must not be left out.
+    end: usize,
+    column: usize,
+    first_columns: usize,
+}
+
+impl<'a> Canon<'a> {
+    /// Begins a row of a table with this tag and so many columns in its first version.
+    pub(crate) fn new(out: &'a mut Vec<u8>, tag: u8, first_columns: usize) -> Self {
+        out.push(tag);
+        let end = out.len();
+        Self { out, end, column: 0, first_columns }
+    }
+
+    /// The next column.
+    #[inline]
+    pub(crate) fn value(&mut self, value: Value<'_>) {
+        put(self.out, value);
+        self.column += 1;
+        if self.column <= self.first_columns || value != Value::Null {
+            self.end = self.out.len();
+        }
+    }
+
+    /// The next columns, that rows share: as they were put once, or as `put` puts them.
+    #[inline]
+    pub(crate) fn run(&mut self, runs: &mut Option<Runs<'_>>, put: impl FnOnce(&mut Self)) {
+        let Some(Run { columns, bytes, present }) = runs.as_mut().and_then(Iterator::next) else {
+            return put(self);
+        };
+        let start = self.out.len();
+        self.out.extend_from_slice(bytes);
+        self.column += columns;
+        if self.column <= self.first_columns {
+            self.end = self.out.len();
+        } else if present > 0 {
+            self.end = start + present;
+        }
+    }
+
+    /// Ends the row.
+    pub(crate) fn finish(self) {
+        self.out.truncate(self.end);
+    }
+}
+
+/// The canonical form of columns that rows share, in runs: those that no other columns stand between. A run is of columns of
+/// the first version, or of later ones.
+#[derive(Clone, Debug, Default)]
+pub struct Form {
+    bytes: Vec<u8>,
+    runs: Vec<Ended>,
+}
+
+/// Where a run ends: how many columns it has, and in the bytes, with what is absent at its end and without.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    columns: usize,
+    end: usize,
+    present: usize,
+}
+
+/// A run of columns.
+pub(crate) struct Run<'a> {
+    columns: usize,
+    bytes: &'a [u8],
+    /// Bytes of them up to the last that is not absent; 0 where all are.
+    present: usize,
+}
+
+/// Runs that are still to come.
+pub(crate) struct Runs<'a> {
+    form: &'a Form,
+    at: usize,
+    start: usize,
+}
+
+impl Form {
+    /// With room for so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), runs: Vec::new() }
+    }
+
+    /// Appends a run of columns.
+    pub(crate) fn put(&mut self, values: &[Value<'_>]) {
+        let mut present = self.bytes.len();
+        for value in values {
+            put(&mut self.bytes, *value);
+            if *value != Value::Null {
+                present = self.bytes.len();
+            }
+        }
+        self.runs.push(Ended { columns: values.len(), end: self.bytes.len(), present });
+    }
+
+    pub(crate) fn runs(&self) -> Runs<'_> {
+        Runs { form: self, at: 0, start: 0 }
+    }
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Run<'a>> {
+        let Ended { columns, end, present } = *self.form.runs.get(self.at)?;
+        let bytes = self.form.bytes.get(self.start..end)?;
+        let present = present - self.start;
+        (self.at, self.start) = (self.at + 1, end);
+        Some(Run { columns, bytes, present })
+    }
+}
+
 /// Appends one field.
 #[inline]
 pub(crate) fn put(out: &mut Vec<u8>, value: Value<'_>) {

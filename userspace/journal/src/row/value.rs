@@ -5,6 +5,7 @@ use std::sync::Arc;
 use types::id::SequenceNumber;
 
 use super::Text;
+use super::shared::{Common, Shared};
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,19 @@ pub struct Column {
     pub nullable: bool,
     /// Its Parquet field id; never reused.
     pub field_id: i32,
+    /// Which part of a row it is in.
+    pub part: Part,
+}
+
+/// The parts of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// No other row has it.
+    Own,
+    /// Rows of a session share it.
+    Session,
+    /// Rows of a statement share it.
+    Statement,
 }
 
 /// A column's type.
@@ -92,6 +106,19 @@ pub enum Value<'a> {
     MaskList(&'a [Masked]),
 }
 
+impl Value<'_> {
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) | Self::I32(_) | Self::I64(_) | Self::Ts(_) => 8,
+            Self::Str(it) => 4 + it.len(),
+            Self::Bytes(it) => 4 + it.len(),
+            Self::StrList(items) => items.iter().fold(4, |bytes, item| bytes + 4 + item.len()),
+            Self::MaskList(items) => 4 + 16 * items.len(),
+        }
+    }
+}
+
 /// A [`Value`] that owns what it holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OwnedValue {
@@ -136,8 +163,15 @@ impl OwnedValue {
 
 /// What takes rows apart, one column behind the other.
 pub trait Columns<'a> {
-    /// The next column's values.
+    /// The next column's values: each row's, or those of the parts that were new.
     fn column(&mut self, values: impl Iterator<Item = Value<'a>>);
+
+    /// Takes each row's `part` that rows share, before the columns come; returns those that are new.
+    fn parts<T: Common>(
+        &mut self,
+        part: Part,
+        rows: impl Iterator<Item = &'a Shared<T>>,
+    ) -> Vec<&'a T>;
 }
 
 /// A type that a column's values have in a row's struct.

@@ -40,9 +40,9 @@ fn fill(world: &World, to: &Recorder) {
 }
 
 fn commands(rows: &[Row]) -> Vec<(i32, Option<&str>)> {
-    let one = |row: &EventRow| row.session_id == session(1).to_string();
+    let one = |row: &EventRow| row.session.session_id == session(1).to_string();
     let events = rows.iter().filter_map(|row| match row {
-        Row::Event(row) if one(row) => Some((row.session_seq, row.actor_user.as_deref())),
+        Row::Event(row) if one(row) => Some((row.session_seq, row.session.actor_user.as_deref())),
         _ => None,
     });
     events.collect()

@@ -33,11 +33,14 @@ fn a_session_becomes_its_rows() {
         panic!("{rows:?}")
     };
     assert_eq!((start.kind.as_str(), start.seq.0), ("log.start", 0));
-    assert_eq!(event.objects, ["cards.pans"]);
-    assert_eq!((event.decision.as_str(), event.rule_id.as_str()), ("deny", "no-bulk-delete"));
+    assert_eq!(event.statement.objects, ["cards.pans"]);
+    assert_eq!(
+        (event.decision.as_str(), event.session.rule_id.as_str()),
+        ("deny", "no-bulk-delete")
+    );
     assert_eq!((event.status.as_str(), event.masked_count), ("denied", 3));
     assert_eq!(event.duration_us, Some(1_000_000));
-    assert!(event.is_write);
+    assert!(event.statement.is_write);
     assert_eq!(recording.statement.as_deref(), Some("DELETE FROM cards.pans"));
     assert_eq!((closed.events_declared, closed.denied, closed.rows), (1, 1, 2));
     assert_eq!((closed.bytes_in, closed.bytes_out, closed.masked_count), (10, 20, 3));

@@ -41,8 +41,12 @@ pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
 fn write(session: &Session, args: &Args, mut out: impl Write) -> io::Result<()> {
     let Args { source: _, idle_max, width, height, out: _ } = args;
     let first = session.events.first();
-    let title = first
-        .map(|event| format!("{} at {}: {}", event.agent_id, event.target_name, event.session_id));
+    let title = first.map(|event| {
+        format!(
+            "{} at {}: {}",
+            event.session.agent_id, event.session.target_name, event.session.session_id
+        )
+    });
     let header = json!({
         "version": 2,
         "width": width,

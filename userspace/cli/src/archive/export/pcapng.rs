@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use capture::write::{Talk, Writer};
 use clap::Args as ClapArgs;
 use journal::imported::KIND_PREFIX;
-use journal::row::{EventRow, RecordingRow};
+use journal::row::{EventRow, EventSession, RecordingRow};
 use types::addr::Side;
 
 use super::hand_out;
@@ -41,20 +41,20 @@ pub(super) fn run(control: &Path, args: &Args) -> Result<ExitCode> {
 fn write(session: &Session, out: impl Write) -> Result<()> {
     let Some(first) = session.events.first() else { return Ok(()) };
     ensure!(
-        matches!(&*first.protocol, "postgresql" | "http"),
+        matches!(&*first.session.protocol, "postgresql" | "http"),
         "session {} speaks {}: packets are made of PostgreSQL and HTTP alone",
-        first.session_id,
-        first.protocol
+        first.session.session_id,
+        first.session.protocol
     );
     let (client, server) = (
-        end(first.src_ip.as_deref(), first.src_port)?,
-        end(first.dst_ip.as_deref(), first.dst_port)?,
+        end(first.session.src_ip.as_deref(), first.session.src_port)?,
+        end(first.session.dst_ip.as_deref(), first.session.dst_port)?,
     );
     let application = concat!("vestibule ", env!("CARGO_PKG_VERSION"));
     let mut writer = Writer::new(out, application, "vestibule, made of an archive's records")?;
     let about = format!(
         "vestibule: frames made of the records of session {} of agent {}; the login and whatever is not kept are missing",
-        first.session_id, first.agent_id
+        first.session.session_id, first.session.agent_id
     );
     let mut talk = Talk::open(&mut writer, client, server, first.ts.0, &[&about])?;
     let mut conversation = Conversation::default();
@@ -76,8 +76,9 @@ fn said<W: Write>(
     session: &Session,
 ) -> io::Result<i64> {
     let recording = session.recording(event);
-    let kind = event.kind.strip_prefix(KIND_PREFIX).unwrap_or(&event.kind);
-    let record = format!("record={}/{}/{}", event.node_id, event.log_epoch, event.seq.0);
+    let kind = event.statement.kind.strip_prefix(KIND_PREFIX).unwrap_or(&event.statement.kind);
+    let record =
+        format!("record={}/{}/{}", event.session.node_id, event.session.log_epoch, event.seq.0);
     let asked = comment(&record, event, recording);
     let turns = match kind {
         "db.connect" => conversation.connect(event),
@@ -116,7 +117,9 @@ fn said<W: Write>(
 }
 
 fn comment(record: &str, event: &EventRow, recording: Option<&RecordingRow>) -> String {
-    let EventRow { kind, agent_id, decision, rule_id, decision_reason, .. } = event;
+    let EventRow { session, statement, decision, .. } = event;
+    let EventSession { agent_id, rule_id, decision_reason, .. } = &**session;
+    let kind = &statement.kind;
     let is_kept = recording.is_some_and(|one| one.statement.is_some());
     let stripped = !kind.ends_with("db.connect") && !is_kept;
     let words = [

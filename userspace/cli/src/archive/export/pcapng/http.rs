@@ -71,9 +71,9 @@ fn told(missing: &[Missing<'_>], there: &str) -> Option<String> {
 fn made(event: &EventRow, session: &Session) -> Vec<Turn> {
     let recording = session.recording(event);
     let statement = recording.and_then(|one| one.statement.as_deref());
-    let statement = statement.unwrap_or(&event.statement_norm);
+    let statement = statement.unwrap_or(&event.statement.statement_norm);
     let Some((method, target)) = statement.split_once(' ') else { return Vec::new() };
-    let host = match (&event.dst_ip, event.dst_port) {
+    let host = match (&event.session.dst_ip, event.session.dst_port) {
         (Some(ip), Some(port)) if ip.contains(':') => format!("[{ip}]:{port}"),
         (Some(ip), Some(port)) => format!("{ip}:{port}"),
         _ => "unknown".to_owned(),

@@ -36,8 +36,8 @@ impl Conversation {
     /// The startup, and the server's word that it is ready; the login between is kept nowhere.
     pub(super) fn connect(&mut self, event: &EventRow) -> Vec<Turn> {
         let down = startup(
-            event.target_role.as_deref().or(event.target_account.as_deref()),
-            event.target_db.as_deref(),
+            event.session.target_role.as_deref().or(event.session.target_account.as_deref()),
+            event.session.target_db.as_deref(),
         );
         let up = match event.status.as_str() {
             "ok" => {
@@ -70,7 +70,7 @@ impl Conversation {
             before = self.connect(&opening);
         }
         let kept = recording.and_then(|one| one.statement.as_deref());
-        let text = kept.unwrap_or(&event.statement_norm).replace('\0', " ");
+        let text = kept.unwrap_or(&event.statement.statement_norm).replace('\0', " ");
         let parameters = recording.and_then(|one| one.parameters.as_deref());
         let parameters = parameters.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok());
         let parameters = parameters.filter(|parameters| !parameters.is_empty());
@@ -114,7 +114,7 @@ impl Conversation {
     }
 
     fn complete(&mut self, event: &EventRow) -> Vec<u8> {
-        let verb = event.verb.as_str();
+        let verb = event.statement.verb.as_str();
         let rows = event.rows.unwrap_or(0);
         let tag = match verb {
             "INSERT" => format!("INSERT 0 {rows}"),
@@ -151,7 +151,7 @@ enum Copies {
 /// Which way a statement copies over the connection.
 fn copies(text: &str, event: &EventRow) -> Option<Copies> {
     let text = text.to_ascii_uppercase();
-    match event.verb.as_str() {
+    match event.statement.verb.as_str() {
         "COPY" if text.contains("STDIN") => Some(Copies::In),
         "COPY" if text.contains("STDOUT") => Some(Copies::Out),
         _ => None,
@@ -281,7 +281,10 @@ fn error(severity: &str, event: &EventRow) -> Vec<u8> {
         _ => "XX000",
     });
     let text = match event.status.as_str() {
-        "denied" => format!("vestibule: refused by {}: {}", event.rule_id, event.decision_reason),
+        "denied" => format!(
+            "vestibule: refused by {}: {}",
+            event.session.rule_id, event.session.decision_reason
+        ),
         status => format!("vestibule: {status}; the server's own words are not kept"),
     };
     let mut body = Vec::new();
