@@ -25,7 +25,7 @@ use crate::record::{
 };
 
 pub use known::Known;
-pub(crate) use known::{KEPT_BYTES_MAX, STATEMENTS_MAX, slot};
+pub(crate) use known::{KEPT_BYTES_MAX, STATEMENTS_MAX};
 
 /// The record in a frame's body; `None` for a segment's header and a seal, which hold none.
 pub fn record(kind: FrameKind, body: &[u8]) -> Result<Option<Record>, Malformed> {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use types::command::CommandKind;
 use types::identity::Identity;
 
 use crate::assemble::fill;
-use crate::decode::{KEPT_BYTES_MAX, STATEMENTS_MAX, slot};
+use crate::decode::{KEPT_BYTES_MAX, STATEMENTS_MAX};
 use crate::imported;
 use crate::record::{BegunCommand, DecisionEntry, OpenedSession, StatementEntry};
 use crate::row::{EventSession, EventStatement, Shared};
@@ -55,9 +56,9 @@ impl Commons {
     }
 }
 
-/// Statements', each in the one slot that it can be in: less than 16 KiB each with its canonical form, at most 16 MiB.
+/// Statements', by fingerprint: less than 16 KiB each with its canonical form, at most 16 MiB; one more, and it begins anew.
 #[derive(Debug, Default)]
-pub(super) struct Statements(Vec<Option<Statement>>);
+pub(super) struct Statements(FxHashMap<i64, Statement>);
 
 #[derive(Debug)]
 struct Statement {
@@ -75,13 +76,8 @@ impl Statements {
         begun: &BegunCommand,
     ) -> Shared<EventStatement> {
         let BegunCommand { kind, statement: entry, columns, .. } = begun;
-        if self.0.is_empty() {
-            self.0.resize_with(STATEMENTS_MAX, || None);
-        }
-        let at = slot(entry.fingerprint.cast_unsigned(), self.0.len());
-        let slot = at.and_then(|at| self.0.get_mut(at));
         // What the decoder knows is the same one.
-        if let Some(Some(known)) = &slot
+        if let Some(known) = self.0.get(&entry.fingerprint)
             && known.kind == *kind
             && Arc::ptr_eq(&known.entry, entry)
             && Arc::ptr_eq(&known.columns, columns)
@@ -93,9 +89,13 @@ impl Statements {
             imported::mark_event_statement(&mut row);
         }
         let row = Shared::new(row);
-        if let Some(slot) = slot.filter(|_| is_short(entry, columns)) {
+        if is_short(entry, columns) {
+            if self.0.len() >= STATEMENTS_MAX {
+                self.0.clear();
+            }
             let (entry, columns) = (Arc::clone(entry), Arc::clone(columns));
-            *slot = Some(Statement { kind: *kind, entry, columns, row: row.clone() });
+            let known = Statement { kind: *kind, entry, columns, row: row.clone() };
+            self.0.insert(known.entry.fingerprint, known);
         }
         row
     }

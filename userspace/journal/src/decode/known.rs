@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use crate::codec::{Cursor, Malformed};
 use crate::record::{DecisionEntry, StatementEntry};
 
@@ -17,25 +19,28 @@ pub(crate) const KEPT_BYTES_MAX: usize = 4096;
 /// What begins of commands had in common.
 #[derive(Debug, Default)]
 pub struct Known {
-    pub(super) statements: Slots<StatementEntry>,
-    pub(super) columns: Slots<Vec<String>>,
-    pub(super) decisions: Slots<DecisionEntry>,
+    pub(super) statements: Kept<StatementEntry>,
+    pub(super) columns: Kept<Vec<String>>,
+    pub(super) decisions: Kept<DecisionEntry>,
 }
 
 impl Known {
     /// With room; the default one keeps nothing.
     pub fn new() -> Self {
         Self {
-            statements: Slots::new(STATEMENTS_MAX),
-            columns: Slots::new(STATEMENTS_MAX),
-            decisions: Slots::new(DECISIONS_MAX),
+            statements: Kept::new(STATEMENTS_MAX),
+            columns: Kept::new(STATEMENTS_MAX),
+            decisions: Kept::new(DECISIONS_MAX),
         }
     }
 }
 
-/// What was read of bytes, each in the one slot that it can be in.
+/// What was read of bytes, by what stands for it.
 #[derive(Debug)]
-pub(super) struct Slots<T>(Vec<Option<Read<T>>>);
+pub(super) struct Kept<T> {
+    most: usize,
+    read: FxHashMap<u64, Read<T>>,
+}
 
 #[derive(Debug)]
 struct Read<T> {
@@ -43,15 +48,16 @@ struct Read<T> {
     of: Arc<T>,
 }
 
-impl<T> Default for Slots<T> {
+impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self::new(0)
     }
 }
 
-impl<T> Slots<T> {
-    fn new(count: usize) -> Self {
-        Self((0..count).map(|_| None).collect())
+impl<T> Kept<T> {
+    /// Keeps at most so many; one more, and it begins anew.
+    fn new(most: usize) -> Self {
+        Self { most, read: FxHashMap::default() }
     }
 
     /// What `read` makes of what comes next, which `mark` stands for. It says itself where it ends, so that bytes which begin with
@@ -62,8 +68,7 @@ impl<T> Slots<T> {
         cursor: &mut Cursor<'_>,
         read: impl FnOnce(&mut Cursor<'_>) -> Result<T, Malformed>,
     ) -> Result<Arc<T>, Malformed> {
-        let slot = slot(mark, self.0.len()).and_then(|at| self.0.get_mut(at));
-        if let Some(Some(known)) = &slot
+        if let Some(known) = self.read.get(&mark)
             && cursor.skip(&known.bytes)
         {
             return Ok(Arc::clone(&known.of));
@@ -71,17 +76,14 @@ impl<T> Slots<T> {
         let before = cursor.rest();
         let of = Arc::new(read(cursor)?);
         let bytes = before.get(..before.len() - cursor.rest().len()).unwrap_or_default();
-        if let Some(slot) = slot.filter(|_| bytes.len() <= KEPT_BYTES_MAX) {
-            *slot = Some(Read { bytes: bytes.into(), of: Arc::clone(&of) });
+        if bytes.len() <= KEPT_BYTES_MAX && self.most > 0 {
+            if self.read.len() >= self.most {
+                self.read.clear();
+            }
+            self.read.insert(mark, Read { bytes: bytes.into(), of: Arc::clone(&of) });
         }
         Ok(of)
     }
-}
-
-/// Where in `count` slots what has this mark is; `None` where there are none.
-pub(crate) fn slot(mark: u64, count: usize) -> Option<usize> {
-    let count = u64::try_from(count).ok()?;
-    usize::try_from(mark.checked_rem(count)?).ok()
 }
 
 #[cfg(test)]
@@ -90,10 +92,10 @@ mod tests {
 
     #[test]
     fn what_came_before_is_the_same_and_anything_else_is_read() {
-        let mut slots = Slots::new(4);
+        let mut kept = Kept::new(4);
         let mut read = |mark, bytes: &[u8]| {
             let mut cursor = Cursor::new(bytes);
-            let text = slots.read(mark, &mut cursor, |cursor| Ok(cursor.str()?.to_owned()));
+            let text = kept.read(mark, &mut cursor, |cursor| Ok(cursor.str()?.to_owned()));
             text.map(|text| (text, cursor.rest().len()))
         };
         let (first, left) = read(5, b"\0\0\0\x02abc").unwrap();
@@ -101,12 +103,18 @@ mod tests {
         let (again, left) = read(5, b"\0\0\0\x02abde").unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         assert_eq!(left, 2);
-        // Another one of the same slot, a longer one that begins alike, and one that ends early.
-        assert_eq!(read(9, b"\0\0\0\x02xy").unwrap().0.as_str(), "xy");
+        // Another one that the same stands for, a longer one that begins alike, and one that ends early.
+        assert_eq!(read(5, b"\0\0\0\x02xy").unwrap().0.as_str(), "xy");
         assert_eq!(read(5, b"\0\0\0\x03abc").unwrap().0.as_str(), "abc");
         assert!(read(5, b"\0\0\0\x03ab").is_err());
         let long = [&4_097_u32.to_be_bytes()[..], &[b'x'; 4097]].concat();
         let [one, other] = [read(6, &long).unwrap().0, read(6, &long).unwrap().0];
         assert!(!Arc::ptr_eq(&one, &other));
+        // One more than there is room for.
+        let one = read(1, b"\0\0\0\x01a").unwrap().0;
+        for mark in 2..5 {
+            assert_eq!(read(mark, b"\0\0\0\x01a").unwrap().0.as_str(), "a");
+        }
+        assert!(!Arc::ptr_eq(&one, &read(1, b"\0\0\0\x01a").unwrap().0));
     }
 }
